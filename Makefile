@@ -1,0 +1,87 @@
+# The front door. `make` lists the targets; each one sets up what it needs.
+#
+# Registries, proxies and certificates come from the environment (PIP_*, UV_*), never from here.
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+# The released SDK depends on other versions than ours may, so it lives apart from them.
+FLAMEPY_VENV := .venv-flamepy
+export FLAME_TEST_FLAMEPY_PYTHON := $(CURDIR)/$(FLAMEPY_VENV)/bin/python
+
+# uv does not read pip's configuration; where only pip's index is set, it counts for both.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv run test check check-format check-lint check-types check-imports \
+	format bench proto lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.stamp ## Create the environment: pinned tools, and flame in editable form
+
+run: venv ## Start an embedded cluster, ping it, run an example, stop it
+	$(BIN)/python -m flame.cli.quickstart
+
+test: venv $(FLAMEPY_VENV)/.stamp check ## Everything that must pass: check, then all tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+check: check-format check-lint check-types check-imports ## Format, lint, types, import contracts
+
+check-format: venv
+	$(BIN)/ruff format --check .
+
+check-lint: venv
+	$(BIN)/ruff check .
+
+check-types: venv
+	$(BIN)/mypy
+
+check-imports: venv
+	$(BIN)/lint-imports
+
+format: venv ## Format the code and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+proto: venv ## Generate src/flame/wire/pb from proto/
+	$(BIN)/python scripts/generate_protos.py
+
+# No --upgrade: a pin moves only where pyproject.toml asks, or when its line is deleted first.
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header
+lock: venv ## Pin the dependencies of pyproject.toml again, with hashes and without addresses
+	$(LOCK) pyproject.toml -o requirements/run.txt
+	$(LOCK) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	for name in bootstrap flamepy; do \
+		grep -oE '^[a-z][^ ]*==[^ ]+' requirements/$$name.txt \
+		| $(LOCK) - --no-annotate -o requirements/$$name.txt || exit 1; \
+	done
+
+clean: ## Remove caches and build products (the environments stay)
+	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A stamp is newer than what it was made from, or the environment is brought up to date.
+# Hashes are checked throughout, and the build uses the pinned setuptools (no isolation).
+$(VENV)/.stamp: pyproject.toml requirements/bootstrap.txt requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "No python3 found; set PYTHON to a Python 3.11 or newer." >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	$(UV) pip sync --quiet --python $(BIN)/python requirements/bootstrap.txt requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(FLAMEPY_VENV)/.stamp: requirements/flamepy.txt | $(VENV)/.stamp
+	test -x $(FLAMEPY_VENV)/bin/python || "$(PYTHON)" -m venv --without-pip $(FLAMEPY_VENV)
+	$(UV) pip sync --quiet --python $(FLAMEPY_VENV)/bin/python requirements/flamepy.txt
+	@touch $@
