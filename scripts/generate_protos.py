@@ -1,0 +1,66 @@
+"""Generate ``flame.wire.pb`` from ``proto/``.
+
+Two changes are made to what protoc writes: imports point into this package, and the descriptors go
+into a pool of their own, so that a process may load another package that describes ``flame.v1``
+(the released SDK does) beside ours.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "src" / "flame" / "wire" / "pb"
+PACKAGES = {"flame/v1": "v1", "flame/channel/v1": "channel"}
+
+
+def localize(source: str) -> str:
+    """Point protoc's imports and descriptor pool into ``flame.wire.pb``."""
+    for folder, package in PACKAGES.items():
+        dotted = re.escape(folder.replace("/", "."))
+        source = re.sub(
+            rf"^from {dotted} import", f"from flame.wire.pb.{package} import", source, flags=re.M
+        )
+    source = source.replace(
+        "from google.protobuf import descriptor_pool as _descriptor_pool",
+        "from flame.wire.pb.pool import POOL as _POOL",
+    )
+    return source.replace("_descriptor_pool.Default()", "_POOL")
+
+
+def main() -> int:
+    """Replace the generated package; returns the exit code of protoc."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory)
+        files = sorted(str(p.relative_to(ROOT / "proto")) for p in ROOT.glob("proto/**/*.proto"))
+        code = subprocess.call(
+            [
+                sys.executable,
+                "-m",
+                "grpc_tools.protoc",
+                f"-I{ROOT / 'proto'}",
+                f"--python_out={out}",
+                f"--pyi_out={out}",
+                f"--grpc_python_out={out}",
+                *files,
+            ]
+        )
+        if code:
+            return code
+        for folder, package in PACKAGES.items():
+            target = TARGET / package
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+            (target / "__init__.py").write_text('"""Generated; see scripts/generate_protos.py."""\n')
+            for path in sorted((out / folder).iterdir()):
+                if path.name.startswith("common_pb2_grpc") or path.name.startswith("types_pb2_grpc"):
+                    continue  # no services in there
+                (target / path.name).write_text(localize(path.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Flame: a distributed system for intelligent workloads."""

@@ -1,0 +1,156 @@
+"""What clients ask for: applications and sessions, and the states everybody reads."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flame.model.resources import UNIT, Resources
+
+DEFAULT_MAX_INPUT_BYTES = 16 * 1024 * 1024
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_DELAY_RELEASE = 30.0  # seconds
+
+
+class SessionState(IntEnum):
+    """The wire's numbers."""
+
+    OPEN = 0
+    CLOSED = 1
+
+
+class TaskState(IntEnum):
+    """The wire's numbers; the last three are final."""
+
+    PENDING = 0
+    RUNNING = 1
+    SUCCEEDED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task never changes again."""
+        return self >= TaskState.SUCCEEDED
+
+
+class ExecutorState(IntEnum):
+    """The wire's numbers."""
+
+    UNKNOWN = 0
+    VOID = 1
+    IDLE = 2
+    BINDING = 3
+    BOUND = 4
+    UNBINDING = 5
+    RELEASING = 6
+    RELEASED = 7
+
+
+class NodeState(IntEnum):
+    """The wire's numbers."""
+
+    UNKNOWN = 0
+    READY = 1
+    NOT_READY = 2
+
+
+class ShimKind(IntEnum):
+    """How an executor talks to a service; the wire's numbers."""
+
+    UNSPECIFIED = 0
+    HOST = 1
+    WASM = 2
+    PYTHON = 3
+
+
+class Durability(IntEnum):
+    """What an acknowledged task survives; the wire's numbers."""
+
+    DURABLE = 0  # the death of any process
+    SYNC = 1  # and the loss of power
+    MEMORY = 2  # neither
+
+
+class EventCode(IntEnum):
+    """The code of an event in a task's or session's history. 0 to 4 follow TaskState."""
+
+    FAILED = 3
+    CANCELLED = 4
+    LOST = 5
+    BIND_FAILED = 1001
+    BIND_GIVEN_UP = 1002
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in ``created_ms`` milliseconds since the epoch."""
+
+    code: int
+    message: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationSpec:
+    """How to start an application's service, and how its executors behave.
+
+    Attributes:
+        shim: How the executor talks to the service.
+        command: Host shim: the program, with ``arguments``. ``${NAME}`` is expanded.
+        entry_point: Python shim: ``package.module:attribute``.
+        pickled_service: Python shim: a cloudpickled service, read by executors only.
+        environments: Name and value pairs.
+        max_instances: At most this many executors per session; None: no limit of its own.
+        delay_release: Seconds that an executor without a task stays bound; None: the default.
+        reusable: A process may serve other sessions of this application and tenant later.
+    """
+
+    shim: ShimKind = ShimKind.HOST
+    description: str | None = None
+    labels: tuple[str, ...] = ()
+    image: str | None = None
+    command: str | None = None
+    arguments: tuple[str, ...] = ()
+    environments: tuple[tuple[str, str], ...] = ()
+    working_directory: str | None = None
+    max_instances: int | None = None
+    delay_release: int | None = None
+    schema_input: str | None = None
+    schema_output: str | None = None
+    schema_common_data: str | None = None
+    has_schema: bool = False
+    url: str | None = None
+    installer: str | None = None
+    entry_point: str = ""
+    reusable: bool = False
+    pickled_service: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """What a session runs and how much it may take.
+
+    Attributes:
+        application: Its name.
+        common_data: Given to ``on_session_enter`` of every executor.
+        min_instances: Executors kept while the session is open, even without tasks.
+        max_instances: At most this many executors; None: as many as are fair.
+        batch_size: Executors that only make sense together (1: each by itself).
+        priority: Higher goes first.
+        resources: What one executor takes.
+        durability: What an acknowledged task survives.
+        max_attempts: Starts of a task before a lost executor makes it Failed.
+    """
+
+    application: str
+    common_data: bytes | None = None
+    min_instances: int = 0
+    max_instances: int | None = None
+    batch_size: int = 1
+    priority: int = 0
+    resources: Resources = UNIT
+    durability: Durability = Durability.DURABLE
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+#: Why a task did not succeed: (state, event code, message).
+Failure = tuple[TaskState, int, str]

@@ -1,0 +1,1 @@
+"""Generated protobuf and gRPC code; only ``flame.wire`` imports it. See proto/."""

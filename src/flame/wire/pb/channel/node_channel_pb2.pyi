@@ -1,0 +1,131 @@
+from flame.wire.pb.channel import common_pb2 as _common_pb2
+from flame.wire.pb.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class NodeFrame(_message.Message):
+    __slots__ = ("register", "renew", "exited", "leaving")
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
+    EXITED_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    register: Register
+    renew: Renew
+    exited: ExecutorExited
+    leaving: Leaving
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., exited: _Optional[_Union[ExecutorExited, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ...) -> None: ...
+
+class NodeOrder(_message.Message):
+    __slots__ = ("registered", "start", "stop", "renewed", "refusal")
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    RENEWED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    registered: Registered
+    start: StartExecutor
+    stop: StopExecutor
+    renewed: Renewed
+    refusal: _common_pb2.Refusal
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., start: _Optional[_Union[StartExecutor, _Mapping]] = ..., stop: _Optional[_Union[StopExecutor, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
+
+class RunningExecutor(_message.Message):
+    __slots__ = ("executor", "incarnation")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class Register(_message.Message):
+    __slots__ = ("name", "instance", "capacity", "info", "hostname", "executors", "addresses")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTORS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    instance: bytes
+    capacity: _types_pb2.ResourceRequirement
+    info: _types_pb2.NodeInfo
+    hostname: str
+    executors: _containers.RepeatedCompositeFieldContainer[RunningExecutor]
+    addresses: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeAddress]
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ...) -> None: ...
+
+class Registered(_message.Message):
+    __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    heartbeat_seconds: int
+    lease_seconds: int
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., lease_seconds: _Optional[int] = ...) -> None: ...
+
+class Renew(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Renewed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StartExecutor(_message.Message):
+    __slots__ = ("executor", "incarnation", "application_name", "application", "resources", "credential", "tenant")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    application_name: str
+    application: _types_pb2.ApplicationSpec
+    resources: _types_pb2.ResourceRequirement
+    credential: str
+    tenant: str
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., application_name: _Optional[str] = ..., application: _Optional[_Union[_types_pb2.ApplicationSpec, _Mapping]] = ..., resources: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., credential: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class StopExecutor(_message.Message):
+    __slots__ = ("executor", "incarnation", "grace_ms")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    grace_ms: int
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_ms: _Optional[int] = ...) -> None: ...
+
+class ExecutorExited(_message.Message):
+    __slots__ = ("executor", "incarnation", "task_id", "attempt", "cause", "exit_code", "signal", "detail")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    task_id: int
+    attempt: int
+    cause: str
+    exit_code: int
+    signal: int
+    detail: str
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Leaving(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,49 @@
+"""Flame's errors as gRPC status codes and back, in one place."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from flame.model import errors
+from flame.wire import frames
+
+CODE_OF: Mapping[type[errors.FlameError], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+_ERROR_OF = {code: kind for kind, code in CODE_OF.items()}
+
+
+def code_of(error: errors.FlameError) -> grpc.StatusCode:
+    """Return the status code that stands for this error; INTERNAL for a bug of ours."""
+    for kind in type(error).__mro__:
+        if kind in CODE_OF:
+            return CODE_OF[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def error_of(code: grpc.StatusCode, details: str) -> errors.FlameError:
+    """Return the error that a status code stands for."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.Unavailable(f"no answer in time: {details}")
+    return _ERROR_OF.get(code, errors.FlameError)(details)
+
+
+def refusal_of(error: errors.FlameError, *, closing: bool = False) -> frames.Refusal:
+    """Return an error as a frame's part."""
+    return frames.Refusal(code=type(error).__name__, message=str(error), closing=closing)
+
+
+def error_of_refusal(refusal: frames.Refusal) -> errors.FlameError:
+    """Undo :func:`refusal_of`; an unknown code is a plain FlameError."""
+    kind = getattr(errors, refusal.code, None)
+    if isinstance(kind, type) and issubclass(kind, errors.FlameError):
+        return kind(refusal.message)
+    return errors.FlameError(f"{refusal.code}: {refusal.message}")
