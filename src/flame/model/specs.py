@@ -78,6 +78,7 @@ class EventCode(IntEnum):
     LOST = 5
     BIND_FAILED = 1001
     BIND_GIVEN_UP = 1002
+    PAYLOAD_OMITTED = 1003  # the answer would have been larger than the client receives
 
 
 @dataclass(frozen=True, slots=True)

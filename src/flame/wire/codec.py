@@ -16,8 +16,11 @@ from flame.model.specs import (
     ApplicationSpec,
     Durability,
     Event,
+    EventCode,
+    Failure,
     SessionSpec,
     ShimKind,
+    TaskState,
 )
 from flame.wire import v1
 
@@ -243,3 +246,27 @@ def events_of(messages: Iterable[v1.Event]) -> tuple[Event, ...]:
 def event_to(event: Event) -> v1.Event:
     """Write one thing that happened."""
     return v1.Event(code=event.code, message=event.message, creation_time=event.created_ms)
+
+
+def failure_events(failure: Failure, finished_ms: int) -> tuple[Event, ...]:
+    """Say why a task did not succeed.
+
+    The first event is the reason. Released clients show the text of an event with code 3 only, so
+    a task that failed for another reason has its text there once more.
+    """
+    state, code, message = failure
+    reason = Event(code, message, finished_ms)
+    if state is TaskState.FAILED and code != EventCode.FAILED:
+        return (reason, Event(EventCode.FAILED, message, finished_ms))
+    return (reason,)
+
+
+def failure_of(status: v1.TaskStatus) -> Failure | None:
+    """Read why a task did not succeed; None if it did, or is not final."""
+    state = TaskState(status.state)
+    if state not in (TaskState.FAILED, TaskState.CANCELLED):
+        return None
+    for event in status.events:
+        if event.code != EventCode.PAYLOAD_OMITTED:
+            return (state, event.code, event.message)
+    return (state, int(state), "")

@@ -1,11 +1,11 @@
 """Flame's errors as gRPC status codes and back, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import grpc
 
 from flame.model import errors
-from flame.wire import frames
+from flame.wire import frames, v1
 
 CODE_OF: Mapping[type[errors.FlameError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -29,8 +29,19 @@ def code_of(error: errors.FlameError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-def error_of(code: grpc.StatusCode, details: str) -> errors.FlameError:
-    """Return the error that a status code stands for."""
+def error_of(
+    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]] | None = None
+) -> errors.FlameError:
+    """Return the error that a status code stands for.
+
+    ``trailing`` is the call's trailing metadata: it names the very class, where the v1 contract
+    fixes a code that says less (a closed session is INVALID_ARGUMENT there).
+    """
+    for key, value in trailing or ():
+        if key == v1.ERROR_KEY:
+            kind = getattr(errors, str(value), None)
+            if isinstance(kind, type) and issubclass(kind, errors.FlameError):
+                return kind(details)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.Unavailable(f"no answer in time: {details}")
     return _ERROR_OF.get(code, errors.FlameError)(details)

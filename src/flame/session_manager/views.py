@@ -1,0 +1,216 @@
+"""What callers are shown: the core's views as v1 messages, no larger than a client can receive.
+
+A released client receives at most 4 MiB, gRPC's default, and an answer above that would end its
+call with an error that explains nothing. So an answer that does not fit is cut in this order, and
+each cut is said in an event of code 1003 (``PAYLOAD_OMITTED``):
+
+1. a task's input, which its creator had; a session's common data likewise;
+2. a task's output, in lists only: one large task must not end the list of the others.
+
+What still does not fit is refused with RESOURCE_EXHAUSTED, naming the size and the limit.
+"""
+
+from collections.abc import Callable, Iterable, MutableSequence
+from typing import cast
+
+from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
+from flame.model.errors import ResourceExhausted
+from flame.model.resources import format_bytes
+from flame.model.specs import Event, EventCode
+from flame.wire import codec, v1
+
+
+def application_message(view: ApplicationView) -> v1.Application:
+    """An application; those that exist are enabled."""
+    return v1.Application(
+        metadata=v1.Metadata(id=view.name, name=view.name),
+        spec=codec.application_spec_to(view.spec),
+        status=v1.ApplicationStatus(
+            state=v1.ApplicationState.Enabled, creation_time=view.created_ms
+        ),
+    )
+
+
+def session_message(view: SessionView) -> v1.Session:
+    """A session with its counts and events."""
+    return v1.Session(
+        metadata=v1.Metadata(id=view.name, name=view.name),
+        spec=codec.session_spec_to(view.spec),
+        status=v1.SessionStatus(
+            state=cast(v1.SessionState, int(view.state)),
+            creation_time=view.created_ms,
+            completion_time=view.closed_ms,
+            pending=view.pending,
+            running=view.running,
+            succeed=view.succeeded,
+            failed=view.failed,
+            cancelled=view.cancelled,
+            events=[codec.event_to(event) for event in view.events],
+            number=view.number,
+            tenant=view.tenant,
+        ),
+    )
+
+
+def task_message(view: TaskView) -> v1.Task:
+    """A task; its failure is an event."""
+    text = str(view.task_id)
+    message = v1.Task(
+        metadata=v1.Metadata(id=text, name=text),
+        spec=v1.TaskSpec(session_id=view.session_name, input=view.input, output=view.output),
+        status=v1.TaskStatus(
+            state=cast(v1.TaskState, int(view.state)),
+            creation_time=view.created_ms,
+            completion_time=view.finished_ms,
+            attempt=view.attempt,
+        ),
+    )
+    if view.failure is not None:
+        message.status.events.extend(
+            codec.event_to(event)
+            for event in codec.failure_events(view.failure, view.finished_ms or view.created_ms)
+        )
+    return message
+
+
+def executor_message(view: ExecutorView) -> v1.Executor:
+    """An executor, and the session that it serves."""
+    return v1.Executor(
+        metadata=v1.Metadata(id=view.executor, name=view.executor),
+        spec=v1.ExecutorSpec(node=view.node, resreq=codec.resources_to(view.resources)),
+        status=v1.ExecutorStatus(
+            state=cast(v1.ExecutorState, int(view.state)), session_id=view.session_name
+        ),
+    )
+
+
+def node_message(view: NodeView, heartbeat_seconds: int) -> v1.Node:
+    """A node; ``heartbeat_seconds`` is its last heartbeat since the epoch."""
+    return v1.Node(
+        metadata=v1.Metadata(id=view.node, name=view.node),
+        spec=v1.NodeSpec(hostname=view.hostname),
+        status=v1.NodeStatus(
+            state=cast(v1.NodeState, int(view.state)),
+            capacity=codec.resources_to(view.capacity),
+            allocatable=codec.resources_to(view.allocatable),
+            info=v1.NodeInfo(arch=view.arch, os=view.os),
+            addresses=[v1.NodeAddress(type=kind, address=text) for kind, text in view.addresses],
+            last_heartbeat_time=heartbeat_seconds,
+        ),
+    )
+
+
+# --- no larger than a client can receive -------------------------------------------------------
+
+#: Asked only when an answer is above what every client receives, so that small ones cost nothing.
+LimitOf = Callable[[], int]
+
+
+def encode_task(view: TaskView, limit_of: LimitOf, *, listed: bool = False) -> bytes:
+    """Return the message's bytes, cut as the module says.
+
+    Raises:
+        ResourceExhausted: The output alone is more than the client receives (not in lists).
+    """
+    message = task_message(view)
+    data = message.SerializeToString()
+    if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
+        return data
+    if view.input:
+        message.spec.ClearField("input")
+        _note_omitted(message.status.events, "input", view.input, limit, view.created_ms)
+        data = message.SerializeToString()
+    if len(data) > limit and listed and view.output:
+        message.spec.ClearField("output")
+        _note_omitted(message.status.events, "output", view.output, limit, view.created_ms)
+        data = message.SerializeToString()
+    if len(data) > limit:
+        raise _too_large(f"task {view.task_id} of session {view.session_name!r}", len(data), limit)
+    return data
+
+
+def encode_session(view: SessionView, limit_of: LimitOf) -> bytes:
+    """Return the message's bytes, without the common data if that does not fit.
+
+    Raises:
+        ResourceExhausted: Even so it is more than the client receives.
+    """
+    message = session_message(view)
+    data = message.SerializeToString()
+    if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
+        return data
+    _omit_common_data(message, limit)
+    return _fitting(message, f"session {view.name!r}", limit)
+
+
+def encode_sessions(views: Iterable[SessionView], limit_of: LimitOf) -> bytes:
+    """Return the list's bytes; if it does not fit, without the sessions' common data.
+
+    Raises:
+        ResourceExhausted: Even so it is more than the client receives.
+    """
+    message = v1.SessionList(sessions=[session_message(view) for view in views])
+    data = message.SerializeToString()
+    if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
+        return data
+    for session in message.sessions:
+        _omit_common_data(session, limit)
+    return _fitting(message, f"the list of {len(message.sessions)} sessions", limit)
+
+
+def encode_application(view: ApplicationView, limit_of: LimitOf) -> bytes:
+    """Return the message's bytes; the pickled service, which only executors read, may be cut."""
+    message = application_message(view)
+    data = message.SerializeToString()
+    if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
+        return data
+    message.spec.ClearField("pickled_service")
+    return _fitting(message, f"application {view.name!r}", limit)
+
+
+def encode_applications(views: Iterable[ApplicationView], limit_of: LimitOf) -> bytes:
+    """Return the list's bytes; pickled services, which only executors read, may be cut."""
+    message = v1.ApplicationList(applications=[application_message(view) for view in views])
+    data = message.SerializeToString()
+    if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
+        return data
+    for application in message.applications:
+        application.spec.ClearField("pickled_service")
+    return _fitting(message, f"the list of {len(message.applications)} applications", limit)
+
+
+def _omit_common_data(message: v1.Session, limit: int) -> None:
+    if message.spec.common_data:
+        payload = message.spec.common_data
+        message.spec.ClearField("common_data")
+        created_ms = message.status.creation_time
+        _note_omitted(message.status.events, "common_data", payload, limit, created_ms)
+
+
+def _note_omitted(
+    events: MutableSequence[v1.Event], field: str, payload: bytes, limit: int, created_ms: int
+) -> None:
+    text = (
+        f"{field} of {len(payload)} bytes left out: "
+        f"the answer is above the {format_bytes(limit)} ({limit} bytes) that this client receives"
+    )
+    events.append(codec.event_to(Event(EventCode.PAYLOAD_OMITTED, text, created_ms)))
+
+
+def _fitting(
+    message: v1.Session | v1.SessionList | v1.Application | v1.ApplicationList,
+    what: str,
+    limit: int,
+) -> bytes:
+    data: bytes = message.SerializeToString()
+    if len(data) > limit:
+        raise _too_large(what, len(data), limit)
+    return data
+
+
+def _too_large(what: str, size: int, limit: int) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"{what} takes {size} bytes; this client receives at most {limit} "
+        f"({format_bytes(limit)}). A client says how much it receives in the call metadata "
+        f"{v1.MAX_RECEIVE_KEY!r}"
+    )
