@@ -1,0 +1,102 @@
+"""From a function that answers, or raises a FlameError, to a gRPC method.
+
+Every error leaves a handler as a status with a sentence, and with the error's class in the trailing
+metadata (``v1.ERROR_KEY``), because the v1 contract fixes some codes that say less.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from flame.model.errors import FlameError
+from flame.session_manager.access import Caller, caller_of
+from flame.wire import v1
+from flame.wire.status import code_of
+
+log = logging.getLogger(__name__)
+
+Context = Any  # grpc.aio.ServicerContext, whose types would force one on every message class
+CodeOf = Callable[[FlameError], grpc.StatusCode]
+#: The answer to a unary call: a message, or its bytes where the handler had to measure it.
+Answer = Callable[[Any, Caller, Context], Awaitable[Any]]
+Stream = Callable[[Any, Caller, Context], Awaitable[None]]
+
+
+async def refuse(context: Context, error: FlameError, code_of: CodeOf = code_of) -> NoReturn:
+    """End the call with an error."""
+    await context.abort(code_of(error), str(error), ((v1.ERROR_KEY, type(error).__name__),))
+    raise AssertionError("abort returned")
+
+
+def unary(method: v1.Method, answer: Answer, code_of: CodeOf = code_of) -> Any:
+    """Serve a unary rpc; ``answer`` returns the response, or its bytes."""
+
+    async def handle(request: Any, context: Context) -> Any:
+        try:
+            return await answer(request, caller_of(context), context)
+        except FlameError as error:
+            await refuse(context, error, code_of)
+        except Exception as error:  # a bug of ours must not look like a fault of the network
+            log.exception("rpc_failed method=%s", method.path)
+            await refuse(context, FlameError(f"a bug in Flame: {error!r}"), code_of)
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle, request_deserializer=method.request.FromString, response_serializer=_bytes_of
+    )
+
+
+def streaming(method: v1.Method, answer: Stream, code_of: CodeOf = code_of) -> Any:
+    """Serve an rpc with streamed responses; ``answer`` writes their bytes to the context."""
+
+    async def handle(request: Any, context: Context) -> None:
+        try:
+            await answer(request, caller_of(context), context)
+        except FlameError as error:
+            await refuse(context, error, code_of)
+        except Exception as error:  # as above
+            log.exception("rpc_failed method=%s", method.path)
+            await refuse(context, FlameError(f"a bug in Flame: {error!r}"), code_of)
+
+    return grpc.unary_stream_rpc_method_handler(
+        handle, request_deserializer=method.request.FromString, response_serializer=None
+    )
+
+
+def refused(method: v1.Method, code: grpc.StatusCode, sentence: str) -> Any:
+    """Answer every call with one status."""
+
+    async def handle(_requests: Any, context: Context) -> None:
+        await context.abort(code, sentence)
+
+    # Streaming both ways suits every method: it answers before it reads a message.
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def service(methods: dict[str, Any]) -> Any:
+    """Put handlers, by full method name, under one roof for a server."""
+    return _Service(methods)
+
+
+def receive_limit(context: Context, most: int) -> int:
+    """Return how many bytes the client receives, at most the ``most`` that this server sends."""
+    for key, value in context.invocation_metadata() or ():
+        if key == v1.MAX_RECEIVE_KEY and str(value).isdecimal():
+            return min(int(value), most)
+    return min(v1.RELEASED_MAX_RECEIVE, most)
+
+
+class _Service(grpc.GenericRpcHandler):
+    """A dictionary from method to handler."""
+
+    def __init__(self, methods: dict[str, Any]) -> None:
+        self._methods = methods
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._methods.get(handler_call_details.method)
+
+
+def _bytes_of(response: Any) -> bytes:
+    return response if type(response) is bytes else response.SerializeToString()
