@@ -1,0 +1,270 @@
+"""``flame-cluster.yaml``: the released version's keys, read strictly.
+
+    cluster:
+      name: flame
+      endpoint: http://127.0.0.1:8080
+      resreq: cpu=1,mem=1g,gpu=0         # what a session's executors take if it does not say
+      policies: [priority, drf]
+      storage: sqlite://flame.db         # or sqlite:///abs/path.db, or memory
+      schedule_interval: 100             # read and not needed: scheduling follows events
+      executors: {shim: host}
+      limits: {max_sessions: 1000, max_executors: 128, max_input: 16m}
+      recovery: {session: {retry_limits: 5}}
+      tls: {cert_file: ..., key_file: ..., ca_file: ...}
+    cache: {...}                         # the object cache's; checked, not used here
+
+An unknown key is an error, because a limit that is misspelt is a limit that is not there.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+import yaml
+
+from flame.model.errors import InvalidConfiguration, InvalidRequest
+from flame.model.resource_text import parse_bytes, parse_resources
+from flame.model.resources import UNIT, Resources
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
+from flame.wire.channels import Endpoint
+
+Policy = Literal["priority", "drf"]
+DEFAULT_STORAGE = "sqlite://flame.db"
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A block of the file."""
+
+
+class Tls(_Strict, frozen=True):
+    """Paths of PEM files."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str | None = None
+
+
+class Limits(_Strict, frozen=True):
+    """What the cluster takes on.
+
+    Attributes:
+        max_sessions: Open sessions; None: no limit.
+        max_executors: Executors of the whole cluster.
+        max_input: The largest input, output and common data, as ``16m`` or a number of bytes.
+    """
+
+    max_sessions: int | None = None
+    max_executors: int = 128
+    max_input: int | str = DEFAULT_MAX_INPUT_BYTES
+
+
+class SessionRecovery(_Strict, frozen=True):
+    """``retry_limits``: after so many failed binds in a row a session's tasks fail."""
+
+    retry_limits: int = 5
+
+
+class Recovery(_Strict, frozen=True):
+    """What is tried again, and how often."""
+
+    session: SessionRecovery = SessionRecovery()
+
+
+class Executors(_Strict, frozen=True):
+    """The shim of applications that name none."""
+
+    shim: Literal["host"] = "host"
+
+
+class Pprof(_Strict, frozen=True):
+    """A profiling port of released versions; there is none here."""
+
+    port: int = 6060
+
+
+class Eviction(_Strict, frozen=True):
+    """When the object cache drops objects."""
+
+    policy: Literal["lru"] = "lru"
+    max_memory: int | str = "1G"
+    max_objects: int | None = None
+
+
+class Cache(_Strict, frozen=True):
+    """The object cache's block: checked here, used by the cache."""
+
+    endpoint: str = "http://127.0.0.1:9090"
+    network_interface: str = "eth0"
+    storage: str | None = None
+    eviction: Eviction = Eviction()
+    tls: Tls | None = None
+    pprof: Pprof | None = None
+
+
+class Cluster(_Strict, frozen=True):
+    """The session manager's block."""
+
+    name: str
+    endpoint: str
+    resreq: str | None = None
+    policies: list[Policy] = msgspec.field(default_factory=lambda: ["priority", "drf"])
+    storage: str = DEFAULT_STORAGE
+    schedule_interval: int = 100
+    executors: Executors = Executors()
+    limits: Limits = Limits()
+    recovery: Recovery = Recovery()
+    tls: Tls | None = None
+    pprof: Pprof | None = None
+
+
+class _File(_Strict, frozen=True):
+    cluster: Cluster
+    cache: Cache | None = None
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What a session manager needs to know, with every text read.
+
+    Attributes:
+        endpoint: Where it listens, unless the command line says otherwise.
+        resources: What a session's executors take if it does not say.
+        retry_limits: Failed binds in a row after which a session's pending tasks fail.
+    """
+
+    name: str = "flame"
+    endpoint: Endpoint = Endpoint("127.0.0.1", 8080, False)
+    storage: str = DEFAULT_STORAGE
+    resources: Resources = UNIT
+    policies: tuple[str, ...] = ("priority", "drf")
+    max_sessions: int | None = None
+    max_executors: int = 128
+    max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
+    retry_limits: int = 5
+    tls: Tls | None = None
+
+
+def load(path: Path) -> Configuration:
+    """Read a configuration file.
+
+    Raises:
+        InvalidConfiguration: It cannot be read, is not YAML, or has a key or value that is not
+            allowed; the text names the file, the key and what is allowed.
+    """
+    try:
+        data = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise InvalidConfiguration(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        file = msgspec.convert(data, _File)
+    except msgspec.ValidationError as error:
+        raise InvalidConfiguration(f"{path}: {_explain(str(error), data)}") from None
+    return _checked(path, file.cluster)
+
+
+def _checked(path: Path, cluster: Cluster) -> Configuration:
+    limits = cluster.limits
+    for key, value, least in (
+        ("cluster.limits.max_sessions", limits.max_sessions, 1),
+        ("cluster.limits.max_executors", limits.max_executors, 0),
+        ("cluster.recovery.session.retry_limits", cluster.recovery.session.retry_limits, 1),
+        ("cluster.schedule_interval", cluster.schedule_interval, 1),
+    ):
+        if value is not None and value < least:
+            raise InvalidConfiguration(f"{path}: {key} is {value}; it must be {least} or more")
+    if len(set(cluster.policies)) != len(cluster.policies):
+        raise InvalidConfiguration(f"{path}: cluster.policies names a policy twice")
+    key = "cluster.endpoint"
+    try:
+        endpoint = Endpoint.parse(cluster.endpoint)
+        key = "cluster.resreq"
+        resources = UNIT if cluster.resreq is None else parse_resources(cluster.resreq)
+        key = "cluster.limits.max_input"
+        max_input_bytes = parse_bytes(str(limits.max_input))
+        if not 1 <= max_input_bytes < 2**31 - 2 * 1024 * 1024:  # gRPC counts in 32 bits
+            raise InvalidRequest(f"{limits.max_input} is not between 1 byte and 2045m")
+    except InvalidRequest as error:
+        raise InvalidConfiguration(f"{path}: {key}: {error}") from error
+    if endpoint.tls and cluster.tls is None:
+        raise InvalidConfiguration(
+            f"{path}: cluster.endpoint is https, so cluster.tls must name cert_file and key_file"
+        )
+    return Configuration(
+        name=cluster.name,
+        endpoint=endpoint,
+        storage=cluster.storage,
+        resources=resources,
+        policies=tuple(cluster.policies),
+        max_sessions=limits.max_sessions,
+        max_executors=limits.max_executors,
+        max_input_bytes=max_input_bytes,
+        retry_limits=cluster.recovery.session.retry_limits,
+        tls=cluster.tls,
+    )
+
+
+_AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
+
+
+def _explain(text: str, data: Any) -> str:
+    """Say msgspec's complaint in the file's words: dotted key, what was seen, what is allowed."""
+    match = _AT.fullmatch(text)
+    what, at = (match["what"], match["at"] or "") if match else (text, "")
+    at = at.lstrip(".")
+    unknown = _UNKNOWN.fullmatch(what)
+    if unknown:
+        key = f"{at}.{unknown['key']}" if at else unknown["key"]
+        allowed = ", ".join(sorted(_keys_at(at)))
+        return f"{key} is not known; allowed here are {allowed}"
+    if "required field" in what:
+        key = what.rpartition("field ")[2].strip("`")
+        return f"{at}.{key} is missing" if at else f"{key} is missing"
+    seen = _value_at(at, data)
+    allowed_values = _choices_at(at)
+    hint = f"; allowed are {', '.join(allowed_values)}" if allowed_values else f": {what}"
+    return f"{at or 'the file'} cannot be {seen!r}{hint}"
+
+
+def _steps(at: str) -> list[str]:
+    return [step for step in re.split(r"[.\[]", at) if step and step != "...]"]
+
+
+def _type_at(at: str) -> Any:
+    found: Any = _File
+    for step in _steps(at):
+        candidates = [found, *get_args(found)]
+        blocks = [c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)]
+        if not blocks:
+            break  # inside a list
+        types = {f.encode_name: f.type for f in msgspec.structs.fields(blocks[0])}
+        found = types.get(step)
+    return found
+
+
+def _keys_at(at: str) -> list[str]:
+    found = _type_at(at)
+    for candidate in (found, *get_args(found)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return [f.encode_name for f in msgspec.structs.fields(candidate)]
+    return []
+
+
+def _choices_at(at: str) -> list[str]:
+    found = _type_at(at)
+    for candidate in (found, *get_args(found)):
+        values = get_args(candidate)
+        if values and all(isinstance(value, str) for value in values):
+            return list(values)
+    return [value for value in get_args(found) if isinstance(value, str)]
+
+
+def _value_at(at: str, data: Any) -> Any:
+    for step in _steps(at):
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and step.rstrip("]").isdecimal():
+            data = data[int(step.rstrip("]"))]
+    return data
