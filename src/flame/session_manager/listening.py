@@ -1,0 +1,119 @@
+"""A session manager's gRPC server: one port, one interceptor, health and reflection."""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from flame.model.errors import InvalidConfiguration
+from flame.session_manager.access import Access, check_listening
+from flame.wire.channels import Endpoint, channel_options
+from flame.wire.reflection import Health, add_reflection
+
+#: Seconds for unary calls that are under way when the server stops. Streams never end by
+#: themselves and are cut then; their clients come back.
+STOP_GRACE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths of the server's certificate chain and private key, PEM."""
+
+    cert_file: str
+    key_file: str
+
+
+class Listener:
+    """The server and where it listens.
+
+    ``open`` binds the port, so that a port in use is noticed before anything is started; calls are
+    served from ``start`` on.
+    """
+
+    def __init__(self, server: grpc.aio.Server, endpoint: Endpoint) -> None:
+        self._server = server
+        self.endpoint = endpoint
+        self._health = Health(server)
+        add_reflection(server)
+
+    @classmethod
+    def open(
+        cls,
+        host: str,
+        port: int,
+        *,
+        token: str,
+        anonymous: bool,
+        tls: TlsFiles | None,
+        max_input_bytes: int,
+    ) -> "Listener":
+        """Bind ``host:port``; port 0 picks a free one.
+
+        Raises:
+            InvalidConfiguration: The address may not or cannot be bound; the text says why.
+        """
+        check_listening(host, tls=tls is not None, anonymous=anonymous)
+        address = Endpoint(host, port, tls is not None)
+        _check_bindable(address)
+        server = grpc.aio.server(
+            interceptors=[Access(token, anonymous=anonymous)],
+            # Two session managers on one port would share its connections in silence.
+            options=[*channel_options(max_input_bytes), ("grpc.so_reuseport", 0)],
+        )
+        try:
+            if tls is None:
+                bound = server.add_insecure_port(address.target)
+            else:
+                bound = server.add_secure_port(address.target, _credentials(tls))
+        except RuntimeError as error:  # taken since we looked, or a key that does not fit
+            raise InvalidConfiguration(f"cannot listen on {address.target}: {error}") from error
+        return cls(server, Endpoint(host, bound, address.tls))
+
+    def serve(self, handlers: Sequence[Any]) -> None:
+        """Add services; before ``start``."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    async def start(self) -> None:
+        """Take calls."""
+        await self._server.start()
+        await self._health.serving()
+
+    async def stop(self) -> None:
+        """Refuse new calls, give those under way a moment, then cut them."""
+        await self._health.leaving()
+        await self._server.stop(STOP_GRACE)
+
+
+def _check_bindable(address: Endpoint) -> None:
+    """Try the address with a socket of our own: gRPC would not tell the reason."""
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, where = found[0]
+        with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            # Binding alone succeeds beside a listener that allows address reuse.
+            probe.listen(1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidConfiguration(
+            f"cannot listen on {address.target}: {reason}; "
+            "choose another address with --listen HOST:PORT (port 0 picks a free one)"
+        ) from error
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    parts = []
+    for option, path in (("--tls-key", tls.key_file), ("--tls-cert", tls.cert_file)):
+        try:
+            parts.append(Path(path).read_bytes())
+        except OSError as error:
+            raise InvalidConfiguration(f"{option} {path}: {error.strerror}") from error
+    return grpc.ssl_server_credentials([(parts[0], parts[1])])
