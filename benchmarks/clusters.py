@@ -1,0 +1,124 @@
+"""Clusters for benchmarks: the two managers and two executors on this machine, and a client."""
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import flame
+from flame.model.specs import ApplicationSpec, ExecutorState, ShimKind
+from flame.sdk.local_cluster import LocalCluster
+
+ROOT = Path(__file__).resolve().parent.parent
+STORAGES = ("sqlite", "memory")
+EXECUTORS = 2
+WARM_TIMEOUT = 30.0  # seconds
+
+
+def application(service: str, *, reusable: bool = False) -> ApplicationSpec:
+    """An application that hosts a class of :mod:`benchmarks.work`."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return ApplicationSpec(
+        shim=ShimKind.PYTHON,
+        entry_point=f"benchmarks.work:{service}",
+        environments=(("PYTHONPATH", os.pathsep.join(path)),),
+        reusable=reusable,
+    )
+
+
+class Bench:
+    """A cluster, its client, and what to write beside its figures."""
+
+    def __init__(
+        self, client: flame.Client, cluster: LocalCluster, storage: str, database: Path, executors: int
+    ) -> None:
+        self.client = client
+        self.cluster = cluster
+        self.executors = executors
+        self._storage = storage
+        self._database = database
+        self.durability = "memory" if storage == "memory" else "durable"
+
+    def labels(self) -> dict[str, Any]:
+        """What the figures depend on. ``synchronous`` is what the store sets for such sessions."""
+        if self._storage == "memory":
+            return {"storage": "memory", "durability": "memory"}
+        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)
+        try:
+            journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        finally:
+            connection.close()
+        return {
+            "storage": "sqlite",
+            "durability": self.durability,
+            "journal": journal,
+            "synchronous": "NORMAL",
+        }
+
+    def session(self, service: str = "Reverse", **options: Any) -> flame.Session:
+        """A new session on an application that :func:`bench` registered."""
+        options.setdefault("durability", self.durability)
+        return self.client.create_session(f"bench-{service}", **options)
+
+    @contextlib.contextmanager
+    def warm_session(self, service: str = "Reverse") -> Iterator[flame.Session]:
+        """A session whose executors are all bound and have done some work."""
+        with self.session(service, min_instances=self.executors) as session:
+            name = session.info().name
+            self.wait_for_executors(name)
+            list(session.map([bytes(16)] * 4_000))
+            yield session
+
+    def wait_for_executors(self, session: str) -> None:
+        """Until every executor of the cluster is bound to this session.
+
+        Raises:
+            TimeoutError: Some are not after WARM_TIMEOUT seconds.
+        """
+        deadline = time.monotonic() + WARM_TIMEOUT
+        while True:
+            executors = self.client.list_executors()
+            bound = [
+                each
+                for each in executors
+                if each.session == session and each.state is ExecutorState.BOUND
+            ]
+            if len(bound) >= self.executors:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(bound)} of {self.executors} executors bound: {executors}")
+            time.sleep(0.02)
+
+    def manager(self) -> psutil.Process:
+        """The session manager's process."""
+        for process in psutil.Process().children(recursive=True):
+            if any("flame.session_manager" in part for part in process.cmdline()):
+                return process
+        raise LookupError("no session manager among the processes that we started")
+
+
+@contextlib.contextmanager
+def bench(storage: str = "sqlite", *, executors: int = EXECUTORS) -> Iterator[Bench]:
+    """Start a cluster with its applications registered; it is gone afterwards."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flame-bench-")))
+        database = directory / "flame.db"
+        cluster = stack.enter_context(
+            LocalCluster(
+                executors=executors,
+                storage="memory" if storage == "memory" else f"sqlite:///{database}",
+            )
+        )
+        client = stack.enter_context(
+            flame.connect(cluster.endpoint, token_file=str(cluster.token_file))
+        )
+        for service in ("Reverse", "Sleep", "Spin"):
+            client.register_application(f"bench-{service}", application(service))
+        client.register_application("bench-Reusable", application("Reverse", reusable=True))
+        yield Bench(client, cluster, storage, database, executors)

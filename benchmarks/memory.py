@@ -1,0 +1,52 @@
+"""The session manager's memory: per queued task, and when everything is finished."""
+
+import argparse
+import time
+from typing import Any
+
+from benchmarks.clusters import EXECUTORS, bench
+from benchmarks.nodes import joined
+from benchmarks.options import parse
+from benchmarks.report import report
+from benchmarks.work import Payloads, check
+
+ACCEPT_TIMEOUT = 120.0  # seconds
+SIZE = 16
+
+
+def main() -> None:
+    _, rounds = parse(argparse.ArgumentParser(description=__doc__))
+    count = rounds.scaled(1_000_000)
+    payloads = Payloads(seed=5).make(count, SIZE)
+    with bench(executors=0) as cluster, cluster.session() as session:
+        manager = cluster.manager()
+        before = manager.memory_info().rss
+        begin = time.perf_counter()
+        futures = [session.run(payload) for payload in payloads]
+        while session.info().pending < count:  # acknowledged means stored
+            assert time.perf_counter() - begin < ACCEPT_TIMEOUT, session.info()
+            time.sleep(0.05)
+        submitted = time.perf_counter() - begin
+        queued = manager.memory_info().rss
+        with joined(cluster, EXECUTORS):
+            begin = time.perf_counter()
+            outputs = [future.result() for future in futures]
+            drained = time.perf_counter() - begin
+            check(payloads, outputs)
+        after = manager.memory_info().rss
+        labels = cluster.labels()
+    rows: list[dict[str, Any]] = [
+        {"figure": "resident, idle", "value": before / 1e6, "unit": "MB"},
+        {"figure": "resident, all queued", "value": queued / 1e6, "unit": "MB"},
+        {"figure": "per queued task", "value": (queued - before) / count, "unit": "bytes"},
+        {"figure": "the same without payload", "value": (queued - before) / count - SIZE, "unit": "bytes"},
+        {"figure": "resident, all finished", "value": after / 1e6, "unit": "MB"},
+        {"figure": "submitted and stored", "value": count / submitted, "unit": "tasks/s"},
+        {"figure": "drained", "value": count / drained, "unit": "tasks/s"},
+    ]
+    rows = [{**labels, "tasks": count, **row} for row in rows]
+    report("memory", rows, f"{count:,} tasks of {SIZE} bytes, one run")
+
+
+if __name__ == "__main__":
+    main()

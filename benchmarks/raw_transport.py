@@ -1,0 +1,338 @@
+"""The wall: the same frames through the same gRPC streams, with no Flame in between.
+
+    client ──Submit──▶ relay ──Tasks──▶ 2 echo processes
+           ◀─Outcomes─       ◀─Results─
+
+Four processes as in a cluster of two executors. The relay keeps nothing, checks nothing and stores
+nothing: it splits what arrives between the echoes and sends their answers back. What Flame reaches
+is judged against this (``benchmarks.throughput`` prints the ratio when both are run together).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvloop
+
+from benchmarks.options import Rounds, parse
+from benchmarks.report import percentile, report, summary
+from flame.wire.channels import channel_options
+from flame.wire.frames import (
+    EXECUTOR_CHANNEL,
+    FRAME_BYTES,
+    FRAME_TASKS,
+    TASK_CHANNEL,
+    ClientFrame,
+    ExecutorFrame,
+    ExecutorHello,
+    ExecutorOrder,
+    ManagerFrame,
+    Outcomes,
+    Results,
+    Submit,
+    Tasks,
+)
+
+ECHOES = 2
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Outbox:
+    """Tasks that piled up while the previous frame was being sent."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[int, bytes]] = deque()
+        self._news = asyncio.Event()
+
+    def extend(self, tasks: Any) -> None:
+        self.waiting.extend(tasks)
+        self._news.set()
+
+    async def batch(self, most: int = FRAME_TASKS) -> tuple[list[int], list[bytes]]:
+        while not self.waiting:
+            self._news.clear()
+            await self._news.wait()
+        ids: list[int] = []
+        payloads: list[bytes] = []
+        size = 0
+        while self.waiting and len(ids) < most and size < FRAME_BYTES:
+            task_id, payload = self.waiting.popleft()
+            ids.append(task_id)
+            payloads.append(payload)
+            size += len(payload)
+        return ids, payloads
+
+
+# --- Relay -------------------------------------------------------------------------------------
+
+
+class Relay:
+    """The middle process: one client stream, one stream per echo."""
+
+    WINDOW = 4096  # tasks in an echo's hands, the most that an executor of Flame announces
+
+    def __init__(self) -> None:
+        self.tasks = Outbox()
+        self.outcomes = Outbox()
+
+    async def client(self, requests: Any, context: Any) -> None:
+        sending = asyncio.create_task(self._send_outcomes(context), name="outcomes")
+        try:
+            async for frame in requests:
+                submit = frame.submit
+                first = submit.first_number
+                self.tasks.extend(zip(range(first, first + len(submit.inputs)), submit.inputs))
+        finally:
+            sending.cancel()
+
+    async def _send_outcomes(self, context: Any) -> None:
+        position = 0
+        while True:
+            ids, outputs = await self.outcomes.batch()
+            outcomes = Outcomes(alias=1, position=position, task_ids=ids, outputs=outputs)
+            await context.write(ManagerFrame(outcomes=outcomes))
+            position += len(ids)
+
+    async def echo(self, requests: Any, context: Any) -> None:
+        in_hand = 0
+        freed = asyncio.Event()
+
+        async def send() -> None:
+            nonlocal in_hand
+            while True:
+                while in_hand >= self.WINDOW:
+                    freed.clear()
+                    await freed.wait()
+                # Half of what waits, so that the other echo has work too.
+                most = max(1, min(FRAME_TASKS, self.WINDOW - in_hand, -(-len(self.tasks.waiting) // 2)))
+                ids, inputs = await self.tasks.batch(most)
+                in_hand += len(ids)
+                await context.write(ExecutorOrder(tasks=Tasks(task_ids=ids, inputs=inputs)))
+
+        sending: asyncio.Task[None] | None = None
+        try:
+            async for frame in requests:
+                if frame.HasField("hello"):
+                    sending = asyncio.create_task(send(), name="tasks")
+                    continue
+                results = frame.results
+                in_hand -= len(results.task_ids)
+                freed.set()
+                self.outcomes.extend(zip(results.task_ids, results.outputs, strict=True))
+        finally:
+            if sending:
+                sending.cancel()
+
+
+def _service(path: str, behaviour: Any, request: Any, response: Any) -> grpc.GenericRpcHandler:
+    _, service, method = path.split("/")
+    handler = grpc.stream_stream_rpc_method_handler(
+        behaviour, request.FromString, response.SerializeToString
+    )
+    return grpc.method_handlers_generic_handler(service, {method: handler})
+
+
+async def run_relay() -> None:
+    """Serve until stdin is closed; the port goes to stdout."""
+    relay = Relay()
+    server = grpc.aio.server(options=channel_options())
+    server.add_generic_rpc_handlers(
+        (
+            _service(TASK_CHANNEL, relay.client, ClientFrame, ManagerFrame),
+            _service(EXECUTOR_CHANNEL, relay.echo, ExecutorFrame, ExecutorOrder),
+        )
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(None)
+
+
+# --- Echo --------------------------------------------------------------------------------------
+
+
+async def run_echo(port: int) -> None:
+    """Answer every task with its input reversed."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel:
+        stream = channel.stream_stream(
+            EXECUTOR_CHANNEL, ExecutorFrame.SerializeToString, ExecutorOrder.FromString
+        )()
+        await stream.write(ExecutorFrame(hello=ExecutorHello(executor="echo")))
+        sequence = 0
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for order in stream:
+                sequence += 1
+                tasks = order.tasks
+                outputs = [payload[::-1] for payload in tasks.inputs]
+                results = Results(sequence=sequence, task_ids=tasks.task_ids, outputs=outputs)
+                await stream.write(ExecutorFrame(results=results))
+
+
+# --- Client ------------------------------------------------------------------------------------
+
+
+class Client:
+    """Submits tasks, each with its own future (a slot and, when awaited, an asyncio future)."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._outbox = Outbox()
+        self._futures: dict[int, asyncio.Future[bytes]] = {}
+        self._next = 1
+        self._loop = asyncio.get_running_loop()
+        self._tasks = [
+            asyncio.create_task(self._send(), name="submits"),
+            asyncio.create_task(self._receive(), name="outcomes"),
+        ]
+
+    def submit(self, payload: bytes) -> asyncio.Future[bytes]:
+        number = self._next
+        self._next += 1
+        future = self._futures[number] = self._loop.create_future()
+        self._outbox.extend(((number, payload),))
+        return future
+
+    async def _send(self) -> None:
+        while True:
+            ids, inputs = await self._outbox.batch()
+            submit = Submit(alias=1, first_number=ids[0], inputs=inputs)
+            await self._stream.write(ClientFrame(submit=submit))
+
+    async def _receive(self) -> None:
+        async for frame in self._stream:
+            outcomes = frame.outcomes
+            for task_id, output in zip(outcomes.task_ids, outcomes.outputs, strict=True):
+                self._futures.pop(task_id).set_result(output)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._stream.cancel()
+
+
+async def bulk(client: Client, payloads: list[bytes]) -> float:
+    """Submit all, take all; seconds from the first submit to the last result."""
+    begin = time.perf_counter()
+    futures = [client.submit(payload) for payload in payloads]
+    outputs = [await future for future in futures]
+    seconds = time.perf_counter() - begin
+    assert all(output == payload[::-1] for output, payload in zip(outputs, payloads, strict=True))
+    return seconds
+
+
+async def closed_loop(client: Client, payloads: list[bytes], outstanding: int) -> float:
+    """Keep so many outstanding; seconds from the first submit to the last result."""
+    begin = time.perf_counter()
+    window: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
+    for payload in payloads:
+        if len(window) == outstanding:
+            sent, future = window.popleft()
+            assert await future == sent[::-1]
+        window.append((payload, client.submit(payload)))
+    for sent, future in window:
+        assert await future == sent[::-1]
+    return time.perf_counter() - begin
+
+
+async def round_trips(client: Client, payloads: list[bytes]) -> list[float]:
+    """One at a time; the sorted milliseconds."""
+    times = []
+    for payload in payloads:
+        begin = time.perf_counter()
+        assert await client.submit(payload) == payload[::-1]
+        times.append((time.perf_counter() - begin) * 1000)
+    return sorted(times)
+
+
+async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """All figures, interleaved by round so that a slow minute hurts every row alike."""
+    source = random.Random(1)
+    bulks = [(16, 10_000), (16, rounds.many), (1024, rounds.many)]
+    loops = [(8, 5_000), (64, 20_000), (512, 50_000)]
+    rates: dict[tuple[str, int, int], list[float]] = {}
+    trips: list[list[float]] = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel:
+        stream = channel.stream_stream(
+            TASK_CHANNEL, ClientFrame.SerializeToString, ManagerFrame.FromString
+        )()
+        client = Client(stream)
+        await bulk(client, [source.randbytes(16) for _ in range(5_000)])  # warm
+        for _ in range(rounds.count):
+            for size, count in bulks:
+                payloads = [source.randbytes(size) for _ in range(count)]
+                rates.setdefault(("bulk", size, count), []).append(
+                    count / await bulk(client, payloads)
+                )
+            for outstanding, count in loops:
+                payloads = [source.randbytes(16) for _ in range(rounds.scaled(count))]
+                rates.setdefault((f"{outstanding} outstanding", 16, len(payloads)), []).append(
+                    len(payloads) / await closed_loop(client, payloads, outstanding)
+                )
+            trips.append(
+                await round_trips(client, [source.randbytes(16) for _ in range(rounds.scaled(1000))])
+            )
+        client.close()
+    rows: list[dict[str, Any]] = [
+        {"mode": mode, "bytes": size, "tasks": count, "unit": "tasks/s", **summary(values)}
+        for (mode, size, count), values in rates.items()
+    ]
+    for name, percent in (("round trip p50", 50), ("round trip p99", 99)):
+        values = [percentile(times, percent) for times in trips]
+        rows.append(
+            {"mode": name, "bytes": 16, "tasks": len(trips[0]), "unit": "ms", **summary(values)}
+        )
+    return rows
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[int]:
+    """A relay and its echoes; yields the relay's port."""
+    command = [sys.executable, "-m", "benchmarks.raw_transport", "--role"]
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(
+            subprocess.Popen(
+                [*command, "relay"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+        )
+        stack.callback(relay.kill)
+        assert relay.stdout is not None
+        port = int(relay.stdout.readline())
+        for _ in range(ECHOES):
+            echo = subprocess.Popen([*command, "echo", "--port", str(port)], cwd=ROOT)
+            stack.enter_context(echo)
+            stack.callback(echo.kill)
+        yield port
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--role", choices=["client", "relay", "echo"], default="client")
+    options.add_argument("--port", type=int, default=0)
+    chosen, rounds = parse(options)
+    if chosen.role == "relay":
+        uvloop.run(run_relay())
+    elif chosen.role == "echo":
+        uvloop.run(run_echo(chosen.port))
+    else:
+        with processes() as port:
+            rows = uvloop.run(measure(port, rounds))
+        report("raw_transport", rows, f"no Flame, {ECHOES} echo processes, nothing stored")
+
+
+if __name__ == "__main__":
+    main()

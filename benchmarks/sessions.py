@@ -1,0 +1,67 @@
+"""Many sessions at once against one: the same number of tasks, spread over sessions."""
+
+import argparse
+import time
+from typing import Any
+
+import flame
+from benchmarks.clusters import Bench, bench
+from benchmarks.options import parse
+from benchmarks.report import report, summary
+from benchmarks.work import Payloads, check
+
+TASKS_EACH = 100
+
+
+def run(cluster: Bench, service: str, sessions: int, each: int, payloads: Payloads) -> float:
+    """Open all, submit all, take all, close all; seconds."""
+    work = [payloads.make(each) for _ in range(sessions)]
+    begin = time.perf_counter()
+    opened = [cluster.session(service) for _ in range(sessions)]
+    futures: list[list[flame.Future]] = [
+        [session.run(payload) for payload in batch]
+        for session, batch in zip(opened, work, strict=True)
+    ]
+    outputs = [[future.result() for future in batch] for batch in futures]
+    for session in opened:
+        session.close()
+    seconds = time.perf_counter() - begin
+    for batch, answers in zip(work, outputs, strict=True):
+        check(batch, answers)
+    return seconds
+
+
+def main() -> None:
+    _, rounds = parse(argparse.ArgumentParser(description=__doc__))
+    many = rounds.scaled(1_000)
+    few = max(1, many // 10)  # fresh processes: each costs a start
+    payloads = Payloads(seed=6)
+    rows: list[dict[str, Any]] = []
+    with bench() as cluster:
+        for service, sessions, each in (
+            ("Reusable", 1, many * TASKS_EACH),
+            ("Reusable", many, TASKS_EACH),
+            ("Reverse", few, TASKS_EACH),
+        ):
+            run(cluster, service, 1, 100, payloads)  # warm
+            count = rounds.count if service == "Reusable" else 1
+            rates = [
+                sessions * each / run(cluster, service, sessions, each, payloads)
+                for _ in range(count)
+            ]
+            rows.append(
+                {
+                    **cluster.labels(),
+                    "processes": "reused" if service == "Reusable" else "fresh",
+                    "sessions": sessions,
+                    "tasks each": each,
+                    "unit": "tasks/s",
+                    **summary(rates),
+                }
+            )
+    rows.append({"sessions": "many over one", "median": rows[1]["median"] / rows[0]["median"]})
+    report("sessions", rows, "opening and closing included")
+
+
+if __name__ == "__main__":
+    main()

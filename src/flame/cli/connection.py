@@ -1,0 +1,86 @@
+"""Which cluster a command talks to.
+
+The same options on every command. What is not given comes from the environment
+(``FLAME_ENDPOINT``, ``FLAME_TOKEN``, ``FLAME_TOKEN_FILE``, ``FLAME_CA_FILE``), then from the current
+context of ``~/.flame/flame.yaml``, and in the end is the cluster that ``flame up`` starts on this
+machine.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+import flame
+
+LOCAL_ENDPOINT = "http://127.0.0.1:8080"
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the connection options say; None where they say nothing."""
+
+    endpoint: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    config: str | None = None
+
+    def open(self) -> flame.Client:
+        """Connect to a cluster that is there already; never starts one.
+
+        Raises:
+            Unavailable: Nobody listens there.
+            Unauthenticated: The cluster does not know the token.
+        """
+        return flame.connect(
+            self.endpoint,
+            token_file=self.token_file,
+            ca_file=self.ca_file,
+        )
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which receives them as one argument, ``connection``."""
+
+    @functools.wraps(command)
+    def with_connection(
+        *args: Any,
+        endpoint: str | None,
+        token_file: str | None,
+        ca_file: str | None,
+        config: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        connection = Connection(endpoint, token_file, ca_file, config)
+        return command(*args, connection=connection, **kwargs)
+
+    path = click.Path(dir_okay=False)
+    decorated: Callable[..., Any] = with_connection
+    for option in (
+        click.option(
+            "--config",
+            type=path,
+            metavar="FILE",
+            help="Client configuration (default ~/.flame/flame.yaml).",
+        ),
+        click.option(
+            "--ca-file",
+            type=path,
+            metavar="FILE",
+            help="Certificate authority of an https endpoint (or FLAME_CA_FILE).",
+        ),
+        click.option(
+            "--token-file",
+            type=path,
+            metavar="FILE",
+            help="File with the token (or FLAME_TOKEN_FILE, or FLAME_TOKEN itself).",
+        ),
+        click.option(
+            "--endpoint",
+            metavar="URL",
+            help=f"Session manager (or FLAME_ENDPOINT; default {LOCAL_ENDPOINT}).",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated

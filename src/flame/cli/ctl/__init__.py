@@ -1,0 +1,1 @@
+"""The commands of ``flmctl``, by what they are about."""

@@ -1,0 +1,87 @@
+"""``flmctl list``."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+import flame
+from flame.cli import documents
+from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.outcomes import Command
+from flame.cli.tables import document, table
+
+EXAMPLES = """
+\b
+Examples:
+  flmctl list                sessions by number, open ones first
+  flmctl list -s             sessions by id, with resources and priority
+  flmctl list -a -o yaml     applications, as `flmctl register -f` reads them
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How one kind of thing is fetched and shown."""
+
+    fetch: Callable[[flame.Client], Iterable[Any]]
+    columns: Mapping[str, int]
+    row: Callable[[Any], Sequence[object]]
+    document: Callable[[Any], documents.Document]
+
+
+LISTINGS = {
+    "": Listing(
+        lambda client: documents.open_first(client.list_sessions()),
+        documents.SESSIONS,
+        documents.session_row,
+        documents.session_document,
+    ),
+    "sessions": Listing(
+        lambda client: documents.open_first(client.list_sessions()),
+        documents.SESSIONS_IN_FULL,
+        documents.session_row_in_full,
+        documents.session_document,
+    ),
+    "applications": Listing(
+        lambda client: sorted(client.list_applications(), key=lambda item: item.name),
+        documents.APPLICATIONS,
+        documents.application_row,
+        documents.application_document,
+    ),
+    "executors": Listing(
+        lambda client: sorted(client.list_executors(), key=lambda item: (item.node, item.id)),
+        documents.EXECUTORS,
+        documents.executor_row,
+        documents.executor_document,
+    ),
+    "nodes": Listing(
+        lambda client: sorted(client.list_nodes(), key=lambda item: item.name),
+        documents.NODES,
+        documents.node_row,
+        documents.node_document,
+    ),
+}
+
+
+@click.command("list", cls=Command, epilog=EXAMPLES)
+@click.option("-s", "--sessions", is_flag=True, help="Sessions, with resources and priority.")
+@click.option("-a", "--applications", is_flag=True, help="Applications.")
+@click.option("-e", "--executors", is_flag=True, help="Executors.")
+@click.option("-n", "--nodes", is_flag=True, help="Nodes.")
+@form_option
+@connection_options
+def list_(connection: Connection, *, form: str, **flags: bool) -> None:
+    """List sessions (the default), applications, executors or nodes."""
+    chosen = [name for name, given in flags.items() if given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"one list at a time, not {' and '.join(chosen)}")
+    listing = LISTINGS[chosen[0] if chosen else ""]
+    with connection.open() as client:
+        items = list(listing.fetch(client))
+    if form == TABLE:
+        click.echo(table(listing.columns, [listing.row(item) for item in items]))
+    else:
+        click.echo(document([listing.document(item) for item in items], form))

@@ -1,0 +1,85 @@
+"""``flmctl create`` and ``flmctl close``."""
+
+import click
+
+import flame
+from flame.cli import documents
+from flame.cli.amounts import ResourcesType
+from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.outcomes import Command
+from flame.cli.tables import document
+from flame.model.errors import NotFound
+from flame.model.resources import UNIT, Resources
+
+CREATE_EXAMPLES = """
+\b
+Examples:
+  flmctl create -a flmping
+  flmctl create -a pi -p 10 -r cpu=2,mem=4g
+"""
+
+CLOSE_EXAMPLES = """
+\b
+Examples:
+  flmctl close -s 4                     pending tasks are cancelled
+  flmctl close -s 4 --cancel-running    running ones too
+"""
+
+
+def named_session(client: flame.Client, text: str) -> flame.Session:
+    """Find a session by its id, or else by the number that ``flmctl list`` shows.
+
+    Raises:
+        NotFound: Neither exists.
+    """
+    try:
+        return client.get_session(text)
+    except NotFound:
+        if not (text.isascii() and text.isdigit()):
+            raise
+        for info in client.list_sessions():
+            if info.number == int(text):
+                return client.get_session(info.name)
+        raise
+
+
+@click.command(cls=Command, epilog=CREATE_EXAMPLES)
+@click.option("-a", "--application", metavar="APP", required=True, help="What it runs.")
+@click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
+@click.option("-r", "--resreq", type=ResourcesType(), help="Resources per instance: cpu=1,mem=1g.")
+@click.option("-p", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
+@form_option
+@connection_options
+def create(
+    connection: Connection,
+    *,
+    application: str,
+    slots: int | None,
+    resreq: Resources | None,
+    priority: int,
+    form: str,
+) -> None:
+    """Create a session and print its id."""
+    if slots is not None and resreq is not None:
+        raise click.UsageError("--slots and --resreq both say what an instance takes; give one")
+    with connection.open() as client:
+        session = client.create_session(
+            application, resources=UNIT * slots if slots else resreq, priority=priority
+        )
+        info = session.info()
+    if form == TABLE:
+        click.echo(info.name)
+    else:
+        click.echo(document(documents.session_document(info), form))
+
+
+@click.command(cls=Command, epilog=CLOSE_EXAMPLES)
+@click.option("-s", "--session", metavar="SSN", required=True, help="Its id, or its number.")
+@click.option("--cancel-running", is_flag=True, help="Also cancel tasks that are running.")
+@connection_options
+def close(connection: Connection, *, session: str, cancel_running: bool) -> None:
+    """Close a session; tasks that are pending are cancelled."""
+    with connection.open() as client:
+        named_session(client, session).close(cancel_running=cancel_running)
+    click.echo(f"Session {session} is closed.")

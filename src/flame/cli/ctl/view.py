@@ -1,0 +1,63 @@
+"""``flmctl view``."""
+
+import click
+
+from flame.cli import documents
+from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.ctl.sessions import named_session
+from flame.cli.outcomes import Command
+from flame.cli.tables import document, key_values
+from flame.model.ids import parse_task_id
+
+EXAMPLES = """
+\b
+Examples:
+  flmctl view -a flmping            an application
+  flmctl view -s 4                  a session, by number or id
+  flmctl view -s 4 -t 17            one of its tasks, with input, output and events
+  flmctl view -n node-1 -o json     a node
+"""
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.option("-a", "--application", metavar="APP", help="An application.")
+@click.option("-s", "--session", metavar="SSN", help="A session: its id, or its number.")
+@click.option("-t", "--task", metavar="TASK", help="A task of that session.")
+@click.option("-n", "--node", metavar="NODE", help="A node.")
+@form_option
+@connection_options
+def view(
+    connection: Connection,
+    *,
+    application: str | None,
+    session: str | None,
+    task: str | None,
+    node: str | None,
+    form: str,
+) -> None:
+    """Show one application, session, task or node with all that is known of it."""
+    if sum(name is not None for name in (application, session, node)) != 1:
+        raise click.UsageError("say what to view: one of --application, --session, --node")
+    if task is not None and session is None:
+        raise click.UsageError("--task needs --session: tasks are numbered within their session")
+    task_id = None if task is None else parse_task_id(task)
+    properties: list[tuple[str, object]]
+    with connection.open() as client:
+        if application is not None:
+            found = client.get_application(application)
+            properties = documents.application_properties(found)
+            shown = documents.application_document(found)
+        elif node is not None:
+            machine = client.get_node(node)
+            properties = documents.node_properties(machine)
+            shown = documents.node_document(machine)
+        elif task_id is None:
+            info = named_session(client, session or "").info()
+            properties = documents.session_properties(info)
+            shown = documents.session_document(info)
+        else:
+            one = named_session(client, session or "").get_task(task_id)
+            properties = documents.task_properties(one)
+            shown = documents.task_document(one)
+    click.echo(key_values(properties) if form == TABLE else document(shown, form))

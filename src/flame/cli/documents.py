@@ -1,0 +1,418 @@
+"""Flame's things as people and programs read them: rows, properties and documents.
+
+A document has the shape of ``flmctl register``'s files: ``metadata``, ``spec``, ``status``. So what
+``flmctl view -a APP -o yaml`` prints can be edited and given to ``flmctl update``.
+"""
+
+import base64
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import flame
+from flame.model.resources import UNIT, Resources, format_bytes
+from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
+
+Document = dict[str, Any]
+
+#: Titles and usual widths of the tables; the mission's widths where it shows a table.
+SESSIONS = {
+    "ID": 10,
+    "State": 10,
+    "App": 15,
+    "Slots": 10,
+    "Pending": 10,
+    "Running": 10,
+    "Succeed": 10,
+    "Failed": 10,
+    "Created": 10,
+}
+SESSIONS_IN_FULL = {
+    "ID": 20,
+    "State": 10,
+    "App": 15,
+    "Resources": 16,
+    "Priority": 10,
+    "Pending": 10,
+    "Running": 10,
+    "Succeed": 10,
+    "Failed": 10,
+    "Created": 10,
+}
+APPLICATIONS = {"Name": 15, "State": 10, "Shim": 10, "Tags": 15, "Created": 12, "Command": 20}
+EXECUTORS = {"ID": 40, "State": 12, "Session": 20, "Node": 15}
+NODES = {
+    "NAME": 15,
+    "HOSTNAME": 20,
+    "STATUS": 10,
+    "CPU": 8,
+    "MEMORY": 10,
+    "ARCH": 10,
+    "OS": 10,
+}
+
+
+def slots(resources: Resources) -> int:
+    """How many unit executors (1 cpu, 1 GiB) an instance takes, rounded up, at least one."""
+    return max(
+        1,
+        -(-resources.cpu_millis // UNIT.cpu_millis),
+        -(-resources.memory_bytes // UNIT.memory_bytes),
+    )
+
+
+def clock_time(milliseconds: int | None) -> str | None:
+    """The local time of day (``%T``) of milliseconds since the epoch."""
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%H:%M:%S")
+
+
+def date_time(milliseconds: int | None) -> str | None:
+    """Local date and time, to the millisecond, with the offset from UTC."""
+    if not milliseconds:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000).astimezone()
+    return moment.isoformat(sep=" ", timespec="milliseconds")
+
+
+def state_name(state: Any) -> str:
+    """``NOT_READY`` as people read it: ``NotReady``."""
+    return "".join(part.capitalize() for part in str(state.name).split("_"))
+
+
+def payload(value: bytes | None) -> Any:
+    """Bytes for a document: their text where they are text, else base64 under a key that says so."""
+    if value is None:
+        return None
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+# --- Sessions ----------------------------------------------------------------------------------
+
+
+def open_first(sessions: Iterable[flame.SessionInfo]) -> list[flame.SessionInfo]:
+    """Open sessions before closed ones, each in the order of their creation."""
+    return sorted(sessions, key=lambda info: (info.state is not SessionState.OPEN, info.number))
+
+
+def session_row(info: flame.SessionInfo) -> list[object]:
+    """A row of :data:`SESSIONS`."""
+    return [
+        info.number,
+        state_name(info.state),
+        info.spec.application,
+        slots(info.spec.resources),
+        info.pending,
+        info.running,
+        info.succeeded,
+        info.failed,
+        clock_time(info.created_ms),
+    ]
+
+
+def session_row_in_full(info: flame.SessionInfo) -> list[object]:
+    """A row of :data:`SESSIONS_IN_FULL`."""
+    return [
+        info.name,
+        state_name(info.state),
+        info.spec.application,
+        info.spec.resources,
+        info.spec.priority,
+        info.pending,
+        info.running,
+        info.succeeded,
+        info.failed,
+        clock_time(info.created_ms),
+    ]
+
+
+def session_properties(info: flame.SessionInfo) -> list[tuple[str, object]]:
+    """What ``flmctl view -s`` prints."""
+    spec = info.spec
+    return [
+        ("ID", info.name),
+        ("Number", info.number),
+        ("State", state_name(info.state)),
+        ("Application", spec.application),
+        ("Resources", spec.resources),
+        ("Slots", slots(spec.resources)),
+        ("Instances", _instances(spec.min_instances, spec.max_instances)),
+        ("Batch size", spec.batch_size),
+        ("Priority", spec.priority),
+        ("Durability", spec.durability.name.lower()),
+        ("Attempts", spec.max_attempts),
+        ("Common data", None if spec.common_data is None else f"{len(spec.common_data):,} bytes"),
+        ("Created", date_time(info.created_ms)),
+        ("Closed", date_time(info.completed_ms)),
+        ("Pending", f"{info.pending:,}"),
+        ("Running", f"{info.running:,}"),
+        ("Succeeded", f"{info.succeeded:,}"),
+        ("Failed", f"{info.failed:,}"),
+        ("Cancelled", f"{info.cancelled:,}"),
+        ("Events", _events(info.events)),
+    ]
+
+
+def session_document(info: flame.SessionInfo) -> Document:
+    """The whole session."""
+    spec = info.spec
+    return {
+        "metadata": {"name": info.name, "number": info.number},
+        "spec": _present(
+            application=spec.application,
+            resources=resources_document(spec.resources),
+            min_instances=spec.min_instances,
+            max_instances=spec.max_instances,
+            batch_size=spec.batch_size,
+            priority=spec.priority,
+            durability=Durability(spec.durability).name.lower(),
+            max_attempts=spec.max_attempts,
+            common_data=payload(spec.common_data),
+        ),
+        "status": _present(
+            state=state_name(info.state),
+            slots=slots(spec.resources),
+            created=date_time(info.created_ms),
+            closed=date_time(info.completed_ms),
+            pending=info.pending,
+            running=info.running,
+            succeeded=info.succeeded,
+            failed=info.failed,
+            cancelled=info.cancelled,
+            events=_event_documents(info.events),
+        ),
+    }
+
+
+# --- Tasks -------------------------------------------------------------------------------------
+
+
+def task_properties(task: flame.Task) -> list[tuple[str, object]]:
+    """What ``flmctl view -s SSN -t TASK`` prints."""
+    return [
+        ("ID", task.id),
+        ("Session", task.session),
+        ("State", state_name(task.state)),
+        ("Attempt", task.attempt or None),
+        ("Created", date_time(task.created_ms)),
+        ("Completed", date_time(task.completed_ms)),
+        ("Input", _shown(task.input)),
+        ("Output", _shown(task.output)),
+        ("Events", _events(task.events)),
+    ]
+
+
+def task_document(task: flame.Task) -> Document:
+    """The whole task."""
+    return {
+        "metadata": {"id": int(task.id), "session": task.session},
+        "spec": _present(input=payload(task.input), output=payload(task.output)),
+        "status": _present(
+            state=state_name(task.state),
+            attempt=task.attempt or None,
+            created=date_time(task.created_ms),
+            completed=date_time(task.completed_ms),
+            events=_event_documents(task.events),
+        ),
+    }
+
+
+# --- Applications ------------------------------------------------------------------------------
+
+
+def application_row(application: flame.Application) -> list[object]:
+    """A row of :data:`APPLICATIONS`."""
+    spec = application.spec
+    return [
+        application.name,
+        state_name(application.state),
+        state_name(spec.shim),
+        ",".join(spec.labels),
+        clock_time(application.created_ms),
+        _command(spec),
+    ]
+
+
+def application_properties(application: flame.Application) -> list[tuple[str, object]]:
+    """What ``flmctl view -a`` prints."""
+    spec = application.spec
+    return [
+        ("Name", application.name),
+        ("State", state_name(application.state)),
+        ("Created", date_time(application.created_ms)),
+        ("Description", spec.description),
+        ("Shim", state_name(spec.shim)),
+        ("Labels", ", ".join(spec.labels)),
+        ("Image", spec.image),
+        ("Command", _command(spec)),
+        ("Entry point", spec.entry_point),
+        ("Environment", "\n".join(f"{name}={value}" for name, value in spec.environments)),
+        ("Directory", spec.working_directory),
+        ("Max instances", spec.max_instances),
+        ("Delay release", None if spec.delay_release is None else f"{spec.delay_release} s"),
+        ("Reusable", "yes" if spec.reusable else "no"),
+        ("Package", spec.url),
+        ("Installer", spec.installer),
+        ("Input", spec.schema_input),
+        ("Output", spec.schema_output),
+        ("Common data", spec.schema_common_data),
+    ]
+
+
+def application_document(application: flame.Application) -> Document:
+    """The whole application, in the form that ``flmctl register`` reads."""
+    return {
+        "metadata": {"name": application.name},
+        "spec": specification_document(application.spec),
+        "status": _present(
+            state=state_name(application.state), created=date_time(application.created_ms)
+        ),
+    }
+
+
+def specification_document(spec: ApplicationSpec) -> Document:
+    """The ``spec`` of an application's file."""
+    schema = _present(
+        input=spec.schema_input, output=spec.schema_output, common_data=spec.schema_common_data
+    )
+    pickled = spec.pickled_service
+    return _present(
+        shim=state_name(spec.shim),
+        description=spec.description,
+        labels=list(spec.labels) or None,
+        image=spec.image,
+        command=spec.command,
+        arguments=list(spec.arguments) or None,
+        entry_point=spec.entry_point or None,
+        environments=dict(spec.environments) or None,
+        working_directory=spec.working_directory,
+        max_instances=spec.max_instances,
+        delay_release=spec.delay_release,
+        reusable=spec.reusable or None,
+        schema=schema or None,
+        url=spec.url,
+        installer=spec.installer,
+        pickled_service=base64.b64encode(pickled).decode("ascii") if pickled else None,
+    )
+
+
+# --- Executors and nodes -----------------------------------------------------------------------
+
+
+def executor_row(executor: flame.Executor) -> list[object]:
+    """A row of :data:`EXECUTORS`."""
+    return [executor.id, state_name(executor.state), executor.session, executor.node]
+
+
+def executor_document(executor: flame.Executor) -> Document:
+    """The whole executor."""
+    return {
+        "metadata": {"id": executor.id},
+        "spec": _present(
+            node=executor.node,
+            resources=resources_document(executor.resources),
+            shim=state_name(executor.shim),
+        ),
+        "status": _present(state=state_name(executor.state), session=executor.session),
+    }
+
+
+def node_row(node: flame.Node) -> list[object]:
+    """A row of :data:`NODES`."""
+    return [
+        node.name,
+        node.hostname,
+        state_name(node.state),
+        f"{node.capacity.cpu_millis / 1000:g}",
+        format_bytes(node.capacity.memory_bytes),
+        node.arch,
+        node.os,
+    ]
+
+
+def node_properties(node: flame.Node) -> list[tuple[str, object]]:
+    """What ``flmctl view -n`` prints."""
+    return [
+        ("Name", node.name),
+        ("Hostname", node.hostname),
+        ("State", state_name(node.state)),
+        ("Capacity", node.capacity),
+        ("Allocatable", node.allocatable),
+        ("Arch", node.arch),
+        ("OS", node.os),
+        ("Addresses", "\n".join(f"{kind}: {address}" for kind, address in node.addresses)),
+    ]
+
+
+def node_document(node: flame.Node) -> Document:
+    """The whole node."""
+    return {
+        "metadata": {"name": node.name},
+        "spec": {"hostname": node.hostname},
+        "status": _present(
+            state=state_name(node.state),
+            capacity=resources_document(node.capacity),
+            allocatable=resources_document(node.allocatable),
+            arch=node.arch,
+            os=node.os,
+            addresses=[{"type": kind, "address": address} for kind, address in node.addresses],
+        ),
+    }
+
+
+def resources_document(resources: Resources) -> Document:
+    """Cores, bytes and GPUs."""
+    cores = resources.cpu_millis / 1000
+    return {
+        "cpu": int(cores) if cores == int(cores) else cores,
+        "memory": resources.memory_bytes,
+        "gpu": resources.gpus,
+    }
+
+
+# --- Parts -------------------------------------------------------------------------------------
+
+
+def _present(**values: Any) -> Document:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _instances(least: int, most: int | None) -> str:
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+def _command(spec: ApplicationSpec) -> str | None:
+    if spec.command:
+        return " ".join((spec.command, *spec.arguments))
+    if spec.pickled_service:
+        return f"(pickled, {format_bytes(len(spec.pickled_service))})"
+    return spec.entry_point or None
+
+
+def _shown(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    shown = payload(value)
+    text = shown if isinstance(shown, str) else shown["base64"]
+    kept = text if len(text) <= 200 else f"{text[:200]}..."
+    return f"{kept} ({len(value):,} bytes{'' if shown is text else ', base64'})"
+
+
+def _events(events: Iterable[Event]) -> str:
+    return "\n".join(
+        f"{date_time(event.created_ms) or '-'}  {event.code}  {event.message}" for event in events
+    )
+
+
+def _event_documents(events: Iterable[Event]) -> list[Document] | None:
+    return [
+        {"code": event.code, "message": event.message, "created": date_time(event.created_ms)}
+        for event in events
+    ] or None

@@ -1,0 +1,39 @@
+"""``flmctl``: look at a cluster's sessions, applications, executors and nodes, and change them."""
+
+import click
+
+from flame.cli.ctl.applications import register, unregister, update
+from flame.cli.ctl.completion import completion
+from flame.cli.ctl.listing import list_
+from flame.cli.ctl.sessions import close, create
+from flame.cli.ctl.view import view
+from flame.cli.outcomes import Group
+
+EXAMPLES = """
+\b
+Examples:
+  flmctl list                        sessions, open ones first
+  flmctl list -e -o json             executors, for a program
+  flmctl view -s flmping-x1y2z3      one session
+  flmctl register -f pi.yaml         what may be run
+  flmctl create -a pi -s 2           a session of two-slot instances
+  eval "$(flmctl completion bash)"   completion for this shell
+"""
+
+
+@click.group(cls=Group, epilog=EXAMPLES)
+def flmctl() -> None:
+    """Look at a Flame cluster and change it."""
+
+
+for command in (list_, view, create, close, register, unregister, update, completion):
+    flmctl.add_command(command)
+
+
+def main() -> None:
+    """Entry point."""
+    flmctl(prog_name="flmctl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How a command ends when it does not simply succeed.
+
+    0    done
+    1    Flame refused or a task failed; one sentence on stderr says why
+    2    the command line itself was wrong
+    130  Ctrl-C, after the command has cleaned up
+    141  the reader of our output went away
+
+Nobody sees a traceback, except for a bug in Flame.
+"""
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from flame.model.errors import FlameError, IllegalTransition
+
+INTERRUPTED = 130
+READER_GONE = 141
+
+
+class Failure(click.ClickException):
+    """An error of Flame as the command line shows it."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence on stderr."""
+        click.echo(f"Error: {self.format_message()}", file=file or sys.stderr)
+
+
+class _Ending(click.Command):
+    """A command whose endings are those of this module."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IllegalTransition:
+            raise
+        except FlameError as error:
+            raise Failure(str(error) or type(error).__name__) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            # Python flushes stdout once more at exit; give it something that takes the bytes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(READER_GONE) from None
+
+
+class Command(_Ending):
+    """A command of ours."""
+
+
+class Group(_Ending, click.Group):
+    """A group of our commands."""
+
+    command_class = Command
