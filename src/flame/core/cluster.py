@@ -1,0 +1,265 @@
+"""The cluster: the one door to every rule.
+
+    events, now ──▶ Cluster.handle ──▶ effects, in the order in which to perform them
+
+``handle`` never fails for what a caller did: an error becomes a Refuse effect. A ``Store`` effect
+comes back, once it is committed, as a ``Committed`` event.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flame.core import events, executors, nodes, outcomes, recovery, sessions, submission
+from flame.core.allocation import replan
+from flame.core.effects import (
+    ApplicationView,
+    Effect,
+    ExecutorView,
+    NodeView,
+    Refuse,
+    SessionView,
+    Store,
+    TaskView,
+)
+from flame.core.records import OutcomesRecorded, Recovered, TasksSubmitted
+from flame.core.state import Limits, State
+from flame.core.views import (
+    application_view,
+    executor_view,
+    node_view,
+    session_view,
+    task_view,
+)
+from flame.model.errors import FlameError, NotFound
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.specs import ExecutorState
+from flame.scheduling.snapshot import Policy
+
+
+@dataclass(slots=True)
+class Committed:
+    """These Store effects' records are in the store, in this order."""
+
+    stores: Sequence[Store]
+
+
+#: Events that answer a call: a FlameError raised by their rule becomes a Refuse effect.
+_CALLS: dict[type, Callable[[State, Any, float], None]] = {
+    events.RegisterApplication: sessions.on_register,
+    events.UnregisterApplication: sessions.on_unregister,
+    events.CreateSession: sessions.on_create_session,
+    events.OpenSession: sessions.on_open_session,
+    events.CloseSession: sessions.on_close,
+    events.DeleteSession: sessions.on_delete,
+    events.CancelTasks: sessions.on_cancel,
+    events.Attach: submission.on_attach,
+    events.CreateTask: submission.on_create,
+}
+
+_NOTICES: dict[type, Callable[[State, Any, float], None]] = {
+    events.Detach: submission.on_detach,
+    events.SubmitTasks: submission.on_submit,
+    events.GrantOutcomes: outcomes.on_grant,
+    events.OutcomesFetched: outcomes.on_fetched,
+    events.WatchTask: outcomes.on_watch,
+    events.UnwatchTask: outcomes.on_unwatch,
+    events.NodeConnected: nodes.on_node_connected,
+    events.NodeRenewed: nodes.on_renewed,
+    events.NodeDisconnected: nodes.on_node_disconnected,
+    events.NodeLeft: nodes.on_node_left,
+    events.ExecutorExited: executors.on_exited,
+    events.ExecutorConnected: executors.on_connected,
+    events.ExecutorDisconnected: executors.on_disconnected,
+}
+
+#: Events from an executor's process: dropped, and the process refused, if its incarnation has ended.
+_FROM_EXECUTORS: dict[type, Callable[[State, Any, Any, float], None]] = {
+    events.BindDone: executors.on_bind_done,
+    events.WindowChanged: executors.on_window,
+    events.TaskStarted: executors.on_started,
+    events.TasksFinished: outcomes.on_finished,
+    events.TasksTakenBack: executors.on_taken_back,
+    events.ExecutorUnbound: executors.on_unbound,
+}
+
+
+class Cluster:
+    """Everything that must be right, as one object without I/O.
+
+    Args:
+        policy: Decides which session gets which executor.
+        new_id: Makes ids for executors (UUIDs; in a simulation, numbers from a seed).
+        limits: What to refuse.
+    """
+
+    def __init__(
+        self, policy: Policy, new_id: Callable[[], str], limits: Limits | None = None
+    ) -> None:
+        self.state = State(limits or Limits(), new_id)
+        self._policy = policy
+
+    def restore(self, recovered: Recovered, now: float) -> list[Effect]:
+        """Start from what the store holds. Called once, before any event."""
+        recovery.restore(self.state, recovered, now)
+        return self._settle(now)
+
+    def handle(self, event: object, now: float) -> list[Effect]:
+        """Apply one event at ``now`` (seconds since the epoch, never going back)."""
+        state = self.state
+        kind = type(event)
+        if kind in _FROM_EXECUTORS:
+            executor = executors.current(state, event.executor, event.incarnation)  # type: ignore[attr-defined]
+            if executor is not None:
+                _FROM_EXECUTORS[kind](state, executor, event, now)
+                self._review_close(executor.session, now)
+        elif kind is Committed:
+            for store in event.stores:  # type: ignore[attr-defined]
+                if store.cause is not None:
+                    self._committed(store, now)
+        elif kind in _CALLS:
+            try:
+                _CALLS[kind](state, event, now)
+            except FlameError as error:
+                state.emit(Refuse(event.reply, error))  # type: ignore[attr-defined]
+        elif kind is events.Tick:
+            for key in state.deadlines.pop_due(now):
+                self._due(key[0], key[1], now)
+        else:
+            _NOTICES[kind](state, event, now)
+        return self._settle(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when to send the next Tick, or None."""
+        return self.state.deadlines.next()
+
+    def _settle(self, now: float) -> list[Effect]:
+        state = self.state
+        if state.replan:
+            replan(state, self._policy, now)
+        effects = state.effects
+        state.effects = []
+        return effects
+
+    def _review_close(self, session: Any, now: float) -> None:
+        if session is not None and session.closing is not None and session.closing.waiting:
+            sessions.review_close(self.state, session, now)
+
+    def _committed(self, store: Store, now: float) -> None:
+        state, cause, record = self.state, store.cause, store.record
+        match record, cause:
+            case OutcomesRecorded(), outcomes.OutcomesStored():
+                outcomes.outcomes_stored(state, record, cause)
+            case TasksSubmitted(), submission.SubmitStored() | submission.CreateStored():
+                submission.tasks_stored(state, record, cause, now)
+            case _, submission.DuplicatesStored():
+                submission.duplicates_stored(state, cause)
+            case _, sessions.ReplySession():
+                sessions.session_stored(state, cause, now)
+            case _, sessions.ReplyDone():
+                sessions.reply_done(state, cause)
+            case _, sessions.CloseBegins():
+                sessions.close_begins(state, cause, now)
+            case _, executors.BindingStored():
+                executors.binding_stored(state, cause, now)
+            case _:
+                raise AssertionError(f"no rule for the commit of {record} with {cause}")
+
+    def _due(self, kind: str, key: str | int, now: float) -> None:
+        state = self.state
+        if kind == "lease":
+            nodes.lease_ended(state, NodeName(str(key)), now)
+        elif kind == "forget":
+            nodes.forget(state, NodeName(str(key)))
+        elif kind == "retry":
+            state.replan = True
+        elif kind == "close":
+            session = state.sessions.get(SessionNumber(int(key)))
+            if session is not None:
+                sessions.review_close(state, session, now, overdue=True)
+        else:
+            executor = state.executors.get(ExecutorId(str(key)))
+            if executor is not None:
+                self._executor_due(kind, executor, now)
+
+    def _executor_due(self, kind: str, executor: Any, now: float) -> None:
+        state, session = self.state, executor.session
+        if kind == "idle":
+            if executor.state is ExecutorState.IDLE:
+                executors.stop(state, executor, now)
+            elif session is not None and not executor.held:
+                kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
+                if kept > session.spec.min_instances:
+                    executors.unbind(state, executor, now)
+        elif kind == "stop":
+            # Its node does not answer for it; the node's own lease will show.
+            executors.lose(state, executor, None, "its process did not end when asked", now)
+        elif kind == "leave":
+            executors.leave_overdue(state, executor, now)
+        elif kind == "bind":
+            executors.bind_overdue(state, executor, now)
+        elif kind == "reconnect":
+            executors.reconnect_overdue(state, executor, now)
+
+    # --- reads -----------------------------------------------------------------------------------
+
+    def applications(self, tenant: Tenant) -> list[ApplicationView]:
+        """Return the tenant's applications and the shared ones, by name."""
+        return [
+            application_view(a)
+            for key, a in sorted(self.state.applications.items())
+            if key[0] in (tenant, DEFAULT_TENANT)
+        ]
+
+    def application(self, tenant: Tenant, name: str) -> ApplicationView:
+        """Return one application.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        return application_view(self.state.application(tenant, name))
+
+    def sessions(self, tenant: Tenant) -> list[SessionView]:
+        """Return the tenant's sessions, oldest first."""
+        return [session_view(s) for s in self.state.sessions.values() if s.tenant == tenant]
+
+    def session(self, tenant: Tenant, name: str) -> SessionView:
+        """Return one session.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        return session_view(self.state.session_named(tenant, name))
+
+    def task(self, tenant: Tenant, name: str, task_id: TaskId) -> TaskView | None:
+        """Return a task that is not final and stored; None: ask the store.
+
+        Raises:
+            NotFound: There is no such session, or it never had this task.
+        """
+        session = self.state.session_named(tenant, name)
+        task = session.live.get(task_id)
+        if task is not None:
+            return task_view(session, task)
+        if task_id >= session.next_id:
+            raise NotFound(f"there is no task {task_id} in session {name!r}")
+        return None
+
+    def executors(self) -> list[ExecutorView]:
+        """Return every executor."""
+        return [executor_view(e) for e in self.state.executors.values()]
+
+    def nodes(self) -> list[NodeView]:
+        """Return every node, by name."""
+        return [node_view(n) for _, n in sorted(self.state.nodes.items())]
+
+    def node(self, name: str) -> NodeView:
+        """Return one node.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        node = self.state.nodes.get(NodeName(name))
+        if node is None:
+            raise NotFound(f"there is no node {name!r}; `flmctl list -n` shows those there are")
+        return node_view(node)

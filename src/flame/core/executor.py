@@ -1,0 +1,70 @@
+"""The executor: a slot on a node that serves one session at a time.
+
+    Void ──▶ Binding ──BindDone──▶ Bound ──▶ Unbinding ──▶ Idle ──▶ Binding (another session)
+                │                    │           │           │
+                └────────────────────┴───────────┴───────────┴──▶ Releasing ──▶ Released
+
+An executor is born for a session, so Void lasts no longer than one event. Its process is started for
+the binding; only an application that says it is reusable has its process bound again. From any
+state a lost process leads to Released: the slot is given up and its tasks are queued again.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flame.core.task import Task
+from flame.model.ids import ExecutorId, NodeName, TaskId, Tenant
+from flame.model.resources import Resources
+from flame.model.specs import ExecutorState
+
+if TYPE_CHECKING:
+    from flame.core.session import Session
+
+#: Seconds from the order to start a process to the end of on_session_enter.
+BIND_TIMEOUT = 120.0
+#: Seconds that an executor may take to finish and leave a session that was closed.
+LEAVE_TIMEOUT = 5.0
+#: Seconds that an executor whose process lives may be without a channel.
+RECONNECT_TIMEOUT = 30.0
+#: Seconds that a process has to end after it was asked to.
+STOP_GRACE = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Executor:
+    """One executor.
+
+    Attributes:
+        incarnation: The current binding's number; results of an older one are refused.
+        window: How many tasks it wants in hand.
+        held: Handed out and not answered, in the order of handing out.
+        started: The task that has run for more than 10 ms, if any.
+        recorded: The sequence of the last Results that was taken.
+        stored: The sequence of the last Results that is in the store.
+        take_back: The number of an unanswered request to give tasks up; 0: none.
+        connected: Its process has a channel to us now.
+        process: The incarnation its process was started with; 0: no node was told to start one.
+    """
+
+    id: ExecutorId
+    node: NodeName
+    resources: Resources
+    tenant: Tenant
+    application: str
+    incarnation: int
+    state: ExecutorState
+    session: "Session | None" = None
+    window: int = 1
+    held: dict[TaskId, Task] = field(default_factory=dict)
+    started: Task | None = None
+    recorded: int = 0
+    stored: int = 0
+    take_back: int = 0
+    connected: bool = False
+    reusable: bool = False
+    process: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether tasks may be handed to it now."""
+        return self.state is ExecutorState.BOUND and self.connected

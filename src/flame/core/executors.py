@@ -1,0 +1,550 @@
+"""The executor's life: start, bind, work, leave, and every way to be lost."""
+
+from dataclasses import dataclass
+
+from flame.core.dispatch import ask_back, dispatch, rebalance
+from flame.core.effects import (
+    RefuseExecutor,
+    SendBind,
+    SendResultsStored,
+    SendUnbind,
+    StartExecutor,
+    StopExecutor,
+)
+from flame.core.events import (
+    BindDone,
+    ExecutorConnected,
+    ExecutorDisconnected,
+    ExecutorExited,
+    ExecutorUnbound,
+    TasksTakenBack,
+    TaskStarted,
+    WindowChanged,
+)
+from flame.core.executor import (
+    BIND_TIMEOUT,
+    LEAVE_TIMEOUT,
+    RECONNECT_TIMEOUT,
+    STOP_GRACE,
+    Executor,
+)
+from flame.core.node import Node
+from flame.core.outcomes import end_without_result, notify_started, out_of_work
+from flame.core.records import BindingDeleted, BindingPut, LeaseLost, SessionEvent
+from flame.core.session import Session
+from flame.core.state import State, milliseconds
+from flame.core.task import FINISHING, HELD, QUEUED, STARTED, Task
+from flame.model.errors import WrongState
+from flame.model.ids import ExecutorId, NodeName, TaskId
+from flame.model.specs import Event, EventCode, ExecutorState, SessionState, TaskState
+
+#: Seconds to wait after the n-th failed bind in a row.
+BIND_BACKOFF = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(slots=True)
+class BindingStored:
+    """Cause: start the process, or tell the warm one."""
+
+    executor: ExecutorId
+    incarnation: int
+
+
+# --- birth and binding -------------------------------------------------------------------------
+
+
+def assign(state: State, session: Session, node: Node, now: float) -> None:
+    """Make an executor for the session on the node and have its process started."""
+    executor = Executor(
+        ExecutorId(state.new_id()),
+        node.name,
+        session.spec.resources,
+        session.tenant,
+        session.spec.application,
+        0,
+        ExecutorState.VOID,
+    )
+    state.executors[executor.id] = executor
+    node.executors[executor.id] = executor
+    node.used = node.used + executor.resources
+    bind(state, executor, session, now)
+
+
+def bind(state: State, executor: Executor, session: Session, now: float) -> None:
+    """Give the executor to the session, under a new incarnation."""
+    executor.incarnation = state.take_incarnation()
+    executor.state = ExecutorState.BINDING
+    executor.session = session
+    executor.window = 1
+    executor.recorded = executor.stored = executor.take_back = 0
+    session.executors[executor.id] = executor
+    state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
+    state.deadlines.clear(("idle", executor.id))
+    state.store(
+        BindingPut(
+            executor.id,
+            executor.incarnation,
+            executor.node,
+            session.number,
+            executor.application,
+            executor.tenant,
+        ),
+        BindingStored(executor.id, executor.incarnation),
+    )
+
+
+def binding_stored(state: State, cause: BindingStored, now: float) -> None:
+    """The binding is on record: now the process may know of it."""
+    executor = state.executors.get(cause.executor)
+    if (
+        executor is None
+        or executor.session is None
+        or executor.incarnation != cause.incarnation
+        or executor.state is not ExecutorState.BINDING
+    ):
+        return  # lost, or its session closed, in the meantime
+    application = state.application(executor.tenant, executor.application)
+    executor.reusable = application.spec.reusable
+    if executor.process:
+        _send_bind(state, executor, executor.session)
+        return
+    executor.process = executor.incarnation
+    state.emit(
+        StartExecutor(
+            executor.node,
+            executor.id,
+            executor.incarnation,
+            executor.tenant,
+            executor.application,
+            application.spec,
+            executor.resources,
+        )
+    )
+
+
+def _send_bind(state: State, executor: Executor, session: Session) -> None:
+    application = state.application(executor.tenant, executor.application)
+    state.emit(
+        SendBind(
+            executor.id,
+            executor.incarnation,
+            executor.tenant,
+            session.number,
+            session.name,
+            executor.application,
+            application.spec,
+            session.spec.common_data,
+        )
+    )
+
+
+def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
+    """A process opened its channel: bind it, or agree with it on what it holds."""
+    executor = state.executors.get(event.executor)
+    if executor is None or executor.incarnation != event.incarnation:
+        _refuse(state, event.executor, event.incarnation)
+        return
+    executor.connected = True
+    executor.window = max(1, event.window)
+    state.deadlines.clear(("reconnect", executor.id))
+    session = executor.session
+    if session is None:
+        return
+    session.unreported.pop(executor.id, None)
+    if executor.state is ExecutorState.BINDING:
+        if event.bound:
+            _bound(state, executor, session, now)
+        else:
+            _send_bind(state, executor, session)
+            return
+    _agree(state, session, executor, event)
+    state.emit(SendResultsStored(executor.id, executor.stored))
+    if executor.state is ExecutorState.UNBINDING:
+        state.emit(SendUnbind(executor.id))
+    dispatch(state, session)
+    if not executor.held and executor.state is ExecutorState.BOUND:
+        out_of_work(state, session, executor, now)
+
+
+def _agree(state: State, session: Session, executor: Executor, event: ExecutorConnected) -> None:
+    """Make our view of what the executor holds the same as its own."""
+    theirs = dict.fromkeys(event.task_ids)
+    never_arrived = [t for t in executor.held.values() if t.id not in theirs]
+    for task in never_arrived:
+        _drop_from_hand(session, executor, task)
+    session.requeue(t for t in never_arrived if t.stage != FINISHING)
+    unwanted: list[TaskId] = []
+    for index, task_id in enumerate(event.task_ids):
+        if task_id in executor.held:
+            continue
+        found = session.live.get(task_id)
+        attempt = event.attempts[index] if event.attempts else 1
+        if found is None or found.stage != QUEUED or found.attempts + 1 != attempt:
+            unwanted.append(task_id)
+            continue
+        session.withdraw(found)  # a restarted manager learns who has it
+        found.stage = HELD
+        found.holder = executor
+        executor.held[task_id] = found
+    executor.take_back = 0
+    if unwanted:
+        ask_back(state, executor, 0, unwanted)
+    running = executor.held.get(event.running)
+    if running is not None and running.stage == HELD:
+        _mark_started(state, session, executor, running)
+
+
+def _drop_from_hand(session: Session, executor: Executor, task: Task) -> None:
+    del executor.held[task.id]
+    if executor.started is task:
+        executor.started = None
+        if task.stage == STARTED:
+            session.running -= 1
+
+
+def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) -> None:
+    """on_session_enter returned, one way or the other."""
+    session = executor.session
+    if session is None or executor.state is not ExecutorState.BINDING:
+        return
+    if event.return_code == 0:
+        _bound(state, executor, session, now)
+        dispatch(state, session)
+        if not executor.held:
+            out_of_work(state, session, executor, now)
+        return
+    message = (
+        f"Executor <{executor.id}> on node <{executor.node}> failed to bind session "
+        f"with return_code <{event.return_code}>: {event.message}"
+    )
+    _detach_from_session(state, executor)
+    stop(state, executor, now)
+    bind_failed(state, session, message, now)
+
+
+def _bound(state: State, executor: Executor, session: Session, now: float) -> None:
+    executor.state = ExecutorState.BOUND
+    state.deadlines.clear(("bind", executor.id))
+    session.bind_failures = 0
+    if session.state is SessionState.CLOSED:
+        unbind(state, executor, now)
+
+
+def bind_failed(state: State, session: Session, message: str, now: float) -> None:
+    """Count a failed bind; wait before the next one, or give the waiting tasks up."""
+    session.bind_failures += 1
+    _note(state, session, EventCode.BIND_FAILED, message, now)
+    if session.bind_failures < state.limits.bind_attempts:
+        wait = BIND_BACKOFF[min(session.bind_failures, len(BIND_BACKOFF)) - 1]
+        session.retry_at = now + wait
+        state.deadlines.set(("retry", session.number), session.retry_at)
+        return
+    summary = (
+        f"no executor could be bound to session {session.name!r} "
+        f"in {session.bind_failures} attempts; the last: {message}"
+    )
+    _note(state, session, EventCode.BIND_GIVEN_UP, summary, now)
+    session.bind_failures = 0
+    session.retry_at = now + BIND_BACKOFF[-1]
+    state.deadlines.set(("retry", session.number), session.retry_at)
+    waiting = [t for t in session.live.values() if t.stage == QUEUED]
+    failure = (TaskState.FAILED, int(EventCode.BIND_GIVEN_UP), summary)
+    end_without_result(state, session, waiting, failure, now)
+
+
+def _note(state: State, session: Session, code: EventCode, message: str, now: float) -> None:
+    event = Event(int(code), message, milliseconds(now))
+    session.note(event)
+    state.store(SessionEvent(session.number, event), session=session)
+
+
+# --- work --------------------------------------------------------------------------------------
+
+
+def on_window(state: State, executor: Executor, event: WindowChanged, now: float) -> None:
+    """The executor wants more, or less, in hand."""
+    executor.window = max(1, event.window)
+    if executor.session is not None:
+        dispatch(state, executor.session)
+
+
+def on_started(state: State, executor: Executor, event: TaskStarted, now: float) -> None:
+    """A task has run for more than 10 ms: now it counts as running."""
+    session = executor.session
+    task = executor.held.get(event.task_id)
+    if session is None or task is None or task.stage != HELD:
+        return
+    _mark_started(state, session, executor, task)
+    notify_started(state, session, task)
+    rebalance(state, session)
+
+
+def _mark_started(state: State, session: Session, executor: Executor, task: Task) -> None:
+    previous = executor.started
+    if previous is not None and previous.stage == STARTED:
+        previous.stage = HELD  # its result is on its way; one task per executor runs
+        session.running -= 1
+    task.stage = STARTED
+    executor.started = task
+    session.running += 1
+
+
+def on_taken_back(state: State, executor: Executor, event: TasksTakenBack, now: float) -> None:
+    """The executor gave up unstarted tasks: queue them again, without spending an attempt."""
+    session = executor.session
+    if event.request == executor.take_back:
+        executor.take_back = 0
+    if session is None:
+        return
+    back: list[Task] = []
+    for task_id in event.task_ids:
+        task = executor.held.get(task_id)
+        if task is not None:
+            _drop_from_hand(session, executor, task)
+            if task.stage != FINISHING:
+                back.append(task)
+    session.requeue(back)
+    dispatch(state, session)
+    if not executor.held and executor.state is ExecutorState.BOUND and not session.queued:
+        out_of_work(state, session, executor, now)
+
+
+# --- the way out -------------------------------------------------------------------------------
+
+
+def unbind(state: State, executor: Executor, now: float) -> None:
+    """Let the executor finish its running task, give the others back, and leave."""
+    session = executor.session
+    if session is None or executor.state not in (ExecutorState.BOUND, ExecutorState.BINDING):
+        return
+    if executor.state is ExecutorState.BINDING:
+        _detach_from_session(state, executor)
+        stop(state, executor, now)
+        return
+    executor.state = ExecutorState.UNBINDING
+    state.deadlines.clear(("idle", executor.id))
+    if session.state is SessionState.CLOSED:
+        state.deadlines.set(("leave", executor.id), now + LEAVE_TIMEOUT)
+    if executor.connected:
+        if len(executor.held) > 0:
+            ask_back(state, executor, len(executor.held))
+        state.emit(SendUnbind(executor.id))
+
+
+def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: float) -> None:
+    """on_session_leave returned: keep the warm process if its application allows, else stop it."""
+    session = executor.session
+    if session is None or executor.state is not ExecutorState.UNBINDING:
+        return
+    _return_tasks(state, session, executor, None, now, "the executor left with tasks in hand")
+    _detach_from_session(state, executor)
+    state.deadlines.clear(("leave", executor.id))
+    if not executor.reusable:
+        stop(state, executor, now)
+        return
+    executor.state = ExecutorState.IDLE
+    state.store(
+        BindingPut(
+            executor.id,
+            executor.incarnation,
+            executor.node,
+            None,
+            executor.application,
+            executor.tenant,
+        )
+    )
+    state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
+
+
+def stop(state: State, executor: Executor, now: float) -> None:
+    """Have the executor's process ended; its resources return when it is gone."""
+    if executor.state is ExecutorState.RELEASING:
+        return
+    executor.state = ExecutorState.RELEASING
+    for kind in ("bind", "idle", "leave", "reconnect"):
+        state.deadlines.clear((kind, executor.id))
+    if executor.process:
+        state.emit(StopExecutor(executor.node, executor.id, executor.process, STOP_GRACE))
+        state.deadlines.set(("stop", executor.id), now + STOP_GRACE + RECONNECT_TIMEOUT)
+    else:
+        _remove(state, executor)
+
+
+def _detach_from_session(state: State, executor: Executor) -> None:
+    session = executor.session
+    if session is not None:
+        session.executors.pop(executor.id, None)
+        session.unreported.pop(executor.id, None)
+        if session.closing is not None:
+            session.closing.waiting.discard(executor.id)
+            state.deadlines.set(("close", session.number), 0.0)
+    executor.session = None
+    state.replan = True
+
+
+def _remove(state: State, executor: Executor) -> None:
+    for kind in ("bind", "idle", "leave", "reconnect", "stop"):
+        state.deadlines.clear((kind, executor.id))
+    executor.state = ExecutorState.RELEASED
+    state.executors.pop(executor.id, None)
+    node = state.nodes.get(executor.node)
+    if node is not None and node.executors.pop(executor.id, None) is not None:
+        node.used = node.used - executor.resources
+    state.store(BindingDeleted(executor.id))
+    state.replan = True
+
+
+def leave_overdue(state: State, executor: Executor, now: float) -> None:
+    """The service did not finish its running task after its session was closed: end the process."""
+    session = executor.session
+    if session is not None:
+        reason = f"it did not leave within {LEAVE_TIMEOUT:.0f} s after its session was closed"
+        _return_tasks(state, session, executor, None, now, reason)
+    _detach_from_session(state, executor)
+    stop(state, executor, now)
+
+
+def bind_overdue(state: State, executor: Executor, now: float) -> None:
+    """The service did not start, or did not come back from on_session_enter."""
+    session = executor.session
+    _detach_from_session(state, executor)
+    stop(state, executor, now)
+    if session is not None:
+        message = (
+            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: "
+            f"it was not ready after {BIND_TIMEOUT:.0f} s"
+        )
+        bind_failed(state, session, message, now)
+
+
+def reconnect_overdue(state: State, executor: Executor, now: float) -> None:
+    """Its node is there, but its process does not find back: replace it."""
+    session = executor.session
+    reason = f"its channel was away for {RECONNECT_TIMEOUT:.0f} s"
+    if session is not None:
+        _return_tasks(
+            state,
+            session,
+            executor,
+            executor.started.id if executor.started is not None else None,
+            now,
+            reason,
+        )
+        _detach_from_session(state, executor)
+        dispatch(state, session)
+    stop(state, executor, now)
+
+
+def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> None:
+    """The channel broke. The process may come back; its node will say if it is gone."""
+    executor = state.executors.get(event.executor)
+    if executor is None or executor.incarnation != event.incarnation:
+        return
+    executor.connected = False
+    if executor.state is not ExecutorState.RELEASING:
+        state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
+
+
+def on_exited(state: State, event: ExecutorExited, now: float) -> None:
+    """A node saw the process end."""
+    # The node repeats its report until it is told to forget the incarnation.
+    state.emit(StopExecutor(event.node, event.executor, event.incarnation, 0.0))
+    executor = state.executors.get(event.executor)
+    if executor is None or executor.process != event.incarnation:
+        return
+    reason = f"{event.cause}: {event.detail}" if event.detail else event.cause
+    lose(state, executor, event.task_id, reason, now, blame_service=True)
+
+
+def lose(
+    state: State,
+    executor: Executor,
+    running: TaskId | None,
+    reason: str,
+    now: float,
+    *,
+    blame_service: bool = False,
+) -> None:
+    """The process is gone: queue its tasks again, charge the one that ran, give the slot up.
+
+    ``running`` None: nobody knows; the task that had started, if any, is charged. A process that
+    ends while it binds counts against its session only with ``blame_service``.
+    """
+    session = executor.session
+    was_binding = executor.state is ExecutorState.BINDING
+    if session is not None:
+        if running is None:
+            running = executor.started.id if executor.started is not None else TaskId(0)
+        _return_tasks(state, session, executor, running, now, reason)
+        _detach_from_session(state, executor)
+    _remove(state, executor)
+    if session is None:
+        return
+    if was_binding and blame_service and session.state is SessionState.OPEN:
+        message = (
+            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: {reason}"
+        )
+        bind_failed(state, session, message, now)
+    dispatch(state, session)
+
+
+def _return_tasks(
+    state: State,
+    session: Session,
+    executor: Executor,
+    running: TaskId | None,
+    now: float,
+    reason: str,
+) -> None:
+    """Take everything out of the executor's hand; charge an attempt to the task that ran."""
+    held = [t for t in executor.held.values() if t.stage != FINISHING]
+    charged = executor.held.get(running) if running else None
+    if charged is not None and charged.stage == FINISHING:
+        charged = None
+    for task in list(executor.held.values()):
+        _drop_from_hand(session, executor, task)
+    if not held:
+        return
+    spent = charged.attempts + 1 if charged is not None else 0
+    state.store(
+        LeaseLost(
+            session.number,
+            executor.id,
+            executor.incarnation,
+            [t.id for t in held],
+            charged.id if charged is not None else TaskId(0),
+            spent,
+            reason,
+            milliseconds(now),
+        ),
+        session=session,
+    )
+    if charged is not None:
+        charged.attempts = spent
+        if spent >= session.spec.max_attempts:
+            held.remove(charged)
+            charged.stage = HELD
+            end_without_result(state, session, [charged], _lost(spent, reason, executor.node), now)
+    session.requeue(held)
+
+
+def _lost(attempts: int, reason: str, node: NodeName) -> tuple[TaskState, int, str]:
+    times = "1 time" if attempts == 1 else f"{attempts} times"
+    message = f"the executor died {times} while it ran this task; the last, on {node}: {reason}"
+    return (TaskState.FAILED, int(EventCode.LOST), message)
+
+
+def _refuse(state: State, executor: ExecutorId, incarnation: int) -> None:
+    error = WrongState(
+        f"incarnation {incarnation} of executor {executor} has ended; its tasks were given to others"
+    )
+    state.emit(RefuseExecutor(executor, incarnation, error))
+
+
+def current(state: State, executor_id: ExecutorId, incarnation: int) -> Executor | None:
+    """Return the executor if this incarnation is its current one; refuse the process if not."""
+    executor = state.executors.get(executor_id)
+    if executor is None or executor.incarnation != incarnation:
+        _refuse(state, executor_id, incarnation)
+        return None
+    return executor

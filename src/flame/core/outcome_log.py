@@ -1,0 +1,112 @@
+"""The outcome log of a session, as its subscribers see it.
+
+Outcomes take consecutive positions in the order of their commit. A subscriber has a cursor and
+credit: when it is caught up it is served from the newest batches in memory (the tail), otherwise from
+the store. Reconnecting, re-attaching and slow readers all use this one mechanism.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from flame.core.events import AttachmentId
+from flame.core.records import OutcomesRecorded
+from flame.model.ids import SessionNumber
+
+#: What an outcome costs of a subscriber's credit, beside its output. The wire's TASK_COST.
+OUTCOME_COST = 64
+#: Outcomes kept in memory for subscribers that are nearly caught up, in bytes a session.
+TAIL_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Attachment:
+    """One client channel's use of one session.
+
+    Attributes:
+        cursor: The position of the next outcome to send.
+        credit: Bytes of outcomes that may be sent; below zero after one large outcome.
+        withheld: Submit credit to give back when the queue has shrunk.
+        fetching: The store is being read for it.
+        told_closed: It was told that the session is closed.
+    """
+
+    id: AttachmentId
+    session: SessionNumber
+    submitter: bytes
+    subscribed: bool
+    cursor: int
+    taken: int
+    credit: int
+    withheld: int = 0
+    fetching: bool = False
+    told_closed: bool = False
+
+
+class Tail:
+    """The newest committed batches, consecutive, up to TAIL_BYTES."""
+
+    __slots__ = ("_batches", "_bytes", "_starts")
+
+    def __init__(self) -> None:
+        self._batches: list[OutcomesRecorded] = []
+        self._starts: list[int] = []
+        self._bytes = 0
+
+    def append(self, batch: OutcomesRecorded) -> None:
+        """Add the batch that was committed last."""
+        self._batches.append(batch)
+        self._starts.append(batch.first_position)
+        self._bytes += cost_of(batch)
+        if self._bytes > TAIL_BYTES:
+            drop = 0
+            while self._bytes > TAIL_BYTES and drop < len(self._batches) - 1:
+                self._bytes -= cost_of(self._batches[drop])
+                drop += 1
+            del self._batches[:drop], self._starts[:drop]
+
+    def find(self, position: int) -> OutcomesRecorded | None:
+        """Return the batch that holds ``position``, if it is still here."""
+        index = bisect_right(self._starts, position) - 1
+        if index < 0:
+            return None
+        batch = self._batches[index]
+        return batch if position < batch.first_position + len(batch.task_ids) else None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._batches.clear()
+        self._starts.clear()
+        self._bytes = 0
+
+
+def cost_of(batch: OutcomesRecorded) -> int:
+    """Return what the batch costs of a subscriber's credit."""
+    return OUTCOME_COST * len(batch.task_ids) + sum(
+        [len(output) for output in batch.outputs if output is not None]
+    )
+
+
+def cut(batch: OutcomesRecorded, position: int, credit: int) -> tuple[OutcomesRecorded, int]:
+    """Return the part of ``batch`` from ``position`` on that ``credit`` allows, and its cost.
+
+    At least one outcome, so that one larger than the whole credit gets through.
+    """
+    skip = position - batch.first_position
+    cost = cost_of(batch)
+    if skip == 0 and cost <= credit:
+        return batch, cost
+    cost, end = 0, skip
+    for output in batch.outputs[skip:]:
+        cost += OUTCOME_COST + len(output or b"")
+        end += 1
+        if cost >= credit:
+            break
+    part = OutcomesRecorded(
+        batch.session,
+        position,
+        batch.task_ids[skip:end],
+        batch.outputs[skip:end],
+        {i - skip: f for i, f in batch.failures.items() if skip <= i < end},
+        batch.finished_ms,
+    )
+    return part, cost

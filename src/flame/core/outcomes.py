@@ -1,0 +1,318 @@
+"""Results become outcomes: recorded once, stored, then told to everybody who waits for them.
+
+The first result under the current lease counts. A result from an incarnation that has ended, for a
+task that was taken back, cancelled or finished, is an ordinary case: counted and dropped.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flame.core.dispatch import dispatch, rebalance
+from flame.core.effects import (
+    FetchOutcomes,
+    FinalTask,
+    NotifyTask,
+    Refuse,
+    SendOutcomes,
+    SendResultsStored,
+    SendSessionClosed,
+    TaskView,
+)
+from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
+from flame.core.executor import Executor
+from flame.core.outcome_log import Attachment, cut
+from flame.core.records import OutcomesAcknowledged, OutcomesRecorded
+from flame.core.session import Session
+from flame.core.state import State, milliseconds
+from flame.core.task import FINISHING, QUEUED, STARTED, Task
+from flame.core.views import task_view
+from flame.model.errors import NotFound
+from flame.model.ids import ExecutorId, TaskId
+from flame.model.specs import Failure, SessionState, TaskState
+
+#: One recorded batch that did not come from an executor has at most this many tasks.
+RECORD_TASKS = 2048
+
+
+@dataclass(slots=True)
+class OutcomesStored:
+    """Cause: tell the subscribers, and the executor (if it was one) that it may forget."""
+
+    session: Session
+    executor: ExecutorId | None = None
+    incarnation: int = 0
+    sequence: int = 0
+
+
+def on_finished(state: State, executor: Executor, event: TasksFinished, now: float) -> None:
+    """Record the results of a batch."""
+    session = executor.session
+    if event.sequence <= executor.recorded or session is None:
+        # Sent again after a broken channel; what is stored by now may be forgotten.
+        state.emit(SendResultsStored(executor.id, executor.stored))
+        return
+    executor.recorded = event.sequence
+    stale = _take_from_hand(session, executor, event.task_ids, event.attempts)
+    ids, outputs, failures = event.task_ids, event.outputs, event.failures
+    if stale:
+        state.stale_results += len(stale)
+        ids, outputs, failures = _without(stale, ids, outputs, failures)
+    cause = OutcomesStored(session, executor.id, executor.incarnation, event.sequence)
+    record(state, session, ids, outputs, failures, now, cause)
+    dispatch(state, session)
+    if not executor.held:
+        out_of_work(state, session, executor, now)
+
+
+def _take_from_hand(
+    session: Session, executor: Executor, task_ids: Sequence[TaskId], attempts: Sequence[int]
+) -> set[int]:
+    """Mark the tasks as finishing; return the indexes of results that do not count."""
+    held = executor.held
+    stale: set[int] = set()
+    for index, task_id in enumerate(task_ids):
+        task = held.pop(task_id, None)
+        if task is None:
+            stale.add(index)
+            continue
+        if task.stage == STARTED:
+            session.running -= 1
+            executor.started = None
+        elif task.stage == FINISHING:
+            stale.add(index)
+            continue
+        if attempts and attempts[index] != task.attempts + 1:
+            stale.add(index)
+            held[task_id] = task
+            continue
+        task.stage = FINISHING
+    return stale
+
+
+def _without(
+    stale: set[int],
+    ids: Sequence[TaskId],
+    outputs: Sequence[bytes | None],
+    failures: dict[int, Failure],
+) -> tuple[list[TaskId], list[bytes | None], dict[int, Failure]]:
+    kept = [i for i in range(len(ids)) if i not in stale]
+    return (
+        [ids[i] for i in kept],
+        [outputs[i] for i in kept],
+        {new: failures[old] for new, old in enumerate(kept) if old in failures},
+    )
+
+
+def out_of_work(state: State, session: Session, executor: Executor, now: float) -> None:
+    """The executor has nothing in hand: find it something, or let it wait for its release."""
+    rebalance(state, session)
+    if not session.queued:
+        state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
+        if len(session.executors) > len(session.live):
+            state.replan = True
+
+
+def record(
+    state: State,
+    session: Session,
+    ids: Sequence[TaskId],
+    outputs: Sequence[bytes | None],
+    failures: dict[int, Failure],
+    now: float,
+    cause: OutcomesStored,
+) -> None:
+    """Give the outcomes their positions in the log and have them stored."""
+    batch = OutcomesRecorded(
+        session.number, session.next_position, ids, outputs, failures, milliseconds(now)
+    )
+    session.next_position += len(ids)
+    state.store(batch, cause, session=session)
+
+
+def end_without_result(
+    state: State, session: Session, tasks: Iterable[Task], failure: Failure, now: float
+) -> None:
+    """Make tasks final that no executor answers for: cancelled, lost, or never startable.
+
+    They must be QUEUED, or already out of their executor's hand.
+    """
+    ending: list[TaskId] = []
+    for task in tasks:
+        if task.stage == QUEUED:
+            session.withdraw(task)
+        task.stage = FINISHING
+        ending.append(task.id)
+    for start in range(0, len(ending), RECORD_TASKS):
+        ids = ending[start : start + RECORD_TASKS]
+        failures = dict.fromkeys(range(len(ids)), failure)
+        record(state, session, ids, [None] * len(ids), failures, now, OutcomesStored(session))
+
+
+def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored) -> None:
+    """The outcomes are safe: forget the tasks, tell everybody."""
+    session = cause.session
+    executor = state.executors.get(cause.executor) if cause.executor is not None else None
+    if executor is not None and executor.incarnation == cause.incarnation:
+        executor.stored = cause.sequence
+        state.emit(SendResultsStored(executor.id, cause.sequence))
+    if not batch.task_ids:
+        return
+    if session.watchers:
+        _notify(state, session, batch)
+    _count(session, batch)
+    session.log_end = batch.first_position + len(batch.task_ids)
+    subscribed = [a for a in session.attachments.values() if a.subscribed]
+    if subscribed:
+        session.tail.append(batch)
+        for attachment in subscribed:
+            serve(state, session, attachment)
+    elif session.is_volatile and not session.was_attached:
+        acknowledge(state, session, session.log_end)
+    if not session.live and session.executors:
+        state.replan = True
+
+
+def _count(session: Session, batch: OutcomesRecorded) -> None:
+    live = session.live
+    for task_id in batch.task_ids:
+        live.pop(task_id, None)
+    session.succeeded += len(batch.task_ids) - len(batch.failures)
+    for final, _, _ in batch.failures.values():
+        if final is TaskState.CANCELLED:
+            session.cancelled += 1
+        else:
+            session.failed += 1
+
+
+# --- subscribers -------------------------------------------------------------------------------
+
+
+def serve(state: State, session: Session, attachment: Attachment) -> None:
+    """Send an attachment what it has credit for."""
+    if not attachment.subscribed or attachment.fetching:
+        return
+    while attachment.cursor < session.log_end and attachment.credit > 0:
+        batch = session.tail.find(attachment.cursor)
+        if batch is None:
+            attachment.fetching = True
+            state.emit(
+                FetchOutcomes(attachment.id, session.number, attachment.cursor, attachment.credit)
+            )
+            return
+        _send(state, attachment, batch)
+    if (
+        session.state is SessionState.CLOSED
+        and attachment.cursor == session.log_end == session.next_position
+        and not attachment.told_closed
+    ):
+        attachment.told_closed = True
+        state.emit(SendSessionClosed(attachment.id))
+
+
+def _send(state: State, attachment: Attachment, batch: OutcomesRecorded) -> None:
+    part, cost = cut(batch, attachment.cursor, attachment.credit)
+    attachment.cursor += len(part.task_ids)
+    attachment.credit -= cost
+    state.emit(
+        SendOutcomes(attachment.id, part.first_position, part.task_ids, part.outputs, part.failures)
+    )
+
+
+def on_grant(state: State, event: GrantOutcomes, now: float) -> None:
+    """The client took some outcomes and has room for more."""
+    attachment = state.attachments.get(event.attachment)
+    if attachment is None:
+        return
+    session = state.sessions.get(attachment.session)
+    if session is None:
+        return
+    attachment.taken = max(attachment.taken, min(event.position, attachment.cursor))
+    attachment.credit += event.credit
+    if session.is_volatile:
+        acknowledge(
+            state, session, min(a.taken for a in session.attachments.values() if a.subscribed)
+        )
+    serve(state, session, attachment)
+
+
+def acknowledge(state: State, session: Session, position: int) -> None:
+    """Let the memory engine drop finished tasks that every subscriber has."""
+    if position > session.acknowledged:
+        session.acknowledged = position
+        state.store(OutcomesAcknowledged(session.number, position), session=session)
+
+
+def on_fetched(state: State, event: OutcomesFetched, now: float) -> None:
+    """The store answered a FetchOutcomes."""
+    attachment = state.attachments.get(event.attachment)
+    if attachment is None:
+        return
+    attachment.fetching = False
+    session = state.sessions.get(attachment.session)
+    if session is None:
+        return
+    if event.batch is not None:
+        _send(state, attachment, event.batch)
+    else:
+        # A memory session's older outcomes are no longer kept: go on with the first that is.
+        attachment.cursor = max(attachment.cursor + 1, event.first_kept)
+    serve(state, session, attachment)
+
+
+# --- watchers of one task ----------------------------------------------------------------------
+
+
+def on_watch(state: State, event: WatchTask, now: float) -> None:
+    """Tell a watcher of one task's changes, or at once if it is final."""
+    session = state.names.get((event.tenant, event.name))
+    if session is None or not 1 <= event.task_id < session.next_id:
+        what = "session" if session is None else f"task {event.task_id} in session"
+        state.emit(Refuse(event.watcher, NotFound(f"there is no {what} {event.name!r}")))
+        return
+    task = session.live.get(event.task_id)
+    if task is None:
+        state.emit(FinalTask(event.watcher, session.number, event.task_id))
+        return
+    session.watchers.setdefault(event.task_id, []).append(event.watcher)
+    if task.stage == STARTED:
+        state.emit(NotifyTask(event.watcher, task_view(session, task)))
+
+
+def on_unwatch(state: State, event: UnwatchTask, now: float) -> None:
+    """A watcher has gone."""
+    session = state.sessions.get(event.session)
+    watchers = session.watchers.get(event.task_id) if session is not None else None
+    if session is None or watchers is None or event.watcher not in watchers:
+        return
+    watchers.remove(event.watcher)
+    if not watchers:
+        del session.watchers[event.task_id]
+
+
+def notify_started(state: State, session: Session, task: Task) -> None:
+    """Tell the task's watchers that it runs."""
+    for watcher in session.watchers.get(task.id, ()):
+        state.emit(NotifyTask(watcher, task_view(session, task)))
+
+
+def _notify(state: State, session: Session, batch: OutcomesRecorded) -> None:
+    for index, task_id in enumerate(batch.task_ids):
+        watchers = session.watchers.pop(task_id, None)
+        task = session.live.get(task_id)
+        if watchers is None or task is None:
+            continue
+        failure = batch.failures.get(index)
+        view = TaskView(
+            session.number,
+            session.name,
+            task_id,
+            failure[0] if failure else TaskState.SUCCEEDED,
+            task.input,
+            batch.outputs[index],
+            task.created_ms,
+            batch.finished_ms,
+            failure,
+            task.attempts + 1,
+        )
+        for watcher in watchers:
+            state.emit(NotifyTask(watcher, view))

@@ -1,0 +1,118 @@
+"""From what the store holds back to a cluster, after a restart.
+
+Tasks that executors may still hold are not handed out again until those executors have said what they
+hold, or are known to be gone: a session with stored bindings starts with its executors unreported.
+"""
+
+from flame.core.executor import RECONNECT_TIMEOUT, Executor
+from flame.core.node import RESTART_GRACE, Node
+from flame.core.records import (
+    BindingDeleted,
+    BindingPut,
+    Recovered,
+    RecoveredSession,
+    SessionEvent,
+    SessionPut,
+)
+from flame.core.session import Session
+from flame.core.state import State, milliseconds
+from flame.core.submitter import Submitter
+from flame.core.task import Task
+from flame.model.ids import NodeName
+from flame.model.resources import Resources
+from flame.model.specs import Durability, Event, EventCode, ExecutorState, NodeState, SessionState
+
+
+def restore(state: State, recovered: Recovered, now: float) -> None:
+    """Fill an empty state with what survived."""
+    state.epoch = recovered.epoch
+    state.next_session = recovered.next_session
+    state.next_incarnation = recovered.next_incarnation
+    for application in recovered.applications:
+        state.applications[(application.tenant, application.name)] = application
+    for known in recovered.sessions:
+        session = _session(known)
+        state.sessions[session.number] = session
+        state.names[(session.tenant, session.name)] = session
+        if session.spec.durability is Durability.MEMORY and session.state is SessionState.OPEN:
+            _close_lost(state, session, now)
+    for binding in recovered.bindings:
+        _executor(state, binding, now)
+    state.replan = True
+
+
+def _session(known: RecoveredSession) -> Session:
+    put = known.put
+    session = Session(put.session, put.tenant, put.name, put.spec, put.created_ms)
+    session.state = put.state
+    session.closed_ms = put.closed_ms
+    session.next_id = known.next_task_id
+    session.next_position = session.log_end = known.log_end
+    session.succeeded, session.failed = known.succeeded, known.failed
+    session.cancelled = known.cancelled
+    session.events = list(known.events)
+    if put.state is SessionState.CLOSED:
+        return session
+    session.submitters = {key: Submitter(ranges) for key, ranges in known.submitters.items()}
+    tasks: list[Task] = []
+    for task_id, value, created_ms, attempts in known.pending:
+        task = Task(task_id, value, created_ms)
+        task.attempts = attempts
+        tasks.append(task)
+        session.live[task_id] = task
+    session.enqueue(tasks)
+    return session
+
+
+def _close_lost(state: State, session: Session, now: float) -> None:
+    """A memory session did not survive; say so rather than forget its name."""
+    session.state = SessionState.CLOSED
+    session.closed_ms = milliseconds(now)
+    event = Event(
+        int(EventCode.LOST),
+        "the session manager was restarted; a session with durability 'memory' does not survive it",
+        milliseconds(now),
+    )
+    session.note(event)
+    state.store(SessionEvent(session.number, event))
+    state.store(
+        SessionPut(
+            session.number,
+            session.tenant,
+            session.name,
+            session.spec,
+            session.state,
+            session.created_ms,
+            session.closed_ms,
+        )
+    )
+
+
+def _executor(state: State, binding: BindingPut, now: float) -> None:
+    session = state.sessions.get(binding.session) if binding.session is not None else None
+    if session is None or session.state is SessionState.CLOSED:
+        # Idle, or its session has gone: its node will be told to stop it.
+        state.store(BindingDeleted(binding.executor))
+        return
+    node = state.nodes.get(binding.node)
+    if node is None:
+        node = Node(binding.node, b"", NodeState.UNKNOWN, Resources())
+        state.nodes[NodeName(binding.node)] = node
+        state.deadlines.set(("lease", node.name), now + RESTART_GRACE)
+    executor = Executor(
+        binding.executor,
+        binding.node,
+        session.spec.resources,
+        binding.tenant,
+        binding.application,
+        binding.incarnation,
+        ExecutorState.BINDING,
+        session,
+        process=binding.incarnation,
+    )
+    state.executors[executor.id] = executor
+    node.executors[executor.id] = executor
+    node.used = node.used + executor.resources
+    session.executors[executor.id] = executor
+    session.unreported[executor.id] = None
+    state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)

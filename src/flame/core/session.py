@@ -1,0 +1,121 @@
+"""The session: a queue of tasks, the executors bound to it, and the log of its outcomes.
+
+Only tasks that are not final are in memory. Counts and the end of the outcome log speak of what is
+committed; ``next_id`` and ``next_position`` also of what is on its way into the store.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flame.core.events import AttachmentId, Reply
+from flame.core.executor import Executor
+from flame.core.outcome_log import Attachment, Tail
+from flame.core.submitter import Submitter
+from flame.core.task import FINISHING, QUEUED, Task
+from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
+from flame.model.specs import Durability, Event, SessionSpec, SessionState
+
+MAX_EVENTS = 100
+
+
+@dataclass(slots=True)
+class Closing:
+    """A close that waits for handed-out tasks to come back."""
+
+    replies: list[Reply]
+    waiting: set[ExecutorId] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One session.
+
+    Attributes:
+        live: Every task that is not final and stored, by id.
+        queue: Tasks to hand out, lowest id first; those not QUEUED any more are skipped.
+        queued, queued_bytes: Tasks in ``queue`` that are QUEUED, and their inputs' size.
+        running: Executors whose task counts as started.
+        unreported: Executors that the store says are bound but which have not told, since the
+            manager started, what they hold. No task is handed out while there are any.
+        bind_failures: In a row, since an executor was bound.
+    """
+
+    number: SessionNumber
+    tenant: Tenant
+    name: str
+    spec: SessionSpec
+    created_ms: int
+    state: SessionState = SessionState.OPEN
+    closed_ms: int | None = None
+    live: dict[TaskId, Task] = field(default_factory=dict)
+    queue: deque[Task] = field(default_factory=deque)
+    queued: int = 0
+    queued_bytes: int = 0
+    running: int = 0
+    next_id: int = 1
+    next_position: int = 0
+    log_end: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    events: list[Event] = field(default_factory=list)
+    submitters: dict[bytes, Submitter] = field(default_factory=dict)
+    attachments: dict[AttachmentId, Attachment] = field(default_factory=dict)
+    was_attached: bool = False
+    acknowledged: int = 0
+    tail: Tail = field(default_factory=Tail)
+    executors: dict[ExecutorId, Executor] = field(default_factory=dict)
+    unreported: dict[ExecutorId, None] = field(default_factory=dict)
+    watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
+    bind_failures: int = 0
+    bind_message: str = ""
+    retry_at: float = 0.0
+    closing: Closing | None = None
+    storing_close: bool = False
+
+    @property
+    def is_volatile(self) -> bool:
+        """Whether its records go to memory only."""
+        return self.spec.durability is Durability.MEMORY
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether its commits must survive a loss of power."""
+        return self.spec.durability is Durability.SYNC
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new tasks may be submitted."""
+        return self.state is SessionState.OPEN and self.closing is None and not self.storing_close
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks without an outcome that is stored."""
+        return len(self.live)
+
+    def enqueue(self, tasks: list[Task]) -> None:
+        """Add new tasks behind all others."""
+        self.queue.extend(tasks)
+        self.queued += len(tasks)
+        self.queued_bytes += sum([len(t.input) for t in tasks if t.input is not None])
+
+    def requeue(self, tasks: Iterable[Task]) -> None:
+        """Put tasks that were handed out back in front, lowest id first."""
+        for task in sorted(tasks, key=lambda t: t.id, reverse=True):
+            task.stage = QUEUED
+            task.holder = None
+            self.queue.appendleft(task)
+            self.queued += 1
+            self.queued_bytes += len(task.input or b"")
+
+    def withdraw(self, task: Task) -> None:
+        """Take a QUEUED task out: it is about to get an outcome. The queue drops it later."""
+        self.queued -= 1
+        self.queued_bytes -= len(task.input or b"")
+        task.stage = FINISHING
+
+    def note(self, event: Event) -> None:
+        """Remember an event; only the newest are kept."""
+        self.events.append(event)
+        del self.events[:-MAX_EVENTS]

@@ -1,0 +1,336 @@
+"""Applications and sessions: create, open, close, delete."""
+
+from dataclasses import dataclass
+
+from flame.core.dispatch import ask_back
+from flame.core.effects import Answer, Done, Refuse, SendCancel
+from flame.core.events import (
+    CancelTasks,
+    CloseSession,
+    CreateSession,
+    DeleteSession,
+    OpenSession,
+    RegisterApplication,
+    Reply,
+    UnregisterApplication,
+)
+from flame.core.executors import unbind
+from flame.core.outcomes import end_without_result, serve
+from flame.core.records import (
+    ApplicationDeleted,
+    ApplicationPut,
+    Barrier,
+    SessionDeleted,
+    SessionPut,
+)
+from flame.core.session import Closing, Session
+from flame.core.state import State, milliseconds
+from flame.core.task import FINISHING, HELD, STARTED, Task
+from flame.core.views import session_view
+from flame.model.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    ResourceExhausted,
+    WrongState,
+)
+from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
+from flame.model.specs import EventCode, Failure, SessionSpec, SessionState, TaskState
+
+#: Seconds for which a close waits for tasks that are in an executor's hand and not known to run.
+CLOSE_WAIT = 0.5
+
+_CANCELLED: Failure = (
+    TaskState.CANCELLED,
+    int(EventCode.CANCELLED),
+    "cancelled: its session was closed",
+)
+_CANCELLED_BY_USER: Failure = (
+    TaskState.CANCELLED,
+    int(EventCode.CANCELLED),
+    "cancelled by its user",
+)
+
+
+@dataclass(slots=True)
+class ReplyDone:
+    """Cause: answer with success."""
+
+    reply: Reply
+
+
+@dataclass(slots=True)
+class ReplySession:
+    """Cause: answer with the session as it is then."""
+
+    session: Session
+    replies: list[Reply]
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class CloseBegins:
+    """Cause: everything submitted before the close is stored; now cancel it."""
+
+    session: Session
+    cancel_running: bool
+
+
+# --- applications ------------------------------------------------------------------------------
+
+
+def on_register(state: State, event: RegisterApplication, now: float) -> None:
+    """Add an application, or replace the one of this name."""
+    check_name(event.name, "application")
+    key = (event.tenant, event.name)
+    known = state.applications.get(key)
+    if event.replace and known is None:
+        raise NotFound(f"there is no application {event.name!r} to update; register it first")
+    if not event.replace and known is not None:
+        raise AlreadyExists(f"application {event.name!r} is registered already; update it instead")
+    created = known.created_ms if known is not None else milliseconds(now)
+    put = ApplicationPut(event.tenant, event.name, event.spec, created)
+    state.applications[key] = put
+    state.store(put, ReplyDone(event.reply))
+
+
+def on_unregister(state: State, event: UnregisterApplication, now: float) -> None:
+    """Remove an application that no open session uses."""
+    key = (event.tenant, event.name)
+    if key not in state.applications:
+        raise NotFound(f"there is no application {event.name!r}")
+    users = [
+        s.name
+        for s in state.sessions.values()
+        if s.state is SessionState.OPEN
+        and s.spec.application == event.name
+        and event.tenant in (s.tenant, DEFAULT_TENANT)
+    ]
+    if users:
+        raise WrongState(
+            f"application {event.name!r} is used by {len(users)} open sessions, "
+            f"{users[0]!r} among them; close them first"
+        )
+    del state.applications[key]
+    state.store(ApplicationDeleted(event.tenant, event.name), ReplyDone(event.reply))
+
+
+# --- create and open ---------------------------------------------------------------------------
+
+
+def on_create_session(state: State, event: CreateSession, now: float) -> None:
+    """Make a session under a name that is free."""
+    if (event.tenant, event.name) in state.names:
+        raise AlreadyExists(f"there is a session {event.name!r} already")
+    _create(state, event.tenant, event.name, event.spec, event.reply, now)
+
+
+def on_open_session(state: State, event: OpenSession, now: float) -> None:
+    """Get the open session of this name; with a spec, make it or compare."""
+    session = state.names.get((event.tenant, event.name))
+    if session is None:
+        if event.spec is None:
+            raise NotFound(f"there is no session {event.name!r}")
+        _create(state, event.tenant, event.name, event.spec, event.reply, now)
+        return
+    if session.state is not SessionState.OPEN:
+        raise WrongState(f"session {event.name!r} is not open")
+    if event.spec is not None:
+        _compare(session, event.spec)
+    # Behind a barrier: the session itself may still be on its way into the store.
+    state.store(Barrier(), ReplySession(session, [event.reply]))
+
+
+def _compare(session: Session, spec: SessionSpec) -> None:
+    for name, ours, theirs in (
+        ("application", session.spec.application, spec.application),
+        ("resreq", session.spec.resources, spec.resources),
+        ("min_instances", session.spec.min_instances, spec.min_instances),
+        ("max_instances", session.spec.max_instances, spec.max_instances),
+        ("priority", session.spec.priority, spec.priority),
+        ("durability", session.spec.durability, spec.durability),
+    ):
+        if ours != theirs:
+            raise InvalidRequest(
+                f"session {session.name!r} spec mismatch: {name} differs "
+                f"(the session has {ours}, the request {theirs})"
+            )
+
+
+def _create(
+    state: State, tenant: Tenant, name: str, spec: SessionSpec, reply: Reply, now: float
+) -> None:
+    check_name(name, "session")
+    state.application(tenant, spec.application)
+    limit = state.limits.max_sessions
+    if limit is not None:
+        count = sum(s.state is SessionState.OPEN for s in state.sessions.values())
+        if count >= limit:
+            raise ResourceExhausted(
+                f"{count} sessions are open, as many as this cluster allows (max_sessions); "
+                "close one first"
+            )
+    number = SessionNumber(state.next_session)
+    state.next_session += 1
+    session = Session(number, tenant, name, spec, milliseconds(now))
+    state.sessions[number] = session
+    state.names[(tenant, name)] = session
+    put = SessionPut(number, tenant, name, spec, session.state, session.created_ms)
+    _store_session(state, session, put, ReplySession(session, [reply]))
+    state.replan = spec.min_instances > 0
+
+
+# --- close and delete --------------------------------------------------------------------------
+
+
+def on_close(state: State, event: CloseSession, now: float) -> None:
+    """Take back what is handed out, cancel what has not started, close.
+
+    Refused while a task runs, unless the caller wants those cancelled too.
+    """
+    session = state.session_named(event.tenant, event.name)
+    if session.state is SessionState.CLOSED or session.storing_close:
+        state.store(Barrier(), ReplySession(session, [event.reply]), session=session)
+        return
+    if session.closing is not None:
+        session.closing.replies.append(event.reply)
+        if event.cancel_running:
+            _finish_close(state, session, now)
+        return
+    if session.running and not event.cancel_running:
+        raise WrongState("Cannot close session with running tasks")
+    session.closing = Closing([event.reply])
+    # What was submitted before the close must be in the queue, to be cancelled with the rest.
+    state.store(Barrier(), CloseBegins(session, event.cancel_running), session=session)
+
+
+def close_begins(state: State, cause: CloseBegins, now: float) -> None:
+    """Every earlier submit is stored: take tasks back, or cancel at once."""
+    session = cause.session
+    if session.closing is None:
+        return
+    holders = [e for e in session.executors.values() if e.held]
+    if cause.cancel_running or not holders:
+        _finish_close(state, session, now)
+        return
+    for executor in holders:
+        session.closing.waiting.add(executor.id)
+        if executor.connected:
+            ask_back(state, executor, len(executor.held))
+    state.deadlines.set(("close", session.number), now + CLOSE_WAIT)
+
+
+def review_close(state: State, session: Session, now: float, *, overdue: bool = False) -> None:
+    """Finish a close that waits, when nothing is in hand any more; refuse it when a task runs."""
+    if session.closing is None:
+        return
+    if not any(e.held for e in session.executors.values()):
+        _finish_close(state, session, now)
+    elif session.running or overdue:
+        replies = session.closing.replies
+        session.closing = None
+        state.deadlines.clear(("close", session.number))
+        for reply in replies:
+            state.emit(Refuse(reply, WrongState("Cannot close session with running tasks")))
+
+
+def _finish_close(state: State, session: Session, now: float) -> None:
+    replies = session.closing.replies if session.closing is not None else []
+    session.closing = None
+    session.storing_close = True
+    state.deadlines.clear(("close", session.number))
+    _cancel(state, session, list(session.live.values()), _CANCELLED, now)
+    put = SessionPut(
+        session.number,
+        session.tenant,
+        session.name,
+        session.spec,
+        SessionState.CLOSED,
+        session.created_ms,
+        milliseconds(now),
+    )
+    _store_session(state, session, put, ReplySession(session, replies, closed=True))
+
+
+def _store_session(
+    state: State, session: Session, record: SessionPut | SessionDeleted, cause: ReplySession
+) -> None:
+    """Have the session itself stored: durably, whatever its tasks are, so that no number is reused."""
+    if session.is_volatile:
+        state.store(record, session=session)
+    state.store(record, cause)
+
+
+def _cancel(
+    state: State, session: Session, tasks: list[Task], failure: Failure, now: float
+) -> None:
+    """Make the tasks final as cancelled; tell executors that hold some of them."""
+    running: dict[str, list[Task]] = {}
+    ending = [t for t in tasks if t.stage != FINISHING]
+    for task in ending:
+        if task.stage in (HELD, STARTED) and task.holder is not None:
+            running.setdefault(task.holder.id, []).append(task)
+            if task.stage == STARTED:
+                session.running -= 1
+                task.holder.started = None
+    end_without_result(state, session, ending, failure, now)
+    for held in running.values():
+        executor = held[0].holder
+        if executor is not None and executor.connected:
+            ids = [t.id for t in held]
+            ask_back(state, executor, 0, ids)
+            state.emit(SendCancel(executor.id, ids))
+
+
+def session_stored(state: State, cause: ReplySession, now: float) -> None:
+    """A session's new state is on record: answer, and follow up a close."""
+    session = cause.session
+    if cause.closed:
+        session.state = SessionState.CLOSED
+        session.storing_close = False
+        session.closed_ms = milliseconds(now)
+        session.queue.clear()
+        session.submitters.clear()
+        for executor in list(session.executors.values()):
+            unbind(state, executor, now)
+        for attachment in list(session.attachments.values()):
+            serve(state, session, attachment)
+        state.replan = True
+    view = session_view(session)
+    for reply in cause.replies:
+        state.emit(Answer(reply, view))
+
+
+def on_delete(state: State, event: DeleteSession, now: float) -> None:
+    """Forget a closed session."""
+    session = state.session_named(event.tenant, event.name)
+    if session.state is not SessionState.CLOSED:
+        raise WrongState(f"session {event.name!r} is open; close it before it is deleted")
+    for executor in list(session.executors.values()):
+        unbind(state, executor, now)
+    for attachment in session.attachments.values():
+        state.attachments.pop(attachment.id, None)
+    del state.sessions[session.number]
+    del state.names[(session.tenant, session.name)]
+    _store_session(
+        state, session, SessionDeleted(session.number), ReplySession(session, [event.reply])
+    )
+
+
+# --- cancel ------------------------------------------------------------------------------------
+
+
+def on_cancel(state: State, event: CancelTasks, now: float) -> None:
+    """Make tasks final as cancelled, whether they wait or run; final ones stay as they are."""
+    attachment = state.attachments.get(event.attachment)
+    session = state.sessions.get(attachment.session) if attachment is not None else None
+    if session is None:
+        raise NotFound("the session of this cancel is not attached")
+    tasks = [t for i in event.task_ids if (t := session.live.get(i)) is not None]
+    _cancel(state, session, tasks, _CANCELLED_BY_USER, now)
+    state.store(Barrier(), ReplyDone(event.reply), session=session)
+
+
+def reply_done(state: State, cause: ReplyDone) -> None:
+    """The record is stored: say so."""
+    state.emit(Done(cause.reply))

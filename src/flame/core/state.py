@@ -1,0 +1,126 @@
+"""The cluster's state, and the small things that every rule needs: emit, look up, deadlines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flame.core.deadlines import Deadlines
+from flame.core.effects import Effect, Store
+from flame.core.events import AttachmentId
+from flame.core.executor import Executor
+from flame.core.node import Node
+from flame.core.outcome_log import Attachment
+from flame.core.records import ApplicationPut, Record
+from flame.core.session import Session
+from flame.model.errors import NotFound
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
+from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the cluster refuses to exceed.
+
+    Attributes:
+        max_input_bytes: Of one task.
+        max_queued_tasks, max_queued_bytes: Of one session; beyond, submit credit is withheld.
+        submit_credit: Bytes a client may have on their way to the store, per session.
+        delay_release: Seconds an executor without tasks stays bound, unless its application says.
+        bind_attempts: Failed binds in a row after which a session's pending tasks fail.
+    """
+
+    max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
+    max_queued_tasks: int = 5_000_000
+    max_queued_bytes: int = 4 * 1024**3
+    max_sessions: int | None = None
+    submit_credit: int = 64 * 1024 * 1024
+    delay_release: float = DEFAULT_DELAY_RELEASE
+    bind_attempts: int = 5
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """Everything the core knows.
+
+    ``effects`` collects what the current event causes; ``replan`` is set by whatever may change who
+    should have which executor.
+    """
+
+    limits: Limits
+    new_id: Callable[[], str]
+    epoch: int = 0
+    next_session: int = 1
+    next_incarnation: int = 1
+    next_request: int = 1
+    applications: dict[tuple[Tenant, str], ApplicationPut] = field(default_factory=dict)
+    sessions: dict[SessionNumber, Session] = field(default_factory=dict)
+    names: dict[tuple[Tenant, str], Session] = field(default_factory=dict)
+    attachments: dict[AttachmentId, Attachment] = field(default_factory=dict)
+    nodes: dict[NodeName, Node] = field(default_factory=dict)
+    executors: dict[ExecutorId, Executor] = field(default_factory=dict)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    effects: list[Effect] = field(default_factory=list)
+    replan: bool = False
+    stale_results: int = 0  # outcomes that came too late, counted for metrics
+
+    def emit(self, effect: Effect) -> None:
+        """Add an effect behind those that are there."""
+        self.effects.append(effect)
+
+    def store(
+        self, record: Record, cause: object = None, *, session: Session | None = None
+    ) -> None:
+        """Have a record committed; ``cause`` comes back with it. Kept as its session wants."""
+        if session is None:
+            self.effects.append(Store(record, cause))
+        else:
+            self.effects.append(Store(record, cause, session.is_volatile, session.is_sync))
+
+    def application(self, tenant: Tenant, name: str) -> ApplicationPut:
+        """Return the tenant's application of this name, or the shared one.
+
+        Raises:
+            NotFound: There is neither.
+        """
+        found = self.applications.get((tenant, name)) or self.applications.get(
+            (DEFAULT_TENANT, name)
+        )
+        if found is None:
+            raise NotFound(
+                f"there is no application {name!r}; `flmctl list -a` shows those there are"
+            )
+        return found
+
+    def session_named(self, tenant: Tenant, name: str) -> Session:
+        """Return the tenant's session of this name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        session = self.names.get((tenant, name))
+        if session is None:
+            raise NotFound(f"there is no session {name!r}; `flmctl list` shows those there are")
+        return session
+
+    def delay_release(self, session: Session) -> float:
+        """Return how long the session's executors stay bound without a task, in seconds."""
+        application = self.applications.get(
+            (session.tenant, session.spec.application)
+        ) or self.applications.get((DEFAULT_TENANT, session.spec.application))
+        if application is None or application.spec.delay_release is None:
+            return self.limits.delay_release
+        return float(application.spec.delay_release)
+
+    def take_request(self) -> int:
+        """Return a number for a question to an executor."""
+        self.next_request += 1
+        return self.next_request - 1
+
+    def take_incarnation(self) -> int:
+        """Return a number that no incarnation had."""
+        self.next_incarnation += 1
+        return self.next_incarnation - 1
+
+
+def milliseconds(now: float) -> int:
+    """Return a time of the core's clock as the records write it."""
+    return int(now * 1000)

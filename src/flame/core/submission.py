@@ -1,0 +1,222 @@
+"""Clients submit: attach to a session, number their tasks, get ids back once they are stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flame.core.dispatch import dispatch, queue_is_full
+from flame.core.effects import (
+    Accepted,
+    Answer,
+    AttachedView,
+    GrantSubmits,
+    SubmitRefused,
+)
+from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
+from flame.core.outcome_log import OUTCOME_COST, Attachment
+from flame.core.outcomes import serve
+from flame.core.records import Barrier, SubmittedRange, TasksSubmitted
+from flame.core.session import Session
+from flame.core.state import State, milliseconds
+from flame.core.submitter import Submitter
+from flame.core.task import Task
+from flame.core.views import task_view
+from flame.model.errors import FlameError, InvalidRequest, ResourceExhausted, WrongState
+from flame.model.ids import TaskId
+
+
+@dataclass(slots=True)
+class SubmitStored:
+    """Cause: acknowledge to the attachment and queue the tasks."""
+
+    session: Session
+    attachment: AttachmentId
+    cost: int
+
+
+@dataclass(slots=True)
+class CreateStored:
+    """Cause: answer the call and queue the one task."""
+
+    session: Session
+    reply: Reply
+
+
+@dataclass(slots=True)
+class DuplicatesStored:
+    """Cause: the numbers were accepted before; acknowledge them again."""
+
+    attachment: AttachmentId
+    ranges: list[SubmittedRange]
+
+
+def on_attach(state: State, event: Attach, now: float) -> None:
+    """Let a client channel use a session."""
+    session = state.session_named(event.tenant, event.name)
+    if event.submitter and len(event.submitter) != 16:
+        raise InvalidRequest(
+            f"a submitter id has {len(event.submitter)} bytes; 16 are needed (a random UUID's)"
+        )
+    if event.position > session.log_end:
+        raise InvalidRequest(
+            f"outcomes from position {event.position} were asked for; "
+            f"session {session.name!r} has {session.log_end}"
+        )
+    submitter = session.submitters.get(event.submitter)
+    attachment = Attachment(
+        event.attachment,
+        session.number,
+        event.submitter,
+        event.subscribe,
+        cursor=event.position,
+        taken=event.position,
+        credit=event.credit,
+    )
+    state.attachments[event.attachment] = attachment
+    session.attachments[event.attachment] = attachment
+    session.was_attached = True
+    view = AttachedView(
+        event.attachment,
+        session.number,
+        submitter.next_number if submitter else 0,
+        state.limits.submit_credit,
+        bool(session.state),
+        session.log_end,
+    )
+    state.emit(Answer(event.reply, view))
+    serve(state, session, attachment)
+
+
+def on_detach(state: State, event: Detach, now: float) -> None:
+    """The client has no more use for the session, or is gone."""
+    attachment = state.attachments.pop(event.attachment, None)
+    if attachment is None:
+        return
+    session = state.sessions.get(attachment.session)
+    if session is not None:
+        session.attachments.pop(event.attachment, None)
+        if not any(a.subscribed for a in session.attachments.values()):
+            session.tail.clear()
+
+
+def on_submit(state: State, event: SubmitTasks, now: float) -> None:
+    """Assign ids to new tasks and have them stored."""
+    attachment = state.attachments.get(event.attachment)
+    if attachment is None:
+        return  # detached while the batch was on its way
+    session = state.sessions[attachment.session]
+    count = len(event.inputs)
+    submitter = session.submitters.get(attachment.submitter)
+    known = submitter.next_number if submitter else 0
+    error = _refusal(state, session, event, attachment, known)
+    if error is not None:
+        state.emit(SubmitRefused(event.attachment, event.first_number, count, error))
+        return
+    repeated = min(count, known - event.first_number)
+    if repeated and submitter is not None:
+        ranges = list(submitter.ids_of(event.first_number, repeated))
+        state.store(Barrier(), DuplicatesStored(event.attachment, ranges), session=session)
+    inputs = event.inputs[repeated:] if repeated else event.inputs
+    if not inputs:
+        return
+    if submitter is None:
+        submitter = session.submitters[attachment.submitter] = Submitter()
+    first_id = TaskId(session.next_id)
+    session.next_id += len(inputs)
+    submitter.accept(known, len(inputs), first_id)
+    cost = OUTCOME_COST * len(inputs) + sum([len(i) for i in inputs if i is not None])
+    record = TasksSubmitted(
+        session.number, attachment.submitter, known, first_id, inputs, milliseconds(now)
+    )
+    state.store(record, SubmitStored(session, event.attachment, cost), session=session)
+
+
+def _refusal(
+    state: State, session: Session, event: SubmitTasks, attachment: Attachment, known: int
+) -> FlameError | None:
+    """Return why the batch cannot be taken, or None."""
+    if not attachment.submitter:
+        return InvalidRequest("this attachment gave no submitter id, so it cannot submit")
+    if event.first_number > known:
+        return InvalidRequest(
+            f"number {event.first_number} was submitted where {known} is next: numbers have no gaps"
+        )
+    if event.first_number + len(event.inputs) <= known:
+        return None  # all of it was accepted before, whatever the session is now
+    if not session.accepts:
+        return WrongState(f"session {session.name!r} is closed; tasks can no longer be submitted")
+    return _oversize(state, event.inputs)
+
+
+def _oversize(state: State, inputs: Sequence[bytes | None]) -> InvalidRequest | None:
+    limit = state.limits.max_input_bytes
+    for value in inputs:
+        if value is not None and len(value) > limit:
+            return InvalidRequest(
+                f"a task's input has {len(value)} bytes; at most {limit} are allowed. "
+                "Put large data into the object cache or a file, and its name into the task"
+            )
+    return None
+
+
+def on_create(state: State, event: CreateTask, now: float) -> None:
+    """Make one task for a caller that does not number its submits."""
+    session = state.session_named(event.tenant, event.name)
+    if not session.accepts:
+        raise WrongState(
+            f"session {session.name!r} is closed; tasks can no longer be created in it"
+        )
+    error = _oversize(state, (event.input,))
+    if error is not None:
+        raise error
+    if queue_is_full(state, session):
+        raise ResourceExhausted(
+            f"session {session.name!r} has {session.queued} tasks queued; "
+            f"at most {state.limits.max_queued_tasks} may be. Try again later"
+        )
+    first_id = TaskId(session.next_id)
+    session.next_id += 1
+    record = TasksSubmitted(session.number, b"", 0, first_id, [event.input], milliseconds(now))
+    state.store(record, CreateStored(session, event.reply), session=session)
+
+
+def tasks_stored(
+    state: State, record: TasksSubmitted, cause: SubmitStored | CreateStored, now: float
+) -> None:
+    """The tasks are safe: acknowledge, queue, hand out."""
+    session = cause.session
+    created = record.created_ms
+    tasks = [
+        Task(TaskId(i), value, created) for i, value in enumerate(record.inputs, record.first_id)
+    ]
+    had_work = bool(session.live)
+    for task in tasks:
+        session.live[task.id] = task
+    session.enqueue(tasks)
+    if isinstance(cause, SubmitStored):
+        _acknowledge(state, record, cause)
+    else:
+        state.emit(Answer(cause.reply, task_view(session, tasks[0])))
+    if not had_work or len(session.executors) < len(session.live):
+        state.replan = True
+    dispatch(state, session)
+
+
+def _acknowledge(state: State, record: TasksSubmitted, cause: SubmitStored) -> None:
+    attachment = state.attachments.get(cause.attachment)
+    if attachment is None:
+        return
+    count = len(record.inputs)
+    state.emit(Accepted(attachment.id, record.first_number, count, record.first_id))
+    if queue_is_full(state, cause.session):
+        attachment.withheld += cause.cost
+    else:
+        state.emit(GrantSubmits(attachment.id, cause.cost))
+
+
+def duplicates_stored(state: State, cause: DuplicatesStored) -> None:
+    """What was accepted before is certainly stored by now: acknowledge it again."""
+    attachment = state.attachments.get(cause.attachment)
+    if attachment is None:
+        return
+    for known in cause.ranges:
+        state.emit(Accepted(attachment.id, known.first_number, known.count, known.first_id))

@@ -1,0 +1,79 @@
+"""The core's state as callers see it."""
+
+from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
+from flame.core.executor import Executor
+from flame.core.node import Node
+from flame.core.records import ApplicationPut
+from flame.core.session import Session
+from flame.core.task import STARTED, Task
+from flame.model.specs import TaskState
+
+
+def application_view(application: ApplicationPut) -> ApplicationView:
+    """Show an application."""
+    return ApplicationView(
+        application.tenant, application.name, application.spec, application.created_ms
+    )
+
+
+def session_view(session: Session) -> SessionView:
+    """Show a session. What is on its way into the store still counts as it was before."""
+    return SessionView(
+        session.number,
+        session.tenant,
+        session.name,
+        session.spec,
+        session.state,
+        session.created_ms,
+        session.closed_ms,
+        len(session.live) - session.running,
+        session.running,
+        session.succeeded,
+        session.failed,
+        session.cancelled,
+        tuple(session.events),
+    )
+
+
+def task_view(session: Session, task: Task) -> TaskView:
+    """Show a task that is not final."""
+    return TaskView(
+        session.number,
+        session.name,
+        task.id,
+        TaskState.RUNNING if task.stage == STARTED else TaskState.PENDING,
+        task.input,
+        None,
+        task.created_ms,
+        None,
+        None,
+        task.attempts + 1,
+    )
+
+
+def executor_view(executor: Executor) -> ExecutorView:
+    """Show an executor."""
+    return ExecutorView(
+        executor.id,
+        executor.node,
+        executor.resources,
+        executor.state,
+        executor.session.name if executor.session is not None else None,
+        executor.incarnation,
+        len(executor.held),
+    )
+
+
+def node_view(node: Node) -> NodeView:
+    """Show a node."""
+    return NodeView(
+        node.name,
+        node.hostname,
+        node.state,
+        node.capacity,
+        node.free,
+        node.arch,
+        node.os,
+        node.addresses,
+        node.renewed,
+    )

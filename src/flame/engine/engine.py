@@ -1,0 +1,85 @@
+"""Between the core and the disk: what waits for which commit.
+
+    event ──▶ Engine.handle ──▶ effects to perform now
+                  │ Store effects pile up
+                  ▼
+              take_group ──▶ (the shell commits it) ──▶ committed ──▶ effects that waited for it
+
+At most one group is in flight. Records of memory sessions never wait: they go straight into the
+volatile store, and what waited for them follows at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flame.core.cluster import Cluster, Committed
+from flame.core.effects import Effect, Store
+from flame.core.records import Barrier, Record, Recovered
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Records to commit in one transaction; ``sync``: it must survive a loss of power."""
+
+    records: Sequence[Record]
+    sync: bool
+
+
+class Engine:
+    """Drives one Cluster.
+
+    Args:
+        cluster: The core; nobody else calls it from here on, except to read.
+        commit_volatile: Puts records of memory sessions where they are kept; must not fail.
+    """
+
+    def __init__(
+        self, cluster: Cluster, commit_volatile: Callable[[Sequence[Record]], None]
+    ) -> None:
+        self.cluster = cluster
+        self._commit_volatile = commit_volatile
+        self._waiting: list[Store] = []
+        self._in_flight: list[Store] = []
+
+    def restore(self, recovered: Recovered, now: float) -> list[Effect]:
+        """Start from what the store holds; returns effects to perform."""
+        return self._route(self.cluster.restore(recovered, now), now)
+
+    def handle(self, event: object, now: float) -> list[Effect]:
+        """Apply one event; perform the returned effects in order, then ask for a group."""
+        return self._route(self.cluster.handle(event, now), now)
+
+    def take_group(self) -> Group | None:
+        """Return what to commit next, or None while a group is in flight or nothing waits."""
+        if self._in_flight or not self._waiting:
+            return None
+        self._in_flight, self._waiting = self._waiting, []
+        return Group(
+            [s.record for s in self._in_flight if type(s.record) is not Barrier],
+            any(s.sync for s in self._in_flight),
+        )
+
+    def committed(self, now: float) -> list[Effect]:
+        """The group in flight is in the store; returns what waited for it."""
+        stores, self._in_flight = self._in_flight, []
+        return self._route(self.cluster.handle(Committed(stores), now), now)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waiting for the store."""
+        return not self._in_flight and not self._waiting
+
+    def _route(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Keep the durable stores, do the volatile ones, pass the rest on, in order."""
+        out: list[Effect] = []
+        for effect in effects:
+            if type(effect) is not Store:
+                out.append(effect)
+            elif effect.volatile:
+                if type(effect.record) is not Barrier:
+                    self._commit_volatile((effect.record,))
+                if effect.cause is not None:
+                    out.extend(self._route(self.cluster.handle(Committed((effect,)), now), now))
+            else:
+                self._waiting.append(effect)
+        return out
