@@ -3,13 +3,21 @@
 One thread commits, another may read at the same time; an engine must allow exactly that. A commit is
 atomic: after a crash either all records of a group are there or none. Records of one session are
 committed in the order in which the core made them.
+
+Records of a session that was deleted are dropped: a report may cross with the deletion. Records of a
+session that never existed are a bug (``IllegalTransition``).
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
+from flame.model.errors import FlameError
 from flame.model.ids import SessionNumber, TaskId
+
+
+class CorruptStore(FlameError):
+    """Stored bytes are not what was written; file, table and row are named. Restore a backup."""
 
 
 class Store(Protocol):
@@ -22,19 +30,26 @@ class Store(Protocol):
     def load(self) -> Recovered:
         """Raise the epoch, store it, and return what survived. Called once, before all else.
 
+        An engine may raise the same errors when it is opened.
+
         Raises:
             WrongState: Another session manager has this store open, or a newer version wrote it.
+            CorruptStore: It cannot be read.
         """
 
     def commit(self, group: Sequence[Record], *, sync: bool) -> None:
         """Make the group's records last; with ``sync``, even through a loss of power.
 
         Raises:
-            ResourceExhausted: The disk is full; nothing of the group was stored.
+            ResourceExhausted: The disk is full; nothing of the group was stored, and a later
+                commit may succeed. Any other error means that the manager must stop.
         """
 
     def task(self, session: SessionNumber, task_id: TaskId) -> StoredTask | None:
-        """Return one task, or None if it never existed or is no longer kept."""
+        """Return one task, or None if it never existed or is no longer kept.
+
+        Its ``attempts`` are those that lost leases spent; a final run is not counted.
+        """
 
     def tasks(self, session: SessionNumber, after: int, limit: int) -> list[StoredTask]:
         """Return up to ``limit`` tasks with an id above ``after``, by rising id."""

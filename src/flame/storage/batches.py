@@ -1,0 +1,33 @@
+"""Cutting one stored batch of outcomes down to what a reader asked for."""
+
+from flame.core.records import OutcomesRecorded
+
+
+def slice_outcomes(batch: OutcomesRecorded, position: int, max_bytes: int) -> OutcomesRecorded:
+    """Return the outcomes from ``position`` on: at least one, then within ``max_bytes`` of outputs.
+
+    ``position`` is one of the batch's own. The batch itself comes back if all of it fits.
+    """
+    start = position - batch.first_position
+    outputs = batch.outputs
+    end = start
+    for end in range(start, len(outputs)):
+        max_bytes -= len(outputs[end] or b"")
+        if max_bytes < 0 and end > start:
+            break
+    else:
+        end += 1
+    if start == 0 and end == len(outputs):
+        return batch
+    return OutcomesRecorded(
+        session=batch.session,
+        first_position=position,
+        task_ids=batch.task_ids[start:end],
+        outputs=outputs[start:end],
+        failures={
+            index - start: failure
+            for index, failure in batch.failures.items()
+            if start <= index < end
+        },
+        finished_ms=batch.finished_ms,
+    )

@@ -1,0 +1,228 @@
+"""Reading single tasks, pages of tasks and pieces of the outcome log, from any thread.
+
+Every read fetches all its rows at once, under one lock: a statement left half-read would hold the
+write-ahead log back from starting over.
+"""
+
+import threading
+from typing import Any
+
+import apsw
+
+from flame.core.records import OutcomesRecorded, StoredTask
+from flame.model.ids import SessionNumber, TaskId
+from flame.model.specs import TaskState
+from flame.storage.batches import slice_outcomes
+from flame.storage.sqlite import rows
+from flame.storage.store import CorruptStore
+
+Row = tuple[Any, ...]  # by the select lists below; what is wrong in it, the check sums find
+
+_BATCH = "session, first_id, count, submitter, first_number, created_ms, check_sum"
+_OUTCOMES = (
+    "session, first_position, count, min_id, max_id, succeeded, failed, cancelled, finished_ms,"
+    " check_sum, ids"
+)
+
+# Rows of outcomes whose id range overlaps ?2..?3. A row of width w spans less than 2**w ids, so it
+# starts in the 2**w before ?2 at the earliest: for each width that the session uses, the index
+# answers with few rows that do not overlap. The first part steps from one width in use to the next.
+_WHERE_FINAL = f"""
+WITH RECURSIVE widths(width) AS (
+    SELECT min(width) FROM outcomes WHERE session = ?1
+    UNION ALL
+    SELECT (SELECT min(o.width) FROM outcomes o WHERE o.session = ?1 AND o.width > widths.width)
+    FROM widths WHERE widths.width IS NOT NULL
+)
+SELECT {_OUTCOMES} FROM widths CROSS JOIN outcomes USING (width)
+WHERE session = ?1 AND min_id BETWEEN ?2 - (1 << width) AND ?3 AND max_id >= ?2
+ORDER BY first_position
+"""  # noqa: S608 - our own names
+
+
+class Reader:
+    """Decodes and verifies what the writer stored. One connection, one lock."""
+
+    def __init__(self, connection: apsw.Connection, lock: threading.Lock) -> None:
+        self._connection = connection
+        self._lock = lock
+
+    def rows(self, sql: str, *values: rows.Column) -> list[Row]:
+        """Run one query to its end."""
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def task(self, session: SessionNumber, task_id: TaskId) -> StoredTask | None:
+        found = self.tasks(session, task_id - 1, 1)
+        return found[0] if found and found[0].task_id == task_id else None
+
+    def tasks(self, session: SessionNumber, after: int, limit: int) -> list[StoredTask]:
+        wanted: list[tuple[TaskId, bytes | None, int]] = []
+        start = self._batch_holding(session, after + 1)
+        while len(wanted) < limit:
+            batch = self.rows(
+                f"SELECT {_BATCH}, inputs FROM batches WHERE session = ? AND first_id >= ?"  # noqa: S608 - our own names
+                " ORDER BY first_id LIMIT 1",
+                session,
+                start,
+            )
+            if not batch:
+                break
+            first_id, count, created_ms = verified_batch(batch[0])
+            inputs = batch_inputs(batch[0])
+            skip = max(after + 1 - first_id, 0)
+            wanted += (
+                (TaskId(first_id + index), inputs[index], created_ms)
+                for index in range(skip, min(count, skip + limit - len(wanted)))
+            )
+            start = first_id + count
+        if not wanted:
+            return []
+        low, high = wanted[0][0], wanted[-1][0]
+        final = self._final(session, low, high)
+        spent = self.attempts(session, low, high)
+        return [
+            final_task(task_id, given, created_ms, final.get(task_id), spent.get(task_id, 0))
+            for task_id, given, created_ms in wanted
+        ]
+
+    def outcomes(
+        self, session: SessionNumber, position: int, max_bytes: int
+    ) -> OutcomesRecorded | None:
+        found = self.rows(
+            f"SELECT {_OUTCOMES}, results FROM outcomes WHERE session = ? AND first_position <= ?"  # noqa: S608 - our own names
+            " ORDER BY first_position DESC LIMIT 1",
+            session,
+            position,
+        )
+        if not found:
+            return None
+        batch = stored_outcomes(found[0])
+        if position >= batch.first_position + len(batch.task_ids):
+            return None
+        return slice_outcomes(batch, position, max_bytes)
+
+    def attempts(self, session: SessionNumber, low: int, high: int) -> dict[TaskId, int]:
+        """Return the attempts that lost leases spent, for each charged task from low to high."""
+        spent: dict[TaskId, int] = {}
+        for number, charged, attempt, check in self.rows(
+            "SELECT number, charged, attempt, check_sum FROM lease_losses"
+            " WHERE session = ? AND charged BETWEEN ? AND ?",
+            session,
+            max(low, 1),
+            high,
+        ):
+            rows.verify("lease_losses", number, check, session, charged, attempt)
+            task_id = TaskId(charged)
+            spent[task_id] = max(spent.get(task_id, 0), attempt)
+        return spent
+
+    def _batch_holding(self, session: SessionNumber, task_id: int) -> int:
+        """Return the first id of the batch with ``task_id``, or ``task_id`` if none has it."""
+        found = self.rows(
+            "SELECT first_id, count FROM batches WHERE session = ? AND first_id <= ?"
+            " ORDER BY first_id DESC LIMIT 1",
+            session,
+            task_id,
+        )
+        if found and found[0][0] + found[0][1] > task_id:
+            return int(found[0][0])
+        return task_id
+
+    def _final(
+        self, session: SessionNumber, low: TaskId, high: TaskId
+    ) -> dict[TaskId, tuple[OutcomesRecorded, int]]:
+        """Return where each final task from low to high stands: its batch and the index in it."""
+        found: dict[TaskId, tuple[OutcomesRecorded, int]] = {}
+        for row in self.rows(_WHERE_FINAL, session, low, high):
+            verify_outcomes(row)
+            indexes = [i for i, task_id in enumerate(stored_ids(row)) if low <= task_id <= high]
+            if not indexes:
+                continue  # its lowest and highest id enclose the wanted ones, that is all
+            results = self.rows(
+                "SELECT results FROM outcomes WHERE session = ? AND first_position = ?",
+                session,
+                row[1],
+            )
+            if not results:
+                continue  # the session was deleted meanwhile
+            batch = stored_outcomes(row + results[0])
+            found.update((batch.task_ids[index], (batch, index)) for index in indexes)
+        return found
+
+
+def verified_batch(row: Row) -> tuple[int, int, int]:
+    """Check the columns of a row of batches; return its first id, count and creation time."""
+    session, first_id, count, submitter, first_number, created_ms, check = row[:7]
+    rows.verify(
+        "batches",
+        (session, first_id),
+        check,
+        session,
+        first_id,
+        count,
+        submitter,
+        first_number,
+        created_ms,
+    )
+    return first_id, count, created_ms
+
+
+def batch_inputs(row: Row) -> list[bytes | None]:
+    """Decode the inputs of a verified row of batches."""
+    key = row[0], row[1]
+    inputs = rows.unseal(rows.inputs, row[7], row[6], "batches", key)
+    if len(inputs) != row[2]:
+        raise CorruptStore(f"table batches, row {key}: {len(inputs)} inputs for {row[2]} tasks")
+    return inputs
+
+
+def verify_outcomes(row: Row) -> None:
+    """Check the columns of a row of outcomes."""
+    rows.verify("outcomes", row[:2], row[9], *row[:9], int(row[10] is None))
+
+
+def stored_ids(row: Row) -> list[TaskId]:
+    """Return the task ids of a verified row of outcomes."""
+    check, ids = row[9], row[10]
+    if ids is None:
+        return [TaskId(task_id) for task_id in range(row[3], row[4] + 1)]
+    return rows.unseal(rows.ids, ids, check, "outcomes", row[:2])
+
+
+def stored_outcomes(row: Row) -> OutcomesRecorded:
+    """Decode a row of outcomes, results included."""
+    key = row[0], row[1]
+    verify_outcomes(row)
+    ids = stored_ids(row)
+    results = rows.unseal(rows.results, row[11], row[9], "outcomes", key)
+    if not len(ids) == len(results[0]) == row[2]:
+        raise CorruptStore(
+            f"table outcomes, row {key}: {len(ids)} ids and {len(results[0])} outputs for"
+            f" {row[2]} tasks"
+        )
+    return rows.decode_results(SessionNumber(row[0]), row[1], ids, results, row[8])
+
+
+def final_task(
+    task_id: TaskId,
+    given: bytes | None,
+    created_ms: int,
+    final: tuple[OutcomesRecorded, int] | None,
+    attempts: int,
+) -> StoredTask:
+    """Put one task together from its batch and, if it has ended, its outcome."""
+    if final is None:
+        return StoredTask(task_id, given, created_ms, TaskState.PENDING, attempts=attempts)
+    batch, index = final
+    failure = batch.failures.get(index)
+    return StoredTask(
+        task_id,
+        given,
+        created_ms,
+        state=TaskState.SUCCEEDED if failure is None else failure[0],
+        output=batch.outputs[index],
+        failure=failure,
+        finished_ms=batch.finished_ms,
+        attempts=attempts,
+    )

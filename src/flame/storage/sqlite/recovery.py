@@ -1,0 +1,188 @@
+"""What the core needs to know at start-up.
+
+Finished work is skipped over: of the outcomes only the ids are read, of the batches only those that
+still have pending tasks are decoded, and those only when the core comes to them. While a session is
+being read there is one byte for each task it ever had; afterwards only for batches with pending ones.
+"""
+
+from collections.abc import Iterator
+
+from flame.core.records import (
+    ApplicationPut,
+    BindingPut,
+    Recovered,
+    RecoveredSession,
+    SessionPut,
+    SubmittedRange,
+)
+from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.specs import Event, SessionState
+from flame.storage.ranges import merged
+from flame.storage.sqlite import rows
+from flame.storage.sqlite.reader import (
+    Reader,
+    batch_inputs,
+    stored_ids,
+    verified_batch,
+    verify_outcomes,
+)
+from flame.storage.store import CorruptStore
+
+#: (first id, creation time, one byte per task: 0 is pending)
+_Unfinished = tuple[int, int, bytes]
+
+
+def recover(reader: Reader, epoch: int, next_session: int) -> Recovered:
+    """Read everything but finished tasks."""
+    return Recovered(
+        epoch=epoch,
+        next_session=next_session,
+        # An epoch is never used twice, so its incarnations are not either, and none is stored.
+        # 2**32 of them last for longer than one start of a manager does.
+        next_incarnation=(epoch << 32) + 1,
+        applications=list(_applications(reader)),
+        sessions=[_session(reader, put) for put in _sessions(reader)],
+        bindings=list(_bindings(reader)),
+    )
+
+
+def _applications(reader: Reader) -> Iterator[ApplicationPut]:
+    for tenant, name, created_ms, check, spec in reader.rows(
+        "SELECT tenant, name, created_ms, check_sum, spec FROM applications ORDER BY tenant, name"
+    ):
+        key = tenant, name
+        rows.verify("applications", key, check, tenant, name, created_ms)
+        decoded = rows.unseal(rows.application_spec, spec, check, "applications", key)
+        yield ApplicationPut(Tenant(tenant), name, decoded, created_ms)
+
+
+def _bindings(reader: Reader) -> Iterator[BindingPut]:
+    for executor, tenant, session, incarnation, node, application, check in reader.rows(
+        "SELECT executor, tenant, session, incarnation, node, application, check_sum"
+        " FROM bindings ORDER BY executor"
+    ):
+        rows.verify(
+            "bindings", executor, check, executor, tenant, session, incarnation, node, application
+        )
+        yield BindingPut(
+            ExecutorId(executor), incarnation, NodeName(node), session, application, Tenant(tenant)
+        )
+
+
+def _sessions(reader: Reader) -> Iterator[SessionPut]:
+    for number, tenant, name, state, created_ms, closed_ms, check, spec in reader.rows(
+        "SELECT session, tenant, name, state, created_ms, closed_ms, check_sum, spec"
+        " FROM sessions ORDER BY session"
+    ):
+        rows.verify("sessions", number, check, number, tenant, name, state, created_ms, closed_ms)
+        yield SessionPut(
+            SessionNumber(number),
+            Tenant(tenant),
+            name,
+            rows.unseal(rows.session_spec, spec, check, "sessions", number),
+            SessionState(state),
+            created_ms,
+            closed_ms,
+        )
+
+
+def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
+    session = put.session
+    batches = reader.rows(
+        "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum"
+        " FROM batches WHERE session = ? ORDER BY first_id",
+        session,
+    )
+    submitted: dict[bytes, list[SubmittedRange]] = {}
+    end = 1
+    for row in batches:
+        first_id, count, _ = verified_batch(row)
+        end = max(end, first_id + count)
+        submitter, first_number = row[3], row[4]
+        if submitter:
+            submitted.setdefault(submitter, []).append(
+                SubmittedRange(first_number, TaskId(first_id), count)
+            )
+    final = bytearray(end)  # index 0 is not a task
+    log_end, *counts = _mark_final(reader, session, final)
+    unfinished: list[_Unfinished] = []
+    for row in batches:
+        first_id, count, created_ms = row[1], row[2], row[5]
+        marks = bytes(final[first_id : first_id + count])
+        if 0 in marks:
+            unfinished.append((first_id, created_ms, marks))
+    spent = reader.attempts(session, 1, end) if unfinished else {}
+    return RecoveredSession(
+        put=put,
+        next_task_id=TaskId(end),
+        log_end=log_end,
+        succeeded=counts[0],
+        failed=counts[1],
+        cancelled=counts[2],
+        events=list(_events(reader, session)),
+        submitters={submitter: merged(ranges) for submitter, ranges in submitted.items()},
+        pending=_pending(reader, session, unfinished, spent),
+    )
+
+
+def _mark_final(
+    reader: Reader, session: SessionNumber, final: bytearray
+) -> tuple[int, int, int, int]:
+    """Mark the final tasks; return the log's end, and how many succeeded, failed, were cancelled.
+
+    The ids are read in slices, so that a long log is never in memory as a whole.
+    """
+    log_end = succeeded = failed = cancelled = 0
+    while found := reader.rows(
+        "SELECT session, first_position, count, min_id, max_id, succeeded, failed, cancelled,"
+        " finished_ms, check_sum, ids FROM outcomes WHERE session = ? AND first_position >= ?"
+        " ORDER BY first_position LIMIT 1000",
+        session,
+        log_end,
+    ):
+        for row in found:
+            verify_outcomes(row)
+            low, high = row[3], row[4]
+            if high >= len(final):
+                raise CorruptStore(
+                    f"table outcomes, row {row[:2]}: task {high} is final, but table batches"
+                    f" ends before task {len(final)}"
+                )
+            if row[10] is None:
+                final[low : high + 1] = b"\1" * (high + 1 - low)
+            else:
+                for task_id in stored_ids(row):
+                    final[task_id] = 1
+            log_end = row[1] + row[2]
+            succeeded += row[5]
+            failed += row[6]
+            cancelled += row[7]
+    return log_end, succeeded, failed, cancelled
+
+
+def _events(reader: Reader, session: SessionNumber) -> Iterator[Event]:
+    for number, check, event in reader.rows(
+        "SELECT number, check_sum, event FROM session_events WHERE session = ? ORDER BY number",
+        session,
+    ):
+        rows.verify("session_events", number, check, session)
+        yield rows.unseal(rows.event, event, check, "session_events", number)
+
+
+def _pending(
+    reader: Reader, session: SessionNumber, unfinished: list[_Unfinished], spent: dict[TaskId, int]
+) -> Iterator[tuple[TaskId, bytes | None, int, int]]:
+    for first_id, created_ms, marks in unfinished:
+        found = reader.rows(
+            "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum,"
+            " inputs FROM batches WHERE session = ? AND first_id = ?",
+            session,
+            first_id,
+        )
+        if not found:
+            return  # the session was deleted meanwhile
+        verified_batch(found[0])
+        for index, given in enumerate(batch_inputs(found[0])):
+            if not marks[index]:
+                task_id = TaskId(first_id + index)
+                yield task_id, given, created_ms, spent.get(task_id, 0)

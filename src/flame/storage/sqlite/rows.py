@@ -1,0 +1,129 @@
+"""What a row's bytes mean.
+
+    blob       = version (1 byte) │ crc32 (4 bytes, little endian) │ msgpack
+    check_sum  = crc32 of the table's name and the row's other columns
+    blob's crc = crc32 of its msgpack, continued from the row's check_sum
+
+So a blob belongs to its row: a damaged byte, a damaged number or a blob in another row are all
+found when the row is read, and named. Specifications are stored by field name; a field that a later
+version adds must have a default.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Final, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from flame.core.records import OutcomesRecorded
+from flame.model.ids import ExecutorId, SessionNumber, TaskId
+from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, TaskState
+from flame.storage.store import CorruptStore
+
+T = TypeVar("T")
+Column = int | str | bytes | None
+
+ROW_VERSION = 1
+_HEAD = struct.Struct("<BI")
+_encoder = msgspec.msgpack.Encoder()
+
+#: The outputs, and (index, state, code, message) of each task that did not succeed.
+Results = tuple[list[bytes | None], list[tuple[int, TaskState, int, str]]]
+#: Executor, incarnation, all tasks in hand, cause, when.
+Loss = tuple[ExecutorId, int, list[TaskId], str, int]
+
+application_spec: Final = msgspec.msgpack.Decoder(ApplicationSpec)
+session_spec: Final = msgspec.msgpack.Decoder(SessionSpec)
+event: Final = msgspec.msgpack.Decoder(Event)
+inputs: Final = msgspec.msgpack.Decoder(list[bytes | None])
+ids: Final = msgspec.msgpack.Decoder(list[TaskId])
+results: Final = msgspec.msgpack.Decoder(Results)
+loss: Final = msgspec.msgpack.Decoder(Loss)
+
+
+def check_sum(table: str, *columns: Column) -> int:
+    """Sum up the columns of one row."""
+    return crc32(_encoder.encode((table, *columns)))
+
+
+def verify(table: str, key: object, stored: int, *columns: Column) -> None:
+    """Raise :class:`CorruptStore` unless ``stored`` is the check sum of these columns."""
+    if check_sum(table, *columns) != stored:
+        raise CorruptStore(f"table {table}, row {key}: its check sum does not match its columns")
+
+
+def seal(value: object, check: int) -> bytearray:
+    """Encode a blob for the row with this check sum."""
+    blob = bytearray(_HEAD.size)
+    _encoder.encode_into(value, blob, _HEAD.size)
+    with memoryview(blob) as view:
+        crc = crc32(view[_HEAD.size :], check)
+    _HEAD.pack_into(blob, 0, ROW_VERSION, crc)
+    return blob
+
+
+def unseal(
+    decoder: msgspec.msgpack.Decoder[T], blob: bytes, check: int, table: str, key: object
+) -> T:
+    """Decode a blob of the row with this check sum.
+
+    Raises:
+        CorruptStore: It is not what :func:`seal` made.
+    """
+    if len(blob) < _HEAD.size:
+        raise CorruptStore(f"table {table}, row {key}: its blob of {len(blob)} bytes is too short")
+    version, crc = _HEAD.unpack_from(blob)
+    view = memoryview(blob)[_HEAD.size :]
+    if crc32(view, check) != crc or version != ROW_VERSION:
+        raise CorruptStore(
+            f"table {table}, row {key}: check sum or version (seen {version}, known"
+            f" {ROW_VERSION}) of its blob does not match its {len(view)} bytes"
+        )
+    try:
+        return decoder.decode(view)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptStore(f"table {table}, row {key}: {error}") from error
+
+
+def outcomes_columns(record: OutcomesRecorded) -> tuple[tuple[int, ...], bool]:
+    """Return (session, first_position, count, min_id, max_id, succeeded, failed, cancelled,
+    finished_ms), and whether the ids are min_id, min_id + 1, ..., max_id.
+    """
+    task_ids = record.task_ids
+    size = len(task_ids)
+    low, high = task_ids[0], task_ids[-1]
+    run = high - low + 1 == size and (size < 3 or list(task_ids) == list(range(low, high + 1)))
+    if not run:
+        low, high = min(task_ids), max(task_ids)
+    failed = cancelled = 0
+    for state, _, _ in record.failures.values():
+        if state == TaskState.CANCELLED:
+            cancelled += 1
+        else:
+            failed += 1
+    succeeded = size - failed - cancelled
+    numbers = (record.session, record.first_position, size, low, high)
+    return (*numbers, succeeded, failed, cancelled, record.finished_ms), run
+
+
+def encode_results(record: OutcomesRecorded) -> tuple[Sequence[bytes | None], list[object]]:
+    """Put outputs and failures into the shape of :data:`Results`."""
+    return record.outputs, [
+        (index, state, code, message) for index, (state, code, message) in record.failures.items()
+    ]
+
+
+def decode_results(
+    session: SessionNumber,
+    first_position: int,
+    task_ids: Sequence[TaskId],
+    stored: Results,
+    finished_ms: int,
+) -> OutcomesRecorded:
+    """Put a row's parts together again."""
+    outputs, failed = stored
+    failures: dict[int, Failure] = {
+        index: (state, code, message) for index, state, code, message in failed
+    }
+    return OutcomesRecorded(session, first_position, task_ids, outputs, failures, finished_ms)

@@ -1,0 +1,116 @@
+"""The SQLite engine as a :class:`~flame.storage.store.Store`."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
+from flame.model.errors import InvalidConfiguration
+from flame.model.ids import SessionNumber, TaskId
+from flame.storage.sqlite.lock import FileLock
+from flame.storage.sqlite.reader import Reader
+from flame.storage.sqlite.recovery import recover
+from flame.storage.sqlite.schema import PAGE_SIZE, migrate, read_version
+from flame.storage.sqlite.writer import Writer
+from flame.storage.store import CorruptStore
+
+BUSY_TIMEOUT_MS = 10_000  # another program, such as a backup, may hold the file for a moment
+
+
+class SqliteStore:
+    """A database file in write-ahead mode.
+
+    ``commit`` may run in one thread while any others read: there is a connection for each.
+    The file is created readable by its owner only, since inputs and outputs are the users'.
+
+    Args:
+        path: The database file. Beside it appear ``-wal``, ``-shm`` and ``.lock``.
+        vfs: SQLite's virtual file system; None is the operating system's.
+
+    Raises:
+        InvalidConfiguration: The directory does not exist or cannot be written.
+        WrongState: The file is in use, or of a newer version, or not one of Flame's.
+        CorruptStore: The file is damaged.
+    """
+
+    name = "sqlite"
+    settings = "journal=wal synchronous=normal"
+
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+        self.path = path
+        try:
+            self._file_lock = FileLock(path)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise InvalidConfiguration(
+                f"storage file {path} cannot be opened: {error.strerror}; its directory must exist"
+                " and be writable"
+            ) from error
+        self._connections: list[apsw.Connection] = []
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        try:
+            with self._corruption_named():
+                connection = self._connect(vfs)
+                version = read_version(connection, str(path))
+                connection.pragma("page_size", PAGE_SIZE)  # only before there is anything
+                connection.pragma("journal_mode", "wal")
+                migrate(connection, version)
+                self._writer = Writer(connection, str(path))
+                self._reader = Reader(self._connect(vfs), self._read_lock)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self) -> Recovered:
+        with self._corruption_named():
+            with self._write_lock:
+                epoch, next_session = self._writer.start()
+            return recover(self._reader, epoch, next_session)
+
+    def commit(self, group: Sequence[Record], *, sync: bool) -> None:
+        with self._write_lock:
+            self._writer.commit(group, sync)
+
+    def task(self, session: SessionNumber, task_id: TaskId) -> StoredTask | None:
+        with self._corruption_named():
+            return self._reader.task(session, task_id)
+
+    def tasks(self, session: SessionNumber, after: int, limit: int) -> list[StoredTask]:
+        with self._corruption_named():
+            return self._reader.tasks(session, after, limit)
+
+    def outcomes(
+        self, session: SessionNumber, position: int, max_bytes: int
+    ) -> OutcomesRecorded | None:
+        with self._corruption_named():
+            return self._reader.outcomes(session, position, max_bytes)
+
+    def first_kept(self, session: SessionNumber) -> int:
+        return 0
+
+    def close(self) -> None:
+        with self._write_lock, self._read_lock:
+            for connection in reversed(self._connections):
+                connection.close()
+            self._connections.clear()
+            self._file_lock.close()
+
+    def _connect(self, vfs: str | None) -> apsw.Connection:
+        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+        self._connections.append(connection)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        return connection
+
+    @contextmanager
+    def _corruption_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise CorruptStore(f"{self.path} is damaged: {error}") from error
+        except CorruptStore as error:
+            raise CorruptStore(f"{self.path} is damaged: {error}") from error
