@@ -28,7 +28,7 @@ def check_name(text: str, what: str) -> str:
         InvalidRequest: It is empty, longer than 256 characters, or not printable.
     """
     if not text:
-        raise InvalidRequest(f"a {what} needs a name: 1 to {MAX_NAME_LENGTH} characters")
+        raise InvalidRequest(f"the {what} needs a name: 1 to {MAX_NAME_LENGTH} characters")
     if len(text) > MAX_NAME_LENGTH:
         raise InvalidRequest(
             f"the {what} name has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed"

@@ -1,0 +1,74 @@
+"""Hypothesis strategies for the model's values."""
+
+from hypothesis import strategies as st
+
+from flame.model.resources import Resources
+from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, ShimKind
+
+# What protobuf carries as a string: anything but lone surrogates.
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+optional_texts = st.none() | texts
+payloads = st.none() | st.binary(max_size=64)
+
+resources = st.builds(
+    Resources,
+    cpu_millis=st.integers(0, 2**20).map(lambda cores: cores * 1000),
+    memory_bytes=st.integers(0, 2**63 - 1),
+    gpus=st.integers(0, 2**31 - 1),
+)
+
+
+@st.composite
+def application_specs(draw: st.DrawFn) -> ApplicationSpec:
+    shim = draw(st.sampled_from([ShimKind.HOST, ShimKind.WASM, ShimKind.PYTHON]))
+    schema = draw(st.none() | st.tuples(optional_texts, optional_texts, optional_texts))
+    variable = names.filter(lambda name: "=" not in name)
+    value = texts.filter(lambda text: "\0" not in text)
+    return ApplicationSpec(
+        shim=shim,
+        description=draw(optional_texts),
+        labels=tuple(draw(st.lists(texts, max_size=3))),
+        image=draw(optional_texts),
+        command=draw(optional_texts),
+        arguments=tuple(draw(st.lists(texts, max_size=3))),
+        environments=tuple(draw(st.lists(st.tuples(variable, value), max_size=3))),
+        working_directory=draw(st.sampled_from([None, "", "/", "/srv/app"])),
+        max_instances=draw(st.none() | st.integers(1, 2**32 - 1)),
+        delay_release=draw(st.none() | st.integers(0, 2**63 - 1)),
+        schema_input=schema[0] if schema else None,
+        schema_output=schema[1] if schema else None,
+        schema_common_data=schema[2] if schema else None,
+        has_schema=schema is not None,
+        url=draw(optional_texts),
+        installer=draw(optional_texts),
+        entry_point=draw(st.sampled_from(["module:name", "a.b_c:D.e"])),
+        reusable=draw(st.booleans()),
+        pickled_service=draw(st.binary(max_size=64)),
+    )
+
+
+@st.composite
+def session_specs(draw: st.DrawFn) -> SessionSpec:
+    batch = draw(st.integers(1, 1000))
+    least = draw(st.integers(0, 1000))
+    most = draw(st.none() | st.integers(max(least, 1), 2000))
+    return SessionSpec(
+        application=draw(names),
+        common_data=draw(payloads),
+        min_instances=least * batch,
+        max_instances=None if most is None else most * batch,
+        batch_size=batch,
+        priority=draw(st.integers(0, 2**32 - 1)),
+        resources=draw(resources.filter(lambda amount: amount != Resources())),
+        durability=draw(st.sampled_from(Durability)),
+        max_attempts=draw(st.integers(1, 2**32 - 1)),
+    )
+
+
+events = st.builds(
+    Event,
+    code=st.integers(-(2**31), 2**31 - 1),
+    message=texts,
+    created_ms=st.integers(0, 2**62),
+)
