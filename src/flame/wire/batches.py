@@ -46,3 +46,27 @@ def unpack_failures(
         index: (TaskState(failure.state), failure.code, failure.message)
         for index, failure in zip(indexes, messages, strict=True)
     }
+
+
+def cuts(values: Sequence[bytes | None]) -> list[tuple[int, int]]:
+    """Return (start, end) slices of a batch such that each fits in one frame.
+
+    At most FRAME_TASKS tasks and about FRAME_BYTES; one larger payload travels alone.
+    """
+    count = len(values)
+    if count <= frames.FRAME_TASKS:
+        total = sum([len(value) for value in values if value is not None])
+        if total <= frames.FRAME_BYTES:
+            return [(0, count)] if count else []
+    slices: list[tuple[int, int]] = []
+    start = size = 0
+    for index, value in enumerate(values):
+        length = len(value) if value is not None else 0
+        if index > start and (
+            size + length > frames.FRAME_BYTES or index - start >= frames.FRAME_TASKS
+        ):
+            slices.append((start, index))
+            start, size = index, 0
+        size += length
+    slices.append((start, count))
+    return slices

@@ -1,0 +1,356 @@
+"""The thin shell around the engine: events in, effects performed, groups committed.
+
+    rpc, frame, timer ──▶ post(event) ──▶ Engine ──▶ effects ──▶ outboxes of streams, replies
+                                            │  ▲
+                                     group  ▼  │ committed
+                                        StoreWriter (a thread)
+
+Everything here runs on one event loop; ``post`` never waits, so one event is applied and its effects
+are performed before the next one is looked at.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flame.core import effects, events
+from flame.core.cluster import Cluster
+from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
+from flame.core.records import StoredTask
+from flame.core.session import Session
+from flame.core.state import Limits
+from flame.core.views import task_view
+from flame.engine.engine import Engine
+from flame.model.errors import NotFound
+from flame.model.ids import NodeName, TaskId, Tenant
+from flame.runtime.tasks import Tasks
+from flame.scheduling.fair_share import FairShare
+from flame.scheduling.snapshot import Policy
+from flame.session_manager.executor_channel import ExecutorChannels
+from flame.session_manager.node_channel import NodeChannels
+from flame.session_manager.replies import CallReply, Watcher
+from flame.session_manager.task_channel import TaskChannels
+from flame.session_manager.writer import StoreWriter
+from flame.storage.memory import MemoryStore
+from flame.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Clock:
+    """Seconds since the epoch that never go back, whatever is done to the machine's clock."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._offset
+
+
+class Shell:
+    """The session manager without its gRPC server.
+
+    Args:
+        store: Where durable sessions are kept; loaded by :meth:`start`.
+        token: The cluster's; executors' credentials are derived from it.
+        limits: What to refuse.
+        policy: Which session gets which executor.
+        clock: Seconds since the epoch, never going back.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        token: str,
+        limits: Limits | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], float] | None = None,
+        volatile: Store | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.clock = clock or Clock()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._store = store
+        self._volatile = volatile or MemoryStore()
+        self._cluster = Cluster(policy or FairShare(), lambda: str(uuid.uuid4()), self.limits)
+        self._engine = Engine(self._cluster, self._commit_volatile)
+        self._writer: StoreWriter | None = None
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")
+        self._tasks = Tasks("session-manager")
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = float("inf")
+        self._stopping = False
+        self.clients = TaskChannels(self)
+        self.executors_connected = ExecutorChannels(self, token)
+        self.nodes_connected = NodeChannels(self, token)
+        self._perform_of: dict[type, Callable[[Any], None]] = {
+            effects.Done: lambda e: e.reply.answer(None),
+            effects.Refuse: lambda e: e.reply.refuse(e.error),
+            effects.Answer: lambda e: e.reply.answer(e.view),
+            effects.NotifyTask: lambda e: e.watcher.notify(e.view),
+            effects.FinalTask: lambda e: e.watcher.is_final(e.session, e.task_id),
+            effects.FetchOutcomes: self._fetch,
+            **self.clients.performs(),
+            **self.executors_connected.performs(),
+            **self.nodes_connected.performs(),
+        }
+
+    @property
+    def epoch(self) -> int:
+        """The number of this start."""
+        return self._cluster.state.epoch
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the store and begin.
+
+        Raises:
+            FlameError: The store is in use, or was written by a newer version.
+        """
+        recovered = await self._loop.run_in_executor(self._readers, self._store.load)
+        self._volatile.load()
+        if not isinstance(self._store, MemoryStore):
+            self._writer = StoreWriter(self._store, self._on_committed, self._on_store_failed)
+        self._perform(self._engine.restore(recovered, self.clock()))
+        self._pump()
+        self._tasks.start(self._beat(), "heartbeats")
+
+    async def stop(self) -> None:
+        """Commit what is on its way and let go of the store."""
+        self._stopping = True
+        await self._tasks.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._engine.is_idle and not self.failed.done():
+            await asyncio.wait((self._drained, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self._writer is not None:
+            await self._loop.run_in_executor(None, self._writer.close)
+        self._readers.shutdown()
+        self._store.close()
+
+    async def _beat(self) -> None:
+        """Send heartbeats where nothing else was sent; end streams whose peer is silent."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._loop.time()
+            for channels in (self.clients, self.executors_connected, self.nodes_connected):
+                channels.beat(now)
+
+    # --- events and effects ----------------------------------------------------------------------
+
+    def post(self, event: object) -> None:
+        """Apply one event and perform what follows from it."""
+        try:
+            self._perform(self._engine.handle(event, self.clock()))
+            self._pump()
+        except Exception as error:  # the core's state can no longer be trusted: stop, restart
+            self._fail(error)
+            raise
+
+    async def call(self, event_of: Callable[[Any], Any]) -> Any:
+        """Post the event made for a reply handle; return the answer.
+
+        Raises:
+            FlameError: The core refused.
+        """
+        reply = CallReply()
+        self.post(event_of(reply))
+        return await reply.future
+
+    def _perform(self, todo: list[effects.Effect]) -> None:
+        perform_of = self._perform_of
+        for effect in todo:
+            perform_of[type(effect)](effect)
+
+    def _pump(self) -> None:
+        """Start the next commit if none is under way, and set the timer."""
+        group = self._engine.take_group()
+        while group is not None:
+            if self._writer is not None:
+                self._writer.commit(group)
+                break
+            self._store.commit(group.records, sync=group.sync)
+            self._perform(self._engine.committed(self.clock()))
+            group = self._engine.take_group()
+        due = self._cluster.next_deadline()
+        if due is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_due = float("inf")
+        if not self._stopping:
+            self.post(events.Tick())
+
+    def _on_committed(self) -> None:
+        try:
+            self._perform(self._engine.committed(self.clock()))
+            self._pump()
+        except Exception as error:
+            self._fail(error)
+            raise
+        if self._stopping and self._engine.is_idle and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _on_store_failed(self, error: Exception) -> None:
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        log.critical("engine-failed error=%r", error, exc_info=error)
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _commit_volatile(self, records: Any) -> None:
+        self._volatile.commit(records, sync=False)
+
+    # --- the store, read -------------------------------------------------------------------------
+
+    def _store_of(self, session: Session) -> Store:
+        return self._volatile if session.is_volatile else self._store
+
+    def _fetch(self, effect: effects.FetchOutcomes) -> None:
+        session = self._cluster.state.sessions[effect.session]
+        store = self._store_of(session)
+        self._tasks.start(self._fetch_from(store, effect), "fetch-outcomes")
+
+    async def _fetch_from(self, store: Store, effect: effects.FetchOutcomes) -> None:
+        def read() -> events.OutcomesFetched:
+            batch = store.outcomes(effect.session, effect.position, effect.max_bytes)
+            kept = 0 if batch is not None else store.first_kept(effect.session)
+            return events.OutcomesFetched(effect.attachment, batch, kept)
+
+        self.post(await self._read(store, read))
+
+    async def _read(self, store: Store, read: Callable[[], Any]) -> Any:
+        if isinstance(store, MemoryStore):
+            return read()
+        return await self._loop.run_in_executor(self._readers, read)
+
+    async def task(self, tenant: Tenant, session_name: str, task_id: TaskId) -> TaskView:
+        """Return one task.
+
+        Raises:
+            NotFound: There is no such session or task, or it is no longer kept.
+        """
+        view = self._cluster.task(tenant, session_name, task_id)
+        if view is not None:
+            return view
+        session = self._cluster.state.session_named(tenant, session_name)
+        return await self._stored_view(session, task_id)
+
+    async def _stored_view(self, session: Session, task_id: TaskId) -> TaskView:
+        store = self._store_of(session)
+        stored: StoredTask | None = await self._read(
+            store, lambda: store.task(session.number, task_id)
+        )
+        if stored is None:
+            raise NotFound(
+                f"task {task_id} of session {session.name!r} is no longer kept: finished tasks of "
+                "a session with durability 'memory' are dropped"
+            )
+        return _view_of(session, stored)
+
+    async def tasks(
+        self, tenant: Tenant, session_name: str, after: int, limit: int
+    ) -> list[TaskView]:
+        """Return up to ``limit`` tasks above ``after``, by rising id.
+
+        Raises:
+            NotFound: There is no such session.
+        """
+        session = self._cluster.state.session_named(tenant, session_name)
+        store = self._store_of(session)
+        page: list[StoredTask] = await self._read(
+            store, lambda: store.tasks(session.number, after, limit)
+        )
+        views: list[TaskView] = []
+        for stored in page:
+            live = None if stored.state.is_final else session.live.get(stored.task_id)
+            views.append(
+                task_view(session, live) if live is not None else _view_of(session, stored)
+            )
+        return views
+
+    async def watch(
+        self, tenant: Tenant, session_name: str, task_id: TaskId
+    ) -> AsyncIterator[TaskView]:
+        """Yield a task once per change from Pending on; end after its final state.
+
+        Raises:
+            NotFound: There is no such session or task.
+        """
+        watcher = Watcher()
+        self.post(events.WatchTask(tenant, session_name, task_id, watcher))
+        session = self._cluster.state.names.get((tenant, session_name))
+        try:
+            async for view in watcher.views():
+                yield view
+            if watcher.final is not None and session is not None:
+                yield await self._stored_view(session, task_id)
+        finally:
+            if session is not None:
+                self.post(events.UnwatchTask(session.number, task_id, watcher))
+
+    # --- the cluster, read -----------------------------------------------------------------------
+
+    def applications(self, tenant: Tenant) -> list[ApplicationView]:
+        """Return the tenant's applications."""
+        return self._cluster.applications(tenant)
+
+    def application(self, tenant: Tenant, name: str) -> ApplicationView:
+        """Return one of them, or raise NotFound."""
+        return self._cluster.application(tenant, name)
+
+    def sessions(self, tenant: Tenant) -> list[SessionView]:
+        """Return the tenant's sessions, closed ones too."""
+        return self._cluster.sessions(tenant)
+
+    def session(self, tenant: Tenant, name: str) -> SessionView:
+        """Return one of them, or raise NotFound."""
+        return self._cluster.session(tenant, name)
+
+    def executors(self) -> list[ExecutorView]:
+        """Return all executors."""
+        return self._cluster.executors()
+
+    def nodes(self) -> list[NodeView]:
+        """Return all nodes."""
+        return self._cluster.nodes()
+
+    def node(self, name: NodeName) -> NodeView:
+        """Return one of them, or raise NotFound."""
+        return self._cluster.node(name)
+
+    def channel_handlers(self) -> list[Any]:
+        """Return the generic rpc handlers of the three channels."""
+        return [
+            self.clients.handler(),
+            self.executors_connected.handler(),
+            self.nodes_connected.handler(),
+        ]
+
+
+def _view_of(session: Session, stored: StoredTask) -> TaskView:
+    return TaskView(
+        session.number,
+        session.name,
+        stored.task_id,
+        stored.state,
+        stored.input,
+        stored.output,
+        stored.created_ms,
+        stored.finished_ms,
+        stored.failure,
+        stored.attempts + 1,
+    )

@@ -1,0 +1,359 @@
+"""The task channel: one stream per client process carries all of its sessions.
+
+A frame that makes no sense ends the stream with a refusal; an error about one session or one batch is
+a frame in the stream, which goes on.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from flame.core import effects, events
+from flame.core.effects import AttachedView
+from flame.core.events import AttachmentId
+from flame.model.errors import FlameError, InvalidRequest, Unavailable
+from flame.model.ids import TaskId, Tenant
+from flame.model.specs import Failure
+from flame.session_manager.access import caller_of
+from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream
+from flame.wire import batches, frames
+from flame.wire.frames import ClientFrame, ManagerFrame
+from flame.wire.status import refusal_of
+
+if TYPE_CHECKING:
+    from flame.session_manager.shell import Shell
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _OutcomeItem:
+    """Outcomes that wait in an outbox; neighbours of one session are merged."""
+
+    alias: int
+    position: int
+    task_ids: Sequence[TaskId]
+    outputs: Sequence[bytes | None]
+    failures: dict[int, Failure]
+
+
+class TaskChannels:
+    """All clients' streams."""
+
+    def __init__(self, shell: "Shell") -> None:
+        self._shell = shell
+        self._next_attachment = 1
+        self._attached: dict[AttachmentId, tuple[_Client, int]] = {}
+        self._clients: set[_Client] = set()
+
+    def handler(self) -> Any:
+        """Return the generic rpc handler of this channel."""
+        return grpc.method_handlers_generic_handler(
+            frames.TASK_CHANNEL.split("/")[1],
+            {
+                "Connect": grpc.stream_stream_rpc_method_handler(
+                    self._connect,
+                    request_deserializer=ClientFrame.FromString,
+                    response_serializer=ManagerFrame.SerializeToString,
+                )
+            },
+        )
+
+    def performs(self) -> dict[type, Callable[[Any], None]]:
+        """Return which effects this channel performs."""
+        return {
+            effects.Accepted: self._accepted,
+            effects.SubmitRefused: self._submit_refused,
+            effects.GrantSubmits: self._grant,
+            effects.SendOutcomes: self._outcomes,
+            effects.SendSessionClosed: self._closed,
+        }
+
+    def beat(self, now: float) -> None:
+        """Send a heartbeat where nothing was sent; end streams whose peer is silent."""
+        for client in list(self._clients):
+            client.beat(now)
+
+    def attach(self, client: "_Client", alias: int) -> AttachmentId:
+        """Return a new attachment's id."""
+        attachment = self._next_attachment
+        self._next_attachment += 1
+        self._attached[attachment] = (client, alias)
+        return attachment
+
+    def detach(self, attachment: AttachmentId) -> None:
+        """Forget an attachment."""
+        if self._attached.pop(attachment, None) is not None:
+            self._shell.post(events.Detach(attachment))
+
+    def forget(self, attachment: AttachmentId) -> None:
+        """The core refused the attachment."""
+        self._attached.pop(attachment, None)
+
+    async def _connect(self, _requests: Any, context: Any) -> None:
+        client = _Client(self._shell, self, context, caller_of(context).tenant)
+        self._clients.add(client)
+        try:
+            await client.stream.run()
+        finally:
+            self._clients.discard(client)
+            client.leave()
+
+    # --- effects ---------------------------------------------------------------------------------
+
+    def _accepted(self, effect: effects.Accepted) -> None:
+        client, alias = self._attached[effect.attachment]
+        client.stream.put(
+            ManagerFrame(
+                accepted=frames.Accepted(
+                    alias=alias,
+                    first_number=effect.first_number,
+                    count=effect.count,
+                    first_task_id=effect.first_id,
+                )
+            )
+        )
+
+    def _submit_refused(self, effect: effects.SubmitRefused) -> None:
+        known = self._attached.get(effect.attachment)
+        if known is None:
+            return
+        client, alias = known
+        client.stream.put(
+            ManagerFrame(
+                submit_refused=frames.SubmitRefused(
+                    alias=alias,
+                    first_number=effect.first_number,
+                    count=effect.count,
+                    refusal=refusal_of(effect.error),
+                )
+            )
+        )
+
+    def _grant(self, effect: effects.GrantSubmits) -> None:
+        client, alias = self._attached[effect.attachment]
+        client.stream.put(
+            ManagerFrame(submit_credit=frames.SubmitCredit(alias=alias, bytes=effect.credit))
+        )
+
+    def _outcomes(self, effect: effects.SendOutcomes) -> None:
+        client, alias = self._attached[effect.attachment]
+        client.stream.put(
+            _OutcomeItem(alias, effect.position, effect.task_ids, effect.outputs, effect.failures)
+        )
+
+    def _closed(self, effect: effects.SendSessionClosed) -> None:
+        client, alias = self._attached[effect.attachment]
+        client.stream.put(ManagerFrame(session_closed=frames.SessionClosed(alias=alias)))
+
+
+class _Client:
+    """One client process's stream."""
+
+    def __init__(
+        self, shell: "Shell", channels: TaskChannels, context: Any, tenant: Tenant
+    ) -> None:
+        self._shell = shell
+        self._channels = channels
+        self._tenant = tenant
+        self._name = ""
+        self._greeted = False
+        self._aliases: dict[int, AttachmentId] = {}
+        self.stream = Stream(context, self._receive, _build, _refusal)
+
+    def beat(self, now: float) -> None:
+        """Keep the peer informed, or notice that it is gone."""
+        if now - self.stream.last_heard > SILENCE:
+            log.info("client-silent client=%s", self._name)
+            self.stream.cancel()
+        elif now - self.stream.last_sent >= HEARTBEAT - 1.0:
+            self.stream.put(ManagerFrame(heartbeat=frames.Heartbeat()))
+
+    def leave(self) -> None:
+        """The stream has ended."""
+        for attachment in self._aliases.values():
+            self._channels.detach(attachment)
+        self._aliases.clear()
+
+    def _receive(self, frame: ClientFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "submit":
+            self._submit(frame.submit)
+        elif kind == "credit":
+            grant = frame.credit
+            attachment = self._attachment(grant.alias)
+            self._shell.post(events.GrantOutcomes(attachment, grant.position, grant.bytes))
+        elif kind == "hello":
+            self._hello(frame.hello)
+        elif kind == "attach":
+            self._attach(frame.attach)
+        elif kind == "cancel":
+            cancel = frame.cancel
+            reply = _CancelReply(self, cancel.alias, cancel.request)
+            ids = [TaskId(i) for i in cancel.task_ids]
+            self._shell.post(events.CancelTasks(self._attachment(cancel.alias), ids, reply))
+        elif kind == "detach":
+            attachment = self._attachment(frame.detach.alias)
+            del self._aliases[frame.detach.alias]
+            self._channels.detach(attachment)
+        elif kind != "heartbeat":
+            raise InvalidRequest("a frame arrived that says nothing this manager knows")
+
+    def _attachment(self, alias: int) -> AttachmentId:
+        attachment = self._aliases.get(alias)
+        if attachment is None:
+            raise InvalidRequest(f"no session is attached as {alias}; attach it first")
+        return attachment
+
+    def _submit(self, submit: frames.Submit) -> None:
+        if not submit.inputs:
+            raise InvalidRequest("a submit without inputs arrived; send at least one")
+        attachment = self._attachment(submit.alias)
+        inputs = batches.unpack(submit.inputs, submit.absent)
+        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs))
+
+    def _hello(self, hello: frames.ClientHello) -> None:
+        if self._greeted:
+            raise InvalidRequest("a second hello arrived on one stream")
+        self._greeted = True
+        self._name = hello.client[:200]
+        self.stream.put(
+            ManagerFrame(
+                hello=frames.ManagerHello(
+                    epoch=self._shell.epoch,
+                    heartbeat_seconds=int(HEARTBEAT),
+                    max_input_bytes=self._shell.limits.max_input_bytes,
+                )
+            )
+        )
+
+    def _attach(self, attach: frames.Attach) -> None:
+        if not self._greeted:
+            raise InvalidRequest("the first frame of a stream must be a hello")
+        if attach.alias in self._aliases:
+            raise InvalidRequest(f"alias {attach.alias} is attached already on this stream")
+        attachment = self._channels.attach(self, attach.alias)
+        self._aliases[attach.alias] = attachment
+        self._shell.post(
+            events.Attach(
+                attachment,
+                self._tenant,
+                attach.session,
+                attach.submitter,
+                attach.subscribe,
+                attach.position,
+                attach.outcome_credit,
+                _AttachReply(self, attach.alias),
+            )
+        )
+
+    def attached(self, alias: int, view: AttachedView) -> None:
+        """Tell the client that it may go on."""
+        self.stream.put(
+            ManagerFrame(
+                attached=frames.Attached(
+                    alias=alias,
+                    number=view.number,
+                    submitted=view.submitted,
+                    submit_credit=view.submit_credit,
+                    closed=view.closed,
+                    log_end=view.log_end,
+                )
+            )
+        )
+
+    def attach_refused(self, alias: int, error: FlameError) -> None:
+        """Tell the client why not."""
+        attachment = self._aliases.pop(alias, None)
+        if attachment is not None:
+            self._channels.forget(attachment)
+        self.stream.put(
+            ManagerFrame(
+                attach_refused=frames.AttachRefused(alias=alias, refusal=refusal_of(error))
+            )
+        )
+
+
+@dataclass(slots=True)
+class _AttachReply:
+    client: _Client
+    alias: int
+
+    def answer(self, view: AttachedView) -> None:
+        self.client.attached(self.alias, view)
+
+    def refuse(self, error: FlameError) -> None:
+        self.client.attach_refused(self.alias, error)
+
+
+@dataclass(slots=True)
+class _CancelReply:
+    client: _Client
+    alias: int
+    request: int
+
+    def answer(self, view: Any) -> None:
+        done = frames.CancelDone(alias=self.alias, request=self.request)
+        self.client.stream.put(ManagerFrame(cancel_done=done))
+
+    def refuse(self, error: FlameError) -> None:
+        self.answer(None)  # nothing is attached any more: nothing of it can run
+
+
+def _refusal(error: FlameError) -> ManagerFrame:
+    return ManagerFrame(refusal=refusal_of(error, closing=not isinstance(error, Unavailable)))
+
+
+def _build(items: list[Any]) -> list[ManagerFrame]:
+    """Make frames of what piled up: consecutive outcomes of a session share frames."""
+    built: list[ManagerFrame] = []
+    pending: _OutcomeItem | None = None
+    for item in items:
+        if type(item) is not _OutcomeItem:
+            if pending is not None:
+                _add_outcomes(built, pending)
+                pending = None
+            built.append(item)
+        elif (
+            pending is not None
+            and pending.alias == item.alias
+            and pending.position + len(pending.task_ids) == item.position
+        ):
+            shift = len(pending.task_ids)
+            pending = _OutcomeItem(
+                pending.alias,
+                pending.position,
+                [*pending.task_ids, *item.task_ids],
+                [*pending.outputs, *item.outputs],
+                {**pending.failures, **{i + shift: f for i, f in item.failures.items()}},
+            )
+        else:
+            if pending is not None:
+                _add_outcomes(built, pending)
+            pending = item
+    if pending is not None:
+        _add_outcomes(built, pending)
+    return built
+
+
+def _add_outcomes(built: list[ManagerFrame], item: _OutcomeItem) -> None:
+    for start, end in batches.cuts(item.outputs):
+        outputs, absent = batches.pack(item.outputs[start:end])
+        some = {i - start: f for i, f in item.failures.items() if start <= i < end}
+        indexes, failures = batches.pack_failures(some)
+        built.append(
+            ManagerFrame(
+                outcomes=frames.Outcomes(
+                    alias=item.alias,
+                    position=item.position + start,
+                    task_ids=item.task_ids[start:end],
+                    outputs=outputs,
+                    absent=absent,
+                    unsuccessful=indexes,
+                    failures=failures,
+                )
+            )
+        )
