@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from flame.sdk.local_cluster import LocalCluster
 
 import flame
 from flame.model.specs import ApplicationSpec, ExecutorState, ShimKind
-from flame.sdk.local_cluster import LocalCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 STORAGES = ("sqlite", "memory")
@@ -36,7 +36,12 @@ class Bench:
     """A cluster, its client, and what to write beside its figures."""
 
     def __init__(
-        self, client: flame.Client, cluster: LocalCluster, storage: str, database: Path, executors: int
+        self,
+        client: flame.Client,
+        cluster: LocalCluster,
+        storage: str,
+        database: Path,
+        executors: int,
     ) -> None:
         self.client = client
         self.cluster = cluster

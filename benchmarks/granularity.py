@@ -1,6 +1,7 @@
 """How short may a task be? Busy time over elapsed time, against the length of the tasks."""
 
 import argparse
+import itertools
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ ROUND_SECONDS = 1.5  # of work per executor, about
 
 def half_useful(points: list[tuple[int, float]]) -> float | None:
     """The length in microseconds at which half the time is useful, between measured ones."""
-    for (shorter, low), (longer, high) in zip(points, points[1:], strict=False):
+    for (shorter, low), (longer, high) in itertools.pairwise(points):
         if low < 0.5 <= high:
             part = (0.5 - low) / (high - low)
             return math.exp(math.log(shorter) + part * (math.log(longer) - math.log(shorter)))

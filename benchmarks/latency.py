@@ -21,9 +21,7 @@ def main() -> None:
             labels = cluster.labels()
         for name, percent in (("p50", 50), ("p99", 99)):
             values = [percentile(times, percent) for times in trips]
-            rows.append(
-                {**labels, "figure": name, "tasks": count, "unit": "ms", **summary(values)}
-            )
+            rows.append({**labels, "figure": name, "tasks": count, "unit": "ms", **summary(values)})
     report("latency", rows, "one invoke at a time, 16 bytes")
 
 

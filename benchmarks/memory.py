@@ -39,7 +39,11 @@ def main() -> None:
         {"figure": "resident, idle", "value": before / 1e6, "unit": "MB"},
         {"figure": "resident, all queued", "value": queued / 1e6, "unit": "MB"},
         {"figure": "per queued task", "value": (queued - before) / count, "unit": "bytes"},
-        {"figure": "the same without payload", "value": (queued - before) / count - SIZE, "unit": "bytes"},
+        {
+            "figure": "the same without payload",
+            "value": (queued - before) / count - SIZE,
+            "unit": "bytes",
+        },
         {"figure": "resident, all finished", "value": after / 1e6, "unit": "MB"},
         {"figure": "submitted and stored", "value": count / submitted, "unit": "tasks/s"},
         {"figure": "drained", "value": count / drained, "unit": "tasks/s"},

@@ -90,8 +90,7 @@ class Relay:
         try:
             async for frame in requests:
                 submit = frame.submit
-                first = submit.first_number
-                self.tasks.extend(zip(range(first, first + len(submit.inputs)), submit.inputs))
+                self.tasks.extend(enumerate(submit.inputs, start=submit.first_number))
         finally:
             sending.cancel()
 
@@ -114,7 +113,9 @@ class Relay:
                     freed.clear()
                     await freed.wait()
                 # Half of what waits, so that the other echo has work too.
-                most = max(1, min(FRAME_TASKS, self.WINDOW - in_hand, -(-len(self.tasks.waiting) // 2)))
+                most = max(
+                    1, min(FRAME_TASKS, self.WINDOW - in_hand, -(-len(self.tasks.waiting) // 2))
+                )
                 ids, inputs = await self.tasks.batch(most)
                 in_hand += len(ids)
                 await context.write(ExecutorOrder(tasks=Tasks(task_ids=ids, inputs=inputs)))
@@ -280,7 +281,9 @@ async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
                     len(payloads) / await closed_loop(client, payloads, outstanding)
                 )
             trips.append(
-                await round_trips(client, [source.randbytes(16) for _ in range(rounds.scaled(1000))])
+                await round_trips(
+                    client, [source.randbytes(16) for _ in range(rounds.scaled(1000))]
+                )
             )
         client.close()
     rows: list[dict[str, Any]] = [

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sqlite3
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,6 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _processor(),
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -38,10 +36,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def report(name: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:
-    """Print the table of ``rows`` on stderr's side of the fence: first people, then the line.
-
-    Numbers print with three or four digits that mean something; the JSON line has them whole.
-    """
+    """Print the rows as a table, rounded, and then whole as one line of JSON."""
     titles = list(dict.fromkeys(key for row in rows for key in row))
     print(f"\n{name}" + (f": {note}" if note else ""))
     print(

@@ -21,8 +21,7 @@ def main() -> int:
         options.error("--tasks and --points must be 1 or more")
 
     work = [
-        json.dumps({"seed": seed, "points": chosen.points}).encode()
-        for seed in range(chosen.tasks)
+        json.dumps({"seed": seed, "points": chosen.points}).encode() for seed in range(chosen.tasks)
     ]
     with flame.connect(chosen.endpoint) as client, client.create_session(PiService) as session:
         counts = [json.loads(output)["hits"] for output in session.map(work)]
@@ -42,7 +41,9 @@ def main() -> int:
         return 1
     for seed in {0, chosen.tasks - 1}:
         if counts[seed] != hits(seed, chosen.points):
-            print(f"wrong: seed {seed} gave {counts[seed]}, not what it gives here", file=sys.stderr)
+            print(
+                f"wrong: seed {seed} gave {counts[seed]}, not what it gives here", file=sys.stderr
+            )
             return 1
     return 0
 

@@ -17,6 +17,7 @@ import flame
 
 LOCAL_ENDPOINT = "http://127.0.0.1:8080"
 
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """What the connection options say; None where they say nothing."""
@@ -26,17 +27,25 @@ class Connection:
     ca_file: str | None = None
     config: str | None = None
 
-    def open(self) -> flame.Client:
-        """Connect to a cluster that is there already; never starts one.
+    def open(self, *, executors: int | None = None) -> flame.Client:
+        """Connect to a running cluster, or start one with so many executors for this command.
 
         Raises:
             Unavailable: Nobody listens there.
             Unauthenticated: The cluster does not know the token.
         """
+        if executors is not None:
+            if self.endpoint is not None:
+                raise click.UsageError(
+                    "--executors starts a cluster of its own; --endpoint names one"
+                )
+            return flame.connect(executors=executors)
         return flame.connect(
             self.endpoint,
             token_file=self.token_file,
             ca_file=self.ca_file,
+            config=self.config,
+            default_endpoint=LOCAL_ENDPOINT,
         )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-import flame
 from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
+from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
 
 Document = dict[str, Any]
 
@@ -97,12 +97,12 @@ def payload(value: bytes | None) -> Any:
 # --- Sessions ----------------------------------------------------------------------------------
 
 
-def open_first(sessions: Iterable[flame.SessionInfo]) -> list[flame.SessionInfo]:
+def open_first(sessions: Iterable[SessionInfo]) -> list[SessionInfo]:
     """Open sessions before closed ones, each in the order of their creation."""
     return sorted(sessions, key=lambda info: (info.state is not SessionState.OPEN, info.number))
 
 
-def session_row(info: flame.SessionInfo) -> list[object]:
+def session_row(info: SessionInfo) -> list[object]:
     """A row of :data:`SESSIONS`."""
     return [
         info.number,
@@ -117,7 +117,7 @@ def session_row(info: flame.SessionInfo) -> list[object]:
     ]
 
 
-def session_row_in_full(info: flame.SessionInfo) -> list[object]:
+def session_row_in_full(info: SessionInfo) -> list[object]:
     """A row of :data:`SESSIONS_IN_FULL`."""
     return [
         info.name,
@@ -133,7 +133,7 @@ def session_row_in_full(info: flame.SessionInfo) -> list[object]:
     ]
 
 
-def session_properties(info: flame.SessionInfo) -> list[tuple[str, object]]:
+def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
     """What ``flmctl view -s`` prints."""
     spec = info.spec
     return [
@@ -160,7 +160,7 @@ def session_properties(info: flame.SessionInfo) -> list[tuple[str, object]]:
     ]
 
 
-def session_document(info: flame.SessionInfo) -> Document:
+def session_document(info: SessionInfo) -> Document:
     """The whole session."""
     spec = info.spec
     return {
@@ -194,7 +194,7 @@ def session_document(info: flame.SessionInfo) -> Document:
 # --- Tasks -------------------------------------------------------------------------------------
 
 
-def task_properties(task: flame.Task) -> list[tuple[str, object]]:
+def task_properties(task: Task) -> list[tuple[str, object]]:
     """What ``flmctl view -s SSN -t TASK`` prints."""
     return [
         ("ID", task.id),
@@ -209,7 +209,7 @@ def task_properties(task: flame.Task) -> list[tuple[str, object]]:
     ]
 
 
-def task_document(task: flame.Task) -> Document:
+def task_document(task: Task) -> Document:
     """The whole task."""
     return {
         "metadata": {"id": int(task.id), "session": task.session},
@@ -227,7 +227,7 @@ def task_document(task: flame.Task) -> Document:
 # --- Applications ------------------------------------------------------------------------------
 
 
-def application_row(application: flame.Application) -> list[object]:
+def application_row(application: Application) -> list[object]:
     """A row of :data:`APPLICATIONS`."""
     spec = application.spec
     return [
@@ -240,7 +240,7 @@ def application_row(application: flame.Application) -> list[object]:
     ]
 
 
-def application_properties(application: flame.Application) -> list[tuple[str, object]]:
+def application_properties(application: Application) -> list[tuple[str, object]]:
     """What ``flmctl view -a`` prints."""
     spec = application.spec
     return [
@@ -266,7 +266,7 @@ def application_properties(application: flame.Application) -> list[tuple[str, ob
     ]
 
 
-def application_document(application: flame.Application) -> Document:
+def application_document(application: Application) -> Document:
     """The whole application, in the form that ``flmctl register`` reads."""
     return {
         "metadata": {"name": application.name},
@@ -306,12 +306,12 @@ def specification_document(spec: ApplicationSpec) -> Document:
 # --- Executors and nodes -----------------------------------------------------------------------
 
 
-def executor_row(executor: flame.Executor) -> list[object]:
+def executor_row(executor: Executor) -> list[object]:
     """A row of :data:`EXECUTORS`."""
     return [executor.id, state_name(executor.state), executor.session, executor.node]
 
 
-def executor_document(executor: flame.Executor) -> Document:
+def executor_document(executor: Executor) -> Document:
     """The whole executor."""
     return {
         "metadata": {"id": executor.id},
@@ -324,7 +324,7 @@ def executor_document(executor: flame.Executor) -> Document:
     }
 
 
-def node_row(node: flame.Node) -> list[object]:
+def node_row(node: Node) -> list[object]:
     """A row of :data:`NODES`."""
     return [
         node.name,
@@ -337,7 +337,7 @@ def node_row(node: flame.Node) -> list[object]:
     ]
 
 
-def node_properties(node: flame.Node) -> list[tuple[str, object]]:
+def node_properties(node: Node) -> list[tuple[str, object]]:
     """What ``flmctl view -n`` prints."""
     return [
         ("Name", node.name),
@@ -351,7 +351,7 @@ def node_properties(node: flame.Node) -> list[tuple[str, object]]:
     ]
 
 
-def node_document(node: flame.Node) -> Document:
+def node_document(node: Node) -> Document:
     """The whole node."""
     return {
         "metadata": {"name": node.name},

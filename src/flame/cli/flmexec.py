@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 import flame
-from flame.cli.amounts import ResourcesType
+from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.outcomes import Command
 from flame.model.errors import FlameError, InvalidRequest, TaskError
-from flame.model.resources import UNIT, Resources
+from flame.model.resources import Resources
 
 EXAMPLES = """
 \b
@@ -56,7 +56,7 @@ Examples:
     "-i", "--input", "stdin", metavar="TEXT", help="Given to each task on its stdin; @FILE, @-."
 )
 @click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
-@click.option("--resreq", type=ResourcesType(), help="Resources per instance: cpu=1,mem=1g.")
+@click.option("--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-P", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
 @click.option(
     "--executors",
@@ -81,15 +81,12 @@ def flmexec(
     executors: int | None,
 ) -> None:
     """Run a shell or Python script as tasks and print what they print, in order."""
-    if slots is not None and resreq is not None:
-        raise click.UsageError("--slots and --resreq both say what an instance takes; give one")
+    resources = instance_resources(slots, resreq)
     if code == "@-" and stdin == "@-":
         raise click.UsageError("only one of --code and --input can come from stdin")
     request = script_request(language, runtime, text_or_file(code), stdin and text_or_file(stdin))
     with connection.open(executors=executors) as client:
-        session = client.create_session(
-            "flmexec", resources=UNIT * slots if slots else resreq, priority=priority
-        )
+        session = client.create_session("flmexec", resources=resources, priority=priority)
         try:
             failed = print_outputs([session.run(request) for _ in range(tasks)])
         except KeyboardInterrupt:
@@ -136,13 +133,15 @@ def script_output(reply: bytes | None) -> bytes:
     try:
         return bytes(json.loads(reply or b"{}").get("data") or ())
     except (ValueError, TypeError, AttributeError) as error:
-        raise FlameError(f"the service answered {reply!r:.80}, which is no script's output") from error
+        raise FlameError(
+            f"the service answered {reply!r:.80}, which is no script's output"
+        ) from error
 
 
 def print_outputs(futures: list[flame.Future]) -> int:
     """Print each output when all before it are printed; returns how many tasks failed."""
     failed = 0
-    stdout = click.get_binary_stream("stdout")
+    stdout = sys.stdout.buffer
     for position, future in enumerate(futures, start=1):
         try:
             output = script_output(future.result())

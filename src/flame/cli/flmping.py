@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 import flame
-from flame.cli.amounts import ResourcesType, SizeType
+from flame.cli.amounts import as_bytes, as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.outcomes import Command
 from flame.cli.progress import Progress
 from flame.cli.tables import document, key_values
 from flame.model.errors import InvalidRequest, TaskError
-from flame.model.resources import UNIT, Resources
+from flame.model.resources import Resources
 
 MISMATCHES_SHOWN = 5
 
@@ -84,7 +84,9 @@ class Payloads:
     show_default=True,
     help="Tasks to run.",
 )
-@click.option("--size", type=SizeType(), default=16, show_default=True, help="Bytes of a payload.")
+@click.option(
+    "--size", callback=as_bytes, default="16", show_default=True, help="Bytes of a payload."
+)
 @click.option(
     "-d",
     "--duration",
@@ -92,10 +94,10 @@ class Payloads:
     metavar="MS",
     help="Milliseconds that each task takes.",
 )
-@click.option("-m", "--memory", type=SizeType(), help="Memory that each task takes, such as 64m.")
+@click.option("-m", "--memory", callback=as_bytes, help="Memory that each task takes, such as 64m.")
 @click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
 @click.option(
-    "-r", "--resreq", type=ResourcesType(), help="Resources per instance, such as cpu=1,mem=1g."
+    "-r", "--resreq", callback=as_resources, help="Resources per instance, such as cpu=1,mem=1g."
 )
 @click.option(
     "-P",
@@ -148,10 +150,8 @@ def flmping(
     durability: str,
 ) -> None:
     """Run tasks that answer with their own input, and check every answer."""
-    if slots is not None and resreq is not None:
-        raise click.UsageError("--slots and --resreq both say what an instance takes; give one")
     session_options: dict[str, Any] = {
-        "resources": UNIT * slots if slots else resreq,
+        "resources": instance_resources(slots, resreq),
         "common_data": service_settings(common_data, duration, memory),
         "priority": priority,
         "durability": durability,
@@ -253,9 +253,7 @@ def _run(
     seconds = time.perf_counter() - begin
     if failed + mismatched > len(complaints):
         complaints.append(f"... and {failed + mismatched - len(complaints):,} more like these")
-    return Report(
-        number, created, seconds, tasks, succeeded, failed, mismatched, tuple(complaints)
-    )
+    return Report(number, created, seconds, tasks, succeeded, failed, mismatched, tuple(complaints))
 
 
 def _take(futures: list[flame.Future]) -> Iterator[flame.Future]:
@@ -266,9 +264,7 @@ def _take(futures: list[flame.Future]) -> Iterator[flame.Future]:
 
 
 def _print_end(report: Report, *, perf: bool) -> None:
-    click.echo(
-        f"\n<{report.tasks:,}> tasks was completed in <{report.seconds * 1000:,.0f} ms>."
-    )
+    click.echo(f"\n<{report.tasks:,}> tasks was completed in <{report.seconds * 1000:,.0f} ms>.")
     if perf:
         click.echo()
         click.echo(

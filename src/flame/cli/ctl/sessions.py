@@ -4,13 +4,13 @@ import click
 
 import flame
 from flame.cli import documents
-from flame.cli.amounts import ResourcesType
+from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.outcomes import Command
 from flame.cli.tables import document
 from flame.model.errors import NotFound
-from flame.model.resources import UNIT, Resources
+from flame.model.resources import Resources
 
 CREATE_EXAMPLES = """
 \b
@@ -47,7 +47,7 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 @click.command(cls=Command, epilog=CREATE_EXAMPLES)
 @click.option("-a", "--application", metavar="APP", required=True, help="What it runs.")
 @click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
-@click.option("-r", "--resreq", type=ResourcesType(), help="Resources per instance: cpu=1,mem=1g.")
+@click.option("-r", "--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-p", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
 @form_option
 @connection_options
@@ -61,12 +61,9 @@ def create(
     form: str,
 ) -> None:
     """Create a session and print its id."""
-    if slots is not None and resreq is not None:
-        raise click.UsageError("--slots and --resreq both say what an instance takes; give one")
+    resources = instance_resources(slots, resreq)
     with connection.open() as client:
-        session = client.create_session(
-            application, resources=UNIT * slots if slots else resreq, priority=priority
-        )
+        session = client.create_session(application, resources=resources, priority=priority)
         info = session.info()
     if form == TABLE:
         click.echo(info.name)
