@@ -112,7 +112,7 @@ def test_duration_and_memory_are_settings_of_the_service(client: FakeClient, run
     run(flmping, "-d", "50", "-m", "1k")
     assert json.loads(client.created[0][1]["common_data"]) == {
         "duration_ms": 50,
-        "memory_bytes": 1024,
+        "memory": 1024,
     }
     run(flmping, "-d", "50", "-c", '{"text": "x"}')
     assert json.loads(client.created[1][1]["common_data"]) == {"text": "x", "duration_ms": 50}

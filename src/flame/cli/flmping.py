@@ -176,7 +176,7 @@ def service_settings(
     Raises:
         InvalidRequest: There are settings to add, and the user's text is no JSON object.
     """
-    settings = {"duration_ms": duration, "memory_bytes": memory}
+    settings = {"duration_ms": duration, "memory": memory}
     settings = {key: value for key, value in settings.items() if value is not None}
     if not settings:
         return None if common_data is None else common_data.encode()

@@ -4,17 +4,15 @@ starting ──ready──▶ running ──Ctrl-C──▶ stopping ──Ctrl-
                       └─ a session manager that dies is started again, where it was
 """
 
-import os
+import logging
 import signal
-import threading
-from pathlib import Path
 from types import FrameType
 
 import click
 
 from flame.cli.connection import LOCAL_ENDPOINT
 from flame.cli.outcomes import INTERRUPTED, Command
-from flame.model.errors import InvalidRequest
+from flame.sdk.configuration import configuration_directory
 from flame.sdk.local_cluster import LocalCluster
 
 EXAMPLES = """
@@ -64,4 +62,43 @@ def up(
     directory: str | None,
     anonymous: bool,
 ) -> None:
-    """Run a Flame cluster on this machine until Ctrl-C."""
+    """Run a Flame cluster on this machine until Ctrl-C; a second Ctrl-C stops it at once."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    cluster = LocalCluster(
+        executors=executors,
+        listen=listen,
+        storage=storage,
+        directory=directory or configuration_directory(),
+        anonymous=anonymous,
+    )
+    for asked in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asked, _like_ctrl_c)
+    cluster.start()
+    try:
+        _greet(cluster, executors, anonymous=anonymous)
+        cluster.wait()
+    except KeyboardInterrupt:
+        click.echo("\nStopping; Ctrl-C again stops at once.", err=True)
+    try:
+        cluster.stop()
+    except KeyboardInterrupt:
+        cluster.kill()
+        ctx.exit(INTERRUPTED)
+
+
+def _greet(cluster: LocalCluster, executors: int | None, *, anonymous: bool) -> None:
+    offered = "" if executors is None else f", with {executors} executors"
+    click.echo(f"Flame is ready on {cluster.endpoint}{offered}. Ctrl-C stops it.\n")
+    # What the commands look for by themselves need not be said.
+    if cluster.endpoint != LOCAL_ENDPOINT:
+        click.echo(f"  export FLAME_ENDPOINT={cluster.endpoint}")
+    if cluster.directory != configuration_directory().absolute():
+        click.echo(f"  export FLAME_TOKEN_FILE={cluster.token_file}")
+    click.echo("  flmping -t 10000\n  flmctl list\n")
+    click.echo(f"The token is in {cluster.token_file}; logs and data are beside it.")
+    if anonymous:
+        click.echo("Callers on this machine are let in without it (--anonymous).")
+
+
+def _like_ctrl_c(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
