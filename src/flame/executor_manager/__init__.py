@@ -1,0 +1,7 @@
+"""The node's side of Flame: one executor manager per node, one process per executor.
+
+    executor manager ─▶ guardian ─▶ executor, executor, ... (each hosts a service)
+
+``agent`` speaks the node channel, ``supervisor`` decides which processes there should be, and the
+``guardian`` is their parent, so that nothing they forked outlives them or the manager.
+"""

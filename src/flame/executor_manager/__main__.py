@@ -1,0 +1,5 @@
+"""``python -m flame.executor_manager``."""
+
+from flame.executor_manager.main import main
+
+main()

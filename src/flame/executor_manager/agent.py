@@ -1,0 +1,267 @@
+"""The node channel, as its executor manager speaks it.
+
+    register ─▶ registered ─▶ start, stop ... / exited ...      renew every few seconds
+
+The session manager gives the node a lease, which ``renew`` extends for the node and all its
+executors at once. A broken stream is opened again, for ever; its ``register`` says which executors
+are here, and ends that the session manager has not confirmed are reported again.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from flame.executor_manager.capacity import node_info
+from flame.executor_manager.supervisor import Key, Supervisor
+from flame.model.errors import FlameError, Unauthenticated
+from flame.model.resources import Resources
+from flame.runtime.backoff import Backoff
+from flame.runtime.tasks import Tasks
+from flame.wire import frames
+from flame.wire.channels import Endpoint, bearer, open_channel
+from flame.wire.codec import resources_to
+from flame.wire.status import error_of, error_of_refusal
+
+log = logging.getLogger(__name__)
+
+REGISTER_TIMEOUT = 15.0  # seconds for the answer
+LEAVE_TIMEOUT = 2.0  # seconds to say goodbye
+SILENT_HEARTBEATS = 3
+
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+Call = Any  # grpc.aio.StreamStreamCall[NodeFrame, NodeOrder], generic only in its stubs
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is and how it reaches the session manager."""
+
+    name: str
+    capacity: Resources
+    endpoint: Endpoint
+    token: str | None
+    ca_file: str | None
+
+
+class NodeAgent:
+    """Keeps the node registered and passes orders to the supervisor.
+
+    Args:
+        on_registered: Called after each registration.
+    """
+
+    def __init__(
+        self, identity: Identity, supervisor: Supervisor, on_registered: Callable[[], None]
+    ) -> None:
+        self._identity = identity
+        self._supervisor = supervisor
+        self._on_registered = on_registered
+        self._instance = secrets.token_bytes(16)
+        self._outgoing: deque[frames.NodeFrame] = deque()
+        self._awake = asyncio.Event()
+        self._written = asyncio.Event()
+        self._registered = False
+        self._ever_registered = False
+        self._last_received = 0.0
+        # Ends that were ordered: confirmed once a renewal sent after their report is answered.
+        self._ordered: set[Key] = set()
+        self._unanswered: deque[set[Key]] = deque()
+
+    async def run(self) -> None:
+        """Stay registered until cancelled.
+
+        Raises:
+            Unauthenticated: The very first registration was refused for its credential; later the
+                session manager may only be restarting with another, so we keep trying.
+            FlameError: The session manager refused the node and ended the conversation.
+        """
+        backoff = Backoff()
+        async with open_channel(self._identity.endpoint, ca_file=self._identity.ca_file) as channel:
+            connect = channel.stream_stream(
+                frames.NODE_CHANNEL,
+                request_serializer=frames.NodeFrame.SerializeToString,
+                response_deserializer=frames.NodeOrder.FromString,
+            )
+            while True:
+                call = connect(metadata=bearer(self._identity.token))
+                try:
+                    reason = await self._converse(call, backoff)
+                except grpc.aio.AioRpcError as error:
+                    reason = f"{error.code().name}: {error.details()}"
+                    if error.code() in _REFUSED and not self._ever_registered:
+                        raise error_of(error.code(), error.details() or "") from None
+                except asyncio.InvalidStateError:
+                    reason = "the stream ended while a frame was being written"
+                except TimeoutError:
+                    reason = f"no answer to the registration within {REGISTER_TIMEOUT:g} s"
+                finally:
+                    self._registered = False
+                    call.cancel()
+                delay = backoff.next_delay()
+                log.warning(
+                    "disconnected endpoint=%s reason=%r retry_in=%.2f",
+                    self._identity.endpoint,
+                    reason,
+                    delay,
+                )
+                await asyncio.sleep(delay)
+
+    def exited(self, report: frames.ExecutorExited) -> None:
+        """Report an end. Without a stream it waits in the supervisor for the next one."""
+        if self._registered:
+            self._tell(frames.NodeFrame(exited=report))
+
+    async def leave(self) -> None:
+        """Say that the node goes away on purpose, if anybody listens."""
+        if not self._registered:
+            return
+        self._written.clear()
+        self._tell(frames.NodeFrame(leaving=frames.Leaving()))
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._written.wait()
+        except TimeoutError:
+            log.warning("leave-unsent timeout=%s", LEAVE_TIMEOUT)
+
+    async def _converse(self, call: Call, backoff: Backoff) -> str:
+        self._outgoing.clear()
+        self._unanswered.clear()
+        async with asyncio.timeout(REGISTER_TIMEOUT):
+            await call.write(self._register())
+            first = await call.read()
+        if first is grpc.aio.EOF:
+            await _raise_status(call)
+            return "the session manager ended the stream before its answer"
+        if first.WhichOneof("frame") == "refusal":
+            self._on_refusal(first.refusal)
+            return f"{first.refusal.code}: {first.refusal.message}"
+        if first.WhichOneof("frame") != "registered":
+            return f"the first frame is {first.WhichOneof('frame')!r}; registered is due"
+        backoff.reset()
+        registered = first.registered
+        self._registered = self._ever_registered = True
+        self._last_received = asyncio.get_running_loop().time()
+        log.info(
+            "registered node=%s endpoint=%s epoch=%s lease=%ss",
+            self._identity.name,
+            self._identity.endpoint,
+            registered.epoch,
+            registered.lease_seconds,
+        )
+        for report in self._supervisor.unconfirmed.values():
+            self._tell(frames.NodeFrame(exited=report))
+        self._on_registered()
+
+        def broken(error: BaseException) -> None:
+            call.cancel()
+
+        async with Tasks("node-channel", broken) as tasks:
+            tasks.start(self._send(call), "send")
+            tasks.start(self._renew(call, registered.heartbeat_seconds or 5), "renew")
+            while True:
+                order = await call.read()
+                if order is grpc.aio.EOF:
+                    await _raise_status(call)
+                    return "the session manager ended the stream"
+                self._last_received = asyncio.get_running_loop().time()
+                self._obey(order)
+
+    def _register(self) -> frames.NodeFrame:
+        return frames.NodeFrame(
+            register=frames.Register(
+                name=self._identity.name,
+                instance=self._instance,
+                capacity=resources_to(self._identity.capacity),
+                info=node_info(),
+                hostname=socket.gethostname(),
+                executors=[
+                    frames.RunningExecutor(executor=executor, incarnation=incarnation)
+                    for executor, incarnation in self._supervisor.known()
+                ],
+            )
+        )
+
+    def _obey(self, order: frames.NodeOrder) -> None:
+        match order.WhichOneof("frame"):
+            case "start":
+                self._supervisor.start_executor(order.start)
+            case "stop":
+                stop = order.stop
+                key = (stop.executor, stop.incarnation)
+                if key in self._supervisor.known() and key not in self._supervisor.unconfirmed:
+                    self._ordered.add(key)
+                self._supervisor.stop_executor(*key, stop.grace_ms / 1000)
+            case "renewed":
+                self._on_renewed()
+            case "refusal":
+                self._on_refusal(order.refusal)
+            case "registered":
+                pass
+            case other:
+                log.warning("order-unknown frame=%s", other)  # of a newer session manager
+
+    def _on_renewed(self) -> None:
+        if not self._unanswered:
+            return
+        for key in self._unanswered.popleft():
+            self._supervisor.unconfirmed.pop(key, None)
+            self._ordered.discard(key)
+
+    def _on_refusal(self, refusal: frames.Refusal) -> None:
+        error: FlameError = error_of_refusal(refusal)
+        log.error("refused code=%s message=%r", refusal.code, refusal.message)
+        if refusal.closing and (isinstance(error, Unauthenticated) or not self._ever_registered):
+            raise error
+
+    def _tell(self, frame: frames.NodeFrame) -> None:
+        self._outgoing.append(frame)
+        self._awake.set()
+
+    async def _send(self, call: Call) -> None:
+        try:
+            while True:
+                self._awake.clear()
+                while self._outgoing:
+                    await call.write(self._outgoing.popleft())
+                self._written.set()
+                await self._awake.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the stream ended; whoever reads from it says why
+
+    async def _renew(self, call: Call, heartbeat: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(heartbeat)
+            if loop.time() - self._last_received > heartbeat * SILENT_HEARTBEATS:
+                log.warning("session-manager-silent")
+                call.cancel()
+                return
+            self._unanswered.append(self._ordered & self._supervisor.unconfirmed.keys())
+            self._tell(frames.NodeFrame(renew=frames.Renew()))
+
+
+async def _raise_status(call: Call) -> None:
+    """Raise what the other side ended the stream with, unless it ended well."""
+    code = await call.code()
+    if code is not grpc.StatusCode.OK:
+        raise grpc.aio.AioRpcError(
+            code,
+            await call.initial_metadata(),
+            await call.trailing_metadata(),
+            await call.details(),
+        )
+
+
+def default_name() -> str:
+    """Return a node name for this machine and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"

@@ -1,0 +1,100 @@
+"""The cell: 64 bytes by which a dead executor still says what it was doing.
+
+A memory-mapped file outlives the process that wrote it, however that process ended, so the executor
+manager reads from it which task a death or a timeout belongs to (decision 5).
+
+    offset 0   8       16       24          32
+           head  task id  attempt  started at  tail        unsigned 64-bit, native order
+
+The writer raises head, writes the fields, then sets tail to head: where the two differ, the write
+was cut short. It comes before the call of the service, so then no task had started. Task id 0 says
+that nothing runs. Each store is one aligned word, which no death can tear.
+"""
+
+import mmap
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+SIZE = 64
+HEAD, TASK, ATTEMPT, STARTED, TAIL = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that an executor is, or was, busy with.
+
+    Attributes:
+        started: time.monotonic_ns() when the service was called.
+    """
+
+    task_id: int
+    attempt: int
+    started: int
+
+
+class Cell:
+    """The writer's side.
+
+    Attributes:
+        words: The cell as 64-bit words. The executor's main loop writes them itself, in the order
+            above; a method call per task would cost more than the five stores.
+    """
+
+    def __init__(self, path: str) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, SIZE)
+            self._map = mmap.mmap(fd, SIZE)
+        finally:
+            os.close(fd)
+        self.words = memoryview(self._map).cast("Q")
+
+    def write(self, running: Running | None) -> None:
+        """Say what runs now; None for nothing."""
+        words = self.words
+        sequence = words[HEAD] + 1
+        words[HEAD] = sequence
+        words[TASK] = 0 if running is None else running.task_id
+        words[ATTEMPT] = 0 if running is None else running.attempt
+        words[STARTED] = 0 if running is None else running.started
+        words[TAIL] = sequence
+
+    def read(self) -> Running | None:
+        """Return what runs now; None for nothing, or while a write is under way."""
+        return _decode(self.words)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.words.release()
+        self._map.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_cell(path: str) -> Running | None:
+    """Return what the writer of this file was doing when it last wrote; None for nothing."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(SIZE)
+    except FileNotFoundError:
+        return None
+    return _decode(memoryview(data).cast("Q")) if len(data) == SIZE else None
+
+
+def _decode(words: memoryview) -> Running | None:
+    head = words[HEAD]
+    running = Running(words[TASK], words[ATTEMPT], words[STARTED])
+    if words[TAIL] != head or running.task_id == 0:
+        return None
+    return running

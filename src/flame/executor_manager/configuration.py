@@ -1,0 +1,101 @@
+"""Where an executor manager finds its session manager: options, environment, flame-cluster.yaml."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flame.model.errors import InvalidConfiguration
+from flame.wire.channels import Endpoint
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:8080"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The session manager's address and what opens it."""
+
+    endpoint: Endpoint
+    token: str | None
+    ca_file: str | None
+
+
+def find_access(
+    endpoint: str | None, token_file: str | None, ca_file: str | None, config: str | None
+) -> Access:
+    """Put together options (first), environment, and the configuration file (last).
+
+    A token comes from ``token_file``, FLAME_TOKEN, FLAME_TOKEN_FILE, or, for a session manager on
+    this machine, from where ``flame up`` writes it.
+
+    Raises:
+        InvalidConfiguration: A file cannot be read or has a value that is not allowed.
+    """
+    cluster = read_cluster(config) if config is not None else {}
+    tls = _section(cluster, "tls", config)
+    address = Endpoint.parse(
+        endpoint
+        or os.environ.get("FLAME_ENDPOINT")
+        or _text(cluster, "endpoint", config)
+        or DEFAULT_ENDPOINT
+    )
+    ca_file = ca_file or os.environ.get("FLAME_CA_FILE") or _text(tls, "ca_file", config)
+    return Access(address, _find_token(token_file, address), ca_file)
+
+
+def read_cluster(path: str) -> dict[str, Any]:
+    """Return the ``cluster`` section of a flame-cluster.yaml.
+
+    Raises:
+        InvalidConfiguration: It cannot be read, is no YAML, or has no such section.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise InvalidConfiguration(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("cluster"), dict):
+        raise InvalidConfiguration(f"{path}: a mapping with the key 'cluster' is needed")
+    cluster: dict[str, Any] = content["cluster"]
+    return cluster
+
+
+def _section(cluster: dict[str, Any], key: str, path: str | None) -> dict[str, Any]:
+    section = cluster.get(key)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        raise InvalidConfiguration(f"{path}: cluster.{key} is {section!r}; a mapping is needed")
+    return section
+
+
+def _text(section: dict[str, Any], key: str, path: str | None) -> str | None:
+    value = section.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidConfiguration(f"{path}: {key} is {value!r}; a text is needed")
+    return value
+
+
+def _find_token(token_file: str | None, endpoint: Endpoint) -> str | None:
+    if token_file is None:
+        token = os.environ.get("FLAME_TOKEN")
+        if token:
+            return token.strip()
+        token_file = os.environ.get("FLAME_TOKEN_FILE")
+    if token_file is None:
+        directory = os.environ.get("FLAME_CONFIG_DIR") or os.path.expanduser("~/.flame")
+        local = os.path.join(directory, "token")
+        if endpoint.host not in LOOPBACK or not os.path.exists(local):
+            return None
+        token_file = local
+    try:
+        token = Path(token_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(f"token file {token_file} cannot be read: {error}") from error
+    if not token:
+        raise InvalidConfiguration(f"token file {token_file} is empty; it must hold the token")
+    return token

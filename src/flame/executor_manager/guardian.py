@@ -1,0 +1,184 @@
+"""The executor manager's side of its guardian: start it, talk to it, start it again."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flame.executor_manager import guardian_process
+
+log = logging.getLogger(__name__)
+
+#: (pid, wait status); the status is None when it was lost with the guardian.
+OnExit = Callable[[int, int | None], None]
+
+
+class GuardianLost(Exception):
+    """The guardian died before it answered; a new one is being started."""
+
+
+class Guardian:
+    """A running guardian process. Start it before gRPC has threads; it forks for us afterwards.
+
+    Attributes:
+        pid: Of the guardian itself.
+    """
+
+    def __init__(self, on_exit: OnExit) -> None:
+        self._on_exit = on_exit
+        self._loop = asyncio.get_running_loop()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._numbers = 0
+        self._spawning: dict[int, asyncio.Future[int]] = {}
+        self._children: set[int] = set()
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """The guardian's own pid; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start the process; it is ready for requests at once, as they wait in its socket."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", guardian_process.__file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C at a terminal is not for it
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+            )
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        self._socket = ours
+        self._loop.add_reader(ours, self._readable)
+
+    async def spawn(
+        self, argv: Sequence[str], env: dict[str, str], cwd: str, fds: Sequence[int]
+    ) -> int:
+        """Start a process with ``fds`` as its control socket, stdout and stderr; return its pid.
+
+        Raises:
+            GuardianLost: The guardian died meanwhile.
+            OSError: The request could not be sent: the environment is over 192 KiB, for one.
+        """
+        if self._socket is None:
+            raise GuardianLost("no guardian is running")
+        self._numbers += 1
+        number = self._numbers
+        request = {"spawn": number, "argv": list(argv), "env": env, "cwd": cwd}
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._spawning[number] = answer
+        data = json.dumps(request).encode()
+        if len(data) > guardian_process.MAX_MESSAGE:
+            raise OSError(
+                f"the environment and arguments take {len(data)} bytes; "
+                f"at most {guardian_process.MAX_MESSAGE} are allowed"
+            )
+        try:
+            socket.send_fds(self._socket, [data], list(fds))
+            return await answer
+        finally:
+            self._spawning.pop(number, None)
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process that :meth:`spawn` started; nothing if it has ended."""
+        if self._socket is None or pid not in self._children:
+            return
+        try:
+            self._socket.send(json.dumps({"kill": pid, "signal": int(number)}).encode())
+        except OSError as error:
+            log.warning("guardian-kill-failed pid=%s error=%s", pid, error)
+
+    def _readable(self) -> None:
+        assert self._socket is not None  # noqa: S101 - the reader is removed with the socket
+        while True:
+            try:
+                data = self._socket.recv(guardian_process.MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lost()
+                return
+            self._received(json.loads(data))
+
+    def _received(self, message: dict[str, Any]) -> None:
+        if "spawned" in message:
+            pid = message["pid"]
+            self._children.add(pid)
+            answer = self._spawning.get(message["spawned"])
+            if answer is not None and not answer.done():
+                answer.set_result(pid)
+        else:
+            self._children.discard(message["exited"])
+            # Through the loop, so that whoever awaited the spawn learns of the pid first.
+            self._loop.call_soon(self._on_exit, message["exited"], message["status"])
+
+    def _lost(self) -> None:
+        """The guardian is gone; its executors die of their parent-death signal."""
+        self._disconnect()
+        process, self._process = self._process, None
+        if self._closed:
+            return
+        status = process.wait() if process is not None else None
+        log.error("guardian-lost status=%s executors=%s", status, len(self._children))
+        children, self._children = self._children, set()
+        self.start()
+        end_orphans(spared={self.pid})
+        for answer in self._spawning.values():
+            if not answer.done():
+                answer.set_exception(GuardianLost("the guardian process died"))
+        for pid in children:
+            self._loop.call_soon(self._on_exit, pid, None)
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        """Let it kill whatever still runs, and wait until it has."""
+        self._closed = True
+        self._disconnect()
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+
+def end_orphans(spared: set[int]) -> None:
+    """Kill and reap what fell to this process, a subreaper, when the guardian died."""
+    while guardian_process.kill_leftovers(os.getpid(), spared):
+        pass
+    for pid in _zombies():
+        if pid not in spared:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+
+def _zombies() -> list[int]:
+    found = []
+    own = str(os.getpid()).encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    stat = file.read()
+            except OSError:
+                continue
+            fields = stat[stat.rindex(b")") + 2 :].split(None, 2)
+            if fields[0] == b"Z" and fields[1] == own:
+                found.append(int(name))
+    return found

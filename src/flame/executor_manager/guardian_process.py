@@ -1,0 +1,219 @@
+"""The guardian: the parent of a node's executor processes, and the end of all they leave behind.
+
+    executor manager ◀──socket──▶ guardian ──▶ executor ──▶ service, daemons, ...
+
+It is a program of its own (standard library only, one thread, run with ``python -I -S`` by its
+path) so that it starts in milliseconds and is there however the manager dies:
+
+* When the socket closes, the manager is gone: kill every descendant, then exit.
+* When an executor ends: report it, and kill what it left. Executors and the guardian are child
+  subreapers, so whatever an executor forked, however often, in whatever session, is below it while
+  it lives and becomes our direct child when it ends. A direct child that we did not start is
+  therefore always somebody's leftover.
+* When the guardian itself is killed, executors die of their parent-death signal. That signal
+  follows the spawning *thread*; here there is only one. What they forked falls to the executor
+  manager, the next subreaper.
+
+Messages are JSON, one per packet of a SOCK_SEQPACKET socket:
+
+    {"spawn": number, "argv": [...], "env": {...}, "cwd": path} + fds [control, stdout, stderr]
+        ──▶ {"spawned": number, "pid": pid}
+    {"kill": pid, "signal": number}
+    {"exited": pid, "status": wait status}   when a child of ours has ended
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Collection
+from typing import Any, NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+#: Executors find their control socket here.
+CONTROL_FD = 3
+
+MAX_MESSAGE = 192 * 1024
+
+#: How much sooner the kernel should take an executor than us when memory runs out (0 to 1000).
+_OOM_SCORE = "300"
+
+
+def descendants(root: int, spared: Collection[int] = ()) -> list[int]:
+    """Return the pids below ``root``, parents before their children, without ``spared`` trees.
+
+    One look at /proc: two looks would take a process that an executor started between them for
+    somebody's leftover.
+    """
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:
+            continue  # it has just ended
+        # The command stands in brackets and may hold brackets and spaces; state and ppid follow.
+        fields = stat[stat.rindex(b")") + 2 :].split(None, 2)
+        if fields[0] not in b"ZX":
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = [pid for pid in children.get(waiting.pop(), ()) if pid not in spared]
+        found += below
+        waiting += below
+    return found
+
+
+def kill_leftovers(root: int, spared: Collection[int] = ()) -> int:
+    """SIGKILL what is below ``root``, sparing some trees. Returns how many there were."""
+    victims = descendants(root, spared)
+    for pid in victims:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return len(victims)
+
+
+class Guardian:
+    """The loop: messages, ended children, leftovers."""
+
+    def __init__(self, manager: socket.socket) -> None:
+        self._manager = manager
+        self._executors: set[int] = set()
+        self._leftovers = False
+
+    def run(self) -> None:
+        """Serve until the manager is gone."""
+        if _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cannot become a child subreaper")
+        ended_reader, ended_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(ended_writer, warn_on_full_buffer=False)
+        # It ends with its manager and on nothing else: a signal meant for the whole group must
+        # not take the one process that cleans up.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        poll = select.poll()
+        poll.register(self._manager, select.POLLIN)
+        poll.register(ended_reader, select.POLLIN)
+        while True:
+            ready = poll.poll(50 if self._leftovers else None)
+            for fd, _ in ready:
+                if fd == ended_reader:
+                    os.read(ended_reader, 4096)
+                elif not self._serve():
+                    return
+            self._reap()
+
+    def _serve(self) -> bool:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._manager, MAX_MESSAGE, 8)
+        except OSError:
+            return False
+        if not data:
+            return False
+        message = json.loads(data)
+        if "spawn" in message:
+            pid = self._spawn(message, fds)
+            self._executors.add(pid)
+            self._tell({"spawned": message["spawn"], "pid": pid})
+        elif message["kill"] in self._executors:
+            # Not reaped yet, so the pid cannot have been given to another process.
+            os.kill(message["kill"], message["signal"])
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _spawn(self, message: dict[str, Any], fds: list[int]) -> int:
+        guardian = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._become(message, fds, guardian)
+        except BaseException as error:
+            os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())
+            os._exit(127)
+
+    def _become(self, message: dict[str, Any], fds: list[int], guardian: int) -> NoReturn:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.setsid()
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guardian:
+            os._exit(127)  # it died before the line above
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_OOM_SCORE)
+        # Out of the way first: a passed fd may have one of the numbers it is to be copied to.
+        control, out, err = (os.dup2(fd, 64 + index) for index, fd in enumerate(fds))
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.dup2(control, CONTROL_FD)
+        os.closerange(CONTROL_FD + 1, 4096)
+        os.chdir(message["cwd"])
+        os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - no shell
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._leftovers = False
+                return
+            if pid == 0:
+                break
+            if pid in self._executors:
+                self._executors.discard(pid)
+                self._leftovers = True
+                # First what it left (it may hold ports, files, a GPU), then the report.
+                kill_leftovers(os.getpid(), self._executors)
+                self._tell({"exited": pid, "status": status})
+        if self._leftovers:
+            self._leftovers = kill_leftovers(os.getpid(), self._executors) > 0
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self._manager.send(json.dumps(message).encode())
+        except OSError:
+            pass  # the manager has just gone; the next read says so
+
+
+def end_all() -> None:
+    """Kill every descendant and wait until there is none left."""
+    while True:
+        kill_leftovers(os.getpid())
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def main() -> None:
+    """Guard the executors that the manager on the given socket asks for."""
+    manager = socket.socket(fileno=int(sys.argv[1]))
+    manager.set_inheritable(False)
+    try:
+        Guardian(manager).run()
+    finally:
+        end_all()
+
+
+if __name__ == "__main__":
+    main()

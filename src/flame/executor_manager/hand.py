@@ -1,0 +1,128 @@
+"""The tasks an executor has in hand: what the I/O thread and the main thread share.
+
+    I/O thread ──deal()──▶ tasks ──popleft()──▶ main thread ──append()──▶ finished ──▶ I/O thread
+                    ▲        │
+                    └────────┘ take_back(): the unstarted ones, from the far end
+
+There is no lock per task: ``deque.popleft``, ``pop``, ``extend`` and ``append`` are atomic under the
+interpreter's lock, so a task is either popped by the main thread (started) or by the I/O thread
+(taken back), never both. Wake-ups are one per batch: each side says when it goes to sleep, and looks
+again before it does.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import cast
+
+from flame.executor_manager.outbox import Finished
+from flame.model.ids import TaskId
+from flame.wire import frames
+
+#: (task id, attempt, input)
+Held = tuple[TaskId, int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Bind to a session: make the service and let it enter."""
+
+    bind: frames.Bind
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Unbind: let the service leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Leave if bound, then end the process."""
+
+
+Command = Enter | Leave | End
+
+
+class Hand:
+    """Tasks in, results out, between two threads.
+
+    Attributes:
+        tasks: Unstarted tasks, next one first.
+        finished: Results that have not been put into a frame.
+        cancelled: Tasks that nobody wants any more; services see it as ``context.cancelled``.
+        awake: False while the I/O thread has nothing to send and must be woken for a result.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: deque[Held] = deque()
+        self.finished: deque[Finished] = deque()
+        self.cancelled: set[int] = set()
+        self.awake = True
+        self._commands: deque[Command] = deque()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._main_waits = False
+
+    # --- I/O thread
+
+    def deal(self, tasks: Iterable[Held]) -> None:
+        """Hand tasks to the main thread."""
+        self.tasks.extend(tasks)
+        self._wake_main()
+
+    def command(self, command: Command) -> None:
+        """Ask the main thread for something, to be done when no task is left."""
+        self._commands.append(command)
+        self._wake_main()
+
+    def take_back(self, wanted: Collection[int], count: int = 0) -> list[int]:
+        """Remove unstarted tasks, these or else the last ``count``; return the ids removed."""
+        taken: list[int] = []
+        if not wanted:
+            while len(taken) < count:
+                try:
+                    taken.append(self.tasks.pop()[0])
+                except IndexError:  # the main thread has started all the others
+                    break
+            return taken
+        ids = frozenset(wanted)
+        kept: list[Held] = []
+        # The main thread may start tasks at the other end all the while.
+        try:
+            while len(taken) < len(ids):
+                task = self.tasks.pop()
+                if task[0] in ids:
+                    taken.append(task[0])
+                else:
+                    kept.append(task)
+        except IndexError:
+            pass
+        if kept:
+            self.deal(reversed(kept))
+        return taken
+
+    def _wake_main(self) -> None:
+        if self._main_waits:
+            self._main_waits = False
+            self._wakes.put(None)
+
+    # --- main thread
+
+    def wait(self) -> Command | None:
+        """Sleep until there is a task (None) or, with no task left, a command."""
+        while True:
+            if self.tasks:
+                return None
+            if self._commands:
+                return self._commands.popleft()
+            self._main_waits = True
+            if not self.tasks and not self._commands:
+                self._wakes.get()
+            self._main_waits = False
+
+
+def held_of(tasks: frames.Tasks, inputs: Iterable[bytes | None]) -> Iterable[Held]:
+    """Return a frame's tasks as the hand keeps them."""
+    attempts: Iterable[int] = tasks.attempts or itertools.repeat(1)
+    return zip(cast("Iterable[TaskId]", tasks.task_ids), attempts, inputs, strict=False)

@@ -1,0 +1,252 @@
+"""The main thread of an executor: it calls the service, one task after another.
+
+    unbound ──Enter──▶ bound ──task, task, ...──▶ Leave ──▶ unbound ──▶ ...   End: the process ends
+
+User code runs here and nowhere else, so that signal handlers, debuggers and libraries which insist on
+the main thread work. Around each call there is only what a task cannot do without: take it from the
+hand, write the cell, read the clock once (the end of one task is the start of the next), put the
+result down. All else is done per batch, by the other thread.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from flame.executor_manager.assignment import Assignment
+from flame.executor_manager.cell import ATTEMPT, HEAD, STARTED, TAIL, TASK, Cell
+from flame.executor_manager.hand import End, Enter, Hand, Leave
+from flame.executor_manager.outbox import Failed
+from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
+from flame.executor_manager.shims.host import HostShim
+from flame.executor_manager.shims.python import PythonShim
+from flame.model.service import ApplicationContext, SessionContext, TaskContext
+from flame.model.specs import ApplicationSpec, ShimKind
+from flame.wire import frames
+from flame.wire.codec import application_spec_of
+
+log = logging.getLogger(__name__)
+
+MAX_TRACEBACK = 64 * 1024  # characters
+
+OK = 0
+SHIM_FAILED = 11
+ENTER_FAILED = 12
+
+
+class Reports(Protocol):
+    """What the main thread tells the I/O thread; every method may be called from any thread."""
+
+    def wake(self) -> None:
+        """There is a result, and nobody else said so since the hand was last empty."""
+
+    def entered(self, incarnation: int, code: int, message: str) -> None:
+        """The binding succeeded (code 0) or failed."""
+
+    def left(self) -> None:
+        """The session is left."""
+
+
+class Host:
+    """Runs a service for one session at a time.
+
+    Args:
+        service_died: Called, from any thread, when a service that is a process of its own is gone:
+            this process has to end too.
+    """
+
+    def __init__(
+        self,
+        hand: Hand,
+        cell: Cell,
+        assignment: Assignment,
+        reports: Reports,
+        service_died: Callable[[str], None],
+    ) -> None:
+        self._hand = hand
+        self._cell = cell
+        self._assignment = assignment
+        self._reports = reports
+        self._service_died = service_died
+        self._shim: Shim | None = None
+        self._session = ""
+
+    def run(self) -> None:
+        """Serve until told to end.
+
+        Raises:
+            SystemExit: User code asked the process to end. The cell names the task, if one ran.
+        """
+        while True:
+            command = self._hand.wait()
+            match command:
+                case None:
+                    if self._shim is None:
+                        self._hand.take_back((), len(self._hand.tasks))
+                        log.error("tasks-without-session executor=%s", self._assignment.executor)
+                    else:
+                        self._work(self._shim)
+                case Enter(bind):
+                    self._enter(bind)
+                case Leave():
+                    self._leave()
+                    self._reports.left()
+                case End():
+                    self._leave()
+                    return
+
+    def _work(self, shim: Shim) -> None:
+        """Do tasks until there is none. The hot loop: names are local, nothing is called twice."""
+        hand = self._hand
+        take, put = hand.tasks.popleft, hand.finished.append
+        wake, invoke, clock = self._reports.wake, shim.invoke, time.monotonic_ns
+        session, cancelled = self._session, hand.cancelled
+        words = self._cell.words
+        sequence = words[HEAD]
+        output: object
+        started = clock()
+        while True:
+            try:
+                task_id, attempt, data = take()
+            except IndexError:
+                break
+            sequence += 1
+            words[HEAD] = sequence
+            words[TASK] = task_id
+            words[ATTEMPT] = attempt
+            words[STARTED] = started
+            words[TAIL] = sequence
+            try:
+                output = invoke(TaskContext(task_id, session, data, attempt, cancelled))
+                if output.__class__ is not bytes and output is not None:
+                    output = _as_bytes(output)
+            except SystemExit:
+                raise
+            except (
+                BaseException
+            ) as error:  # a KeyboardInterrupt or CancelledError is its own affair
+                output = _failure(error)
+            now = clock()
+            put((task_id, attempt, output, now - started, 0 if data is None else len(data)))
+            started = now
+            if not hand.awake:
+                hand.awake = True
+                wake()
+        self._cell.write(None)
+
+    def _enter(self, bind: frames.Bind) -> None:
+        self._leave()
+        code, message = SHIM_FAILED, ""
+        try:
+            application = application_spec_of(bind.application)
+            _prepare_process(application)
+            request = ShimRequest(
+                bind.application_name, application, self._assignment, self._service_died
+            )
+            shim = _make_shim(request)
+            code = ENTER_FAILED
+            try:
+                shim.enter(_session_context(bind, application))
+            except BaseException:
+                shim.close()
+                raise
+        except SystemExit:
+            raise
+        except (ServiceFailure, ServiceUnusable) as error:
+            message = str(error)
+        except BaseException as error:
+            message = bounded_traceback(error)
+        else:
+            self._shim, self._session = shim, bind.session_id
+            code = OK
+        if code != OK:
+            log.warning(
+                "bind-failed session=%s code=%s reason=%s", bind.session_id, code, message[-500:]
+            )
+        self._reports.entered(bind.incarnation, code, message)
+
+    def _leave(self) -> None:
+        shim, self._shim = self._shim, None
+        if shim is None:
+            return
+        try:
+            shim.leave()
+        except SystemExit:
+            raise
+        except BaseException:  # user code: the session is over whatever it says
+            log.exception("leave-failed session=%s", self._session)
+        finally:
+            shim.close()
+            self._hand.cancelled.clear()
+
+
+def _prepare_process(application: ApplicationSpec) -> None:
+    """Apply the application's environment and directory to this process."""
+    environment = dict(application.environments)
+    os.environ.update(environment)
+    # The interpreter read PYTHONPATH when it started, before it knew its application.
+    added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if application.working_directory:
+        os.chdir(application.working_directory)
+    for path in reversed([*added, os.getcwd()]):
+        if path not in sys.path:
+            sys.path.insert(0, path)
+
+
+def _make_shim(request: ShimRequest) -> Shim:
+    match request.application.shim:
+        case ShimKind.PYTHON:
+            return PythonShim(request)
+        case ShimKind.HOST:
+            return HostShim(request)
+        case other:
+            raise ServiceUnusable(
+                f"application {request.application_name!r} has shim {other.name}; "
+                "this executor can serve HOST and PYTHON"
+            )
+
+
+def _session_context(bind: frames.Bind, application: ApplicationSpec) -> SessionContext:
+    return SessionContext(
+        bind.session_id,
+        ApplicationContext(
+            bind.application_name,
+            application.image,
+            application.command,
+            application.working_directory,
+            application.url,
+            application.installer,
+        ),
+        bind.common_data if bind.HasField("common_data") else None,
+    )
+
+
+def _as_bytes(output: object) -> bytes | Failed:
+    if isinstance(output, (bytes, bytearray, memoryview)):
+        return bytes(output)  # a copy: the service may use its buffer again
+    return Failed(
+        f"on_task_invoke returned {type(output).__qualname__}; it must return bytes or None"
+    )
+
+
+def _failure(error: BaseException) -> Failed:
+    return Failed(error) if isinstance(error, ServiceFailure) else Failed(bounded_traceback(error))
+
+
+def bounded_traceback(error: BaseException) -> str:
+    """Return an exception's traceback from the first frame of the user's code on, at most 64 KiB.
+
+    The end says what went wrong and the beginning where it came from; a deep recursion between
+    them is cut.
+    """
+    frame = error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, frame and frame.tb_next))
+    if len(text) > MAX_TRACEBACK:
+        head, tail = MAX_TRACEBACK // 4, MAX_TRACEBACK * 3 // 4 - 64
+        text = (
+            f"{text[:head]}\n... {len(text) - head - tail} characters left out ...\n{text[-tail:]}"
+        )
+    return text

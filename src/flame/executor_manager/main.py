@@ -1,0 +1,209 @@
+"""``flame-executor-manager``: one process per node that starts executors as it is told.
+
+task                      started by   ends                    if it fails
+agent (node channel)      Manager      at the end              the process ends, with the reason
+stop (after a signal)     Manager      when all is stopped     the same
+memory, spares, start...  Supervisor   with the supervisor     logged; ends are reported
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+
+import click
+import uvloop
+
+from flame.executor_manager.agent import Identity, NodeAgent, default_name
+from flame.executor_manager.capacity import detect_capacity
+from flame.executor_manager.configuration import find_access
+from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor, socket_directory
+from flame.model.errors import FlameError
+from flame.model.resources import UNIT, Resources
+from flame.runtime.processes import ParentWatch, become_subreaper
+from flame.runtime.tasks import Tasks
+from flame.wire import frames
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE = 5.0  # seconds for executors when we are told to end
+ORPHAN_GRACE = 1.0  # the same when our parent has died
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    identity: Identity
+    directory: str
+    ready_fd: int | None
+    parent: int | None  # end when this process does
+
+
+class Manager:
+    """The executor manager's life: register, serve, stop everything, leave."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        identity = options.identity
+        self._sockets = socket_directory(options.directory)
+        node = Node(
+            name=identity.name,
+            endpoint=str(identity.endpoint),
+            ca_file=os.path.abspath(identity.ca_file) if identity.ca_file else None,
+            directory=options.directory,
+            socket_directory=self._sockets,
+        )
+        units = max(1, UNIT.count_in(identity.capacity))
+        self._supervisor = Supervisor(node, self._on_exit, spares=min(MAX_SPARES, units))
+        self._agent = NodeAgent(identity, self._supervisor, self._on_registered)
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = Tasks("executor-manager", self._failed)
+        self._grace: float | None = None
+
+    async def run(self) -> None:
+        """Serve until a signal, the parent's death or a failure ends it.
+
+        Raises:
+            FlameError: The session manager refused this node.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        watch = None
+        if self._options.parent is not None:
+            watch = ParentWatch(lambda: self._stop(ORPHAN_GRACE), self._options.parent)
+        become_subreaper()
+        self._supervisor.start()
+        self._tasks.start(self._agent.run(), "agent")
+        try:
+            await self._end
+        finally:
+            if watch is not None:
+                watch.close()
+            await self._supervisor.close(0.0)  # ends what a failure left; nothing after a stop
+            await self._agent.leave()
+            await self._tasks.close()
+            if not self._sockets.startswith(self._options.directory):
+                shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _on_signal(self) -> None:
+        # The second one means: now.
+        self._stop(STOP_GRACE if self._grace is None else 0.0)
+
+    def _stop(self, grace: float) -> None:
+        if self._grace is not None:
+            if not self._end.done():
+                self._end.set_result(None)
+            return
+        self._grace = grace
+        log.info("stopping grace=%s", grace)
+        self._tasks.start(self._stop_executors(grace), "stop")
+
+    async def _stop_executors(self, grace: float) -> None:
+        await self._supervisor.close(grace)
+        if not self._end.done():
+            self._end.set_result(None)
+
+    def _failed(self, error: BaseException) -> None:
+        if not self._end.done():
+            self._end.set_exception(error)
+
+    def _on_exit(self, report: frames.ExecutorExited) -> None:
+        self._agent.exited(report)
+
+    def _on_registered(self) -> None:
+        fd = self._options.ready_fd
+        if fd is None:
+            return
+        line = {"node": self._options.identity.name, "pid": os.getpid()}
+        with os.fdopen(fd, "w") as file:
+            file.write(json.dumps(line) + "\n")
+        self._options = Options(
+            self._options.identity, self._options.directory, None, self._options.parent
+        )
+
+
+@click.command()
+@click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
+@click.option("--endpoint", help="The session manager, for example http://127.0.0.1:8080.")
+@click.option(
+    "--token-file", type=click.Path(dir_okay=False), help="File with the cluster's token."
+)
+@click.option("--ca-file", type=click.Path(dir_okay=False), help="Authority of https endpoints.")
+@click.option("--node", "name", help="The node's name; by default this machine's and a number.")
+@click.option(
+    "--executors",
+    type=click.IntRange(min=0),
+    help="Offer room for so many unit executors (1 CPU, 1 GiB) whatever the machine has.",
+)
+@click.option("--cpus", type=click.IntRange(min=0), help="CPUs to offer.")
+@click.option("--memory", type=click.IntRange(min=0), help="Memory to offer, in bytes.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to offer.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False),
+    help="Where executors work and their output is kept; by default a temporary directory.",
+)
+@click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
+@click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
+def main(
+    config: str | None,
+    endpoint: str | None,
+    token_file: str | None,
+    ca_file: str | None,
+    name: str | None,
+    executors: int | None,
+    cpus: int | None,
+    memory: int | None,
+    gpus: int | None,
+    directory: str | None,
+    ready_fd: int | None,
+    die_with_parent: bool,
+) -> None:
+    """Offer this machine to a Flame cluster and run executors on it."""
+    parent = os.getppid() if die_with_parent else None
+    logging.basicConfig(
+        level=os.environ.get("FLAME_LOG", "info").upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    temporary = None
+    try:
+        access = find_access(endpoint, token_file, ca_file, config)
+        capacity = _capacity(executors, cpus, memory, gpus)
+        if directory is None:
+            directory = temporary = tempfile.mkdtemp(prefix="flame-")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        identity = Identity(
+            name or default_name(), capacity, access.endpoint, access.token, access.ca_file
+        )
+        options = Options(identity, os.path.abspath(directory), ready_fd, parent)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(options))
+    except FlameError as error:
+        raise SystemExit(f"flame-executor-manager: {error}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+async def _run(options: Options) -> None:
+    await Manager(options).run()
+
+
+def _capacity(
+    executors: int | None, cpus: int | None, memory: int | None, gpus: int | None
+) -> Resources:
+    """Return what to offer: what is named, and for the rest what this machine has."""
+    found = UNIT * executors if executors is not None else detect_capacity()
+    return Resources(
+        found.cpu_millis if cpus is None else cpus * 1000,
+        found.memory_bytes if memory is None else memory,
+        found.gpus if gpus is None else gpus,
+    )

@@ -1,0 +1,145 @@
+"""Results on their way: kept until the session manager has stored them.
+
+    finished ──take()──▶ frame ──next_unsent()──▶ sent ──stored()──▶ forgotten
+                           ▲                       │
+                           └────── rewind() ───────┘   the connection broke: send again
+The frames are numbered, and go out again under the number they had.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from flame.model.specs import EventCode, Failure, TaskState
+from flame.wire import frames
+from flame.wire.batches import pack, pack_failures
+
+#: Unstored results over this many bytes stop new tasks from coming.
+HIGH_WATER = 64 * 1024 * 1024
+
+MAX_REASON = 64 * 1024  # characters of a failure's text
+
+
+class Failed(str):
+    """The output of a task that failed: why, for people. Its own type, as outputs are bytes."""
+
+    __slots__ = ()
+
+
+#: (task id, attempt, output, ns that it took, bytes of input)
+Finished = tuple[int, int, bytes | Failed | None, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A Results frame and what it says about its tasks."""
+
+    frame: frames.Results
+    size: int
+    task_ids: list[int]
+    elapsed_ns: int
+    input_bytes: int
+
+
+class Outbox:
+    """Results frames of one incarnation, numbered from 1, oldest first."""
+
+    def __init__(self, max_output_bytes: int) -> None:
+        self._max_output_bytes = max_output_bytes
+        self._batches: deque[Batch] = deque()
+        self._sent = 0  # this many of the batches went out on the current connection
+        self._sequence = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unstored that no more tasks should come."""
+        return self._bytes > HIGH_WATER
+
+    def take(self, finished: deque[Finished]) -> Batch | None:
+        """Make one frame of what is at the head of ``finished``; None when that is empty.
+
+        The other thread may append to ``finished`` meanwhile.
+        """
+        task_ids: list[int] = []
+        attempts: list[int] = []
+        outputs: list[bytes | None] = []
+        failures: dict[int, Failure] = {}
+        size = elapsed = input_bytes = 0
+        limit = self._max_output_bytes
+        add_id, add_attempt, add_output = task_ids.append, attempts.append, outputs.append
+        for _ in range(min(len(finished), frames.FRAME_TASKS)):
+            task_id, attempt, output, task_ns, task_bytes = finished[0]
+            if output is None:
+                length = 0
+            elif output.__class__ is bytes:
+                length = len(output)
+                if length > limit:
+                    output = _too_large(length, limit)
+                    length = 0
+            else:
+                length = len(output)
+            if size and size + length > frames.FRAME_BYTES:
+                break
+            finished.popleft()
+            if output.__class__ is Failed:
+                failures[len(task_ids)] = (TaskState.FAILED, EventCode.FAILED, _text(output))
+                output = None
+            add_id(task_id)
+            add_attempt(attempt)
+            add_output(output)  # type: ignore[arg-type] # a Failed has just become None
+            size += length
+            elapsed += task_ns
+            input_bytes += task_bytes
+        if not task_ids:
+            return None
+        self._sequence += 1
+        elements, absent = pack(outputs)
+        unsuccessful, messages = pack_failures(failures)
+        frame = frames.Results(
+            sequence=self._sequence,
+            task_ids=task_ids,
+            outputs=elements,
+            absent=absent,
+            unsuccessful=unsuccessful,
+            failures=messages,
+            attempts=() if attempts.count(1) == len(attempts) else attempts,
+        )
+        size += frames.TASK_COST * len(task_ids)
+        batch = Batch(frame, size, task_ids, elapsed, input_bytes)
+        self._batches.append(batch)
+        self._bytes += size
+        return batch
+
+    def next_unsent(self) -> frames.Results | None:
+        """Return the oldest frame that has not been sent on this connection, and count it sent."""
+        if self._sent == len(self._batches):
+            return None
+        self._sent += 1
+        return self._batches[self._sent - 1].frame
+
+    def stored(self, sequence: int) -> None:
+        """Forget the frames up to this number."""
+        while self._batches and self._batches[0].frame.sequence <= sequence:
+            self._bytes -= self._batches.popleft().size
+            self._sent = max(0, self._sent - 1)
+
+    def rewind(self) -> None:
+        """The connection is a new one: everything unstored goes out again, in order."""
+        self._sent = 0
+
+
+def _text(reason: str) -> str:
+    """Return a failure's text as the wire can carry it: bounded, and valid UTF-8."""
+    if len(reason) > MAX_REASON:
+        reason = f"{reason[: MAX_REASON // 2]}\n...\n{reason[-MAX_REASON // 2 :]}"
+    return reason.encode("utf-8", "replace").decode()
+
+
+def _too_large(size: int, limit: int) -> Failed:
+    return Failed(
+        f"the output has {size} bytes; at most {limit} are allowed: "
+        "return a reference to large data instead of the data"
+    )

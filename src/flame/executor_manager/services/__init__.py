@@ -1,0 +1,1 @@
+"""The services of the default applications, ``flmping`` and ``flmexec``."""

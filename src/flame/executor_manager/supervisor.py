@@ -1,0 +1,393 @@
+"""The node's executor processes: started and stopped as told, their ends reported.
+
+    spare ──assign──▶ alive ──▶ exited: a report, kept until the session manager confirms it
+      ▲                 └─stop─▶ stopping ─┘
+      └── kept in reserve: a process that has imported everything and is nobody yet
+
+A process is known by (executor, incarnation). Orders are idempotent: starting what is alive, or has
+ended unconfirmed, does nothing; stopping what has ended means "forget it".
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from flame.executor_manager.assignment import ASSIGNED, Assignment, Stop, encode
+from flame.executor_manager.cell import read_cell
+from flame.executor_manager.guardian import Guardian, GuardianLost
+from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
+from flame.runtime.tasks import Tasks
+from flame.wire import frames
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, int]  # executor, incarnation
+
+MAX_SPARES = 2
+SPARE_PAUSE = 1.0  # seconds without a start before a used spare is replaced: starts go first
+KEPT_OUTPUTS = 200  # of executors that have ended; older ones are deleted
+SOCKET_PATH_LIMIT = 100  # characters; the kernel allows 107
+OOM_SAMPLE = 1.0  # seconds
+
+#: The manager's own variables that services may see; all its other FLAME_* stay with it.
+_PUBLIC_VARIABLES = (
+    "FLAME_HOME",
+    "FLAME_LOG",
+    "FLAME_PYTHON_VERSION",
+    "FLAME_SERVICE_START_TIMEOUT",
+)
+
+
+@dataclass(slots=True)
+class Process:
+    """One process that we asked the guardian for."""
+
+    control: socket.socket
+    name: str
+    pid: int = 0
+    key: Key | None = None  # None: a spare
+    assigned: bool = False
+    stop_ordered: bool = False
+    killed_by_us: bool = False
+    killer: asyncio.TimerHandle | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What every executor of this node is told.
+
+    Attributes:
+        endpoint: The session manager's.
+        directory: Of the executor manager; absolute.
+        socket_directory: Short, for the sockets of host services.
+    """
+
+    name: str
+    endpoint: str
+    ca_file: str | None
+    directory: str
+    socket_directory: str
+
+
+class Supervisor:
+    """Runs the processes of a node.
+
+    Args:
+        on_exit: Called when a report has been added to ``unconfirmed``.
+        spares: How many processes to keep in reserve.
+    """
+
+    def __init__(
+        self, node: Node, on_exit: Callable[[frames.ExecutorExited], None], spares: int = MAX_SPARES
+    ) -> None:
+        self._node = node
+        self._on_exit = on_exit
+        self._wanted_spares = spares
+        self._loop = asyncio.get_running_loop()
+        self._guardian = Guardian(self._ended)
+        self._tasks = Tasks("supervisor")
+        self._by_pid: dict[int, Process] = {}
+        self._alive: dict[Key, Process] = {}
+        self._starting: dict[Key, asyncio.Task[None]] = {}
+        self._spares: deque[Process] = deque()
+        self._replenish: asyncio.TimerHandle | None = None
+        self._numbers = 0
+        self._failed_spares = 0
+        self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
+        self._outputs: deque[str] = deque()
+        self._environment = base_environment(os.environ)
+        self._closing = False
+        #: Ends that the session manager has not confirmed.
+        self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
+
+    def start(self) -> None:
+        """Start the guardian and the first spares."""
+        self._guardian.start()
+        self._tasks.start(self._sample_memory(), "memory")
+        self._replenish_soon(0.0)
+
+    def known(self) -> list[Key]:
+        """Every executor that is here: alive, being started, or ended but unconfirmed."""
+        return list({**self._starting, **self._alive, **self.unconfirmed})
+
+    # --- orders
+
+    def start_executor(self, order: frames.StartExecutor) -> None:
+        """Start a process for this incarnation, unless there is or was one."""
+        key = (order.executor, order.incarnation)
+        if self._closing or key in self._alive or key in self._starting or key in self.unconfirmed:
+            return
+        self._starting[key] = self._tasks.start(
+            self._start(key, order.credential), f"start {key[0]}"
+        )
+
+    def stop_executor(self, executor: str, incarnation: int, grace: float) -> None:
+        """Stop this incarnation within ``grace`` seconds, or forget that it has ended."""
+        key = (executor, incarnation)
+        if self.unconfirmed.pop(key, None) is not None:
+            return
+        process = self._alive.get(key)
+        if process is not None:
+            self._stop(process, grace)
+        elif key in self._starting:
+            self._tasks.start(self._stop_when_started(key, grace), f"stop {executor}")
+
+    async def close(self, grace: float) -> None:
+        """Stop all executors within ``grace`` seconds, then end the guardian and what is left."""
+        self._closing = True
+        if self._replenish is not None:
+            self._replenish.cancel()
+        for process in list(self._alive.values()):
+            self._stop(process, grace)
+        try:
+            async with asyncio.timeout(grace + 1.0):
+                for process in list(self._alive.values()):
+                    await process.gone.wait()
+        except TimeoutError:
+            log.warning("stop-timeout executors=%s", len(self._alive))
+        await self._tasks.close()
+        self._guardian.close()
+        for process in list(self._by_pid.values()):
+            self._disconnect(process)
+
+    # --- starting
+
+    async def _start(self, key: Key, credential: str) -> None:
+        executor, incarnation = key
+        try:
+            process = await self._assign(key, credential)
+        except (OSError, GuardianLost) as error:
+            self._add_report(key, never_started(executor, incarnation, str(error)))
+        else:
+            log.info(
+                "executor-started executor=%s incarnation=%s pid=%s",
+                executor,
+                incarnation,
+                process.pid,
+            )
+        finally:
+            self._starting.pop(key, None)
+
+    async def _assign(self, key: Key, credential: str) -> Process:
+        """Give a spare, or a new process, this identity."""
+        executor, incarnation = key
+        name = f"{executor}-{incarnation}"
+        directory = os.path.join(self._node.directory, executor)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        assignment = Assignment(
+            executor=executor,
+            incarnation=incarnation,
+            node=self._node.name,
+            endpoint=self._node.endpoint,
+            ca_file=self._node.ca_file,
+            credential=credential,
+            directory=directory,
+            cell=self._path(name, "cell"),
+            socket=os.path.join(self._node.socket_directory, f"{executor}.sock"),
+            max_output_bytes=DEFAULT_MAX_INPUT_BYTES,
+        )
+        process = self._spares.popleft() if self._spares else await self._spawn()
+        for kind in ("out", "err"):
+            os.replace(self._path(process.name, kind), self._path(name, kind))
+        process.name, process.key = name, key
+        self._alive[key] = process
+        self._replenish_soon(SPARE_PAUSE)
+        try:
+            await self._loop.sock_sendall(process.control, encode(assignment))
+        except OSError:
+            pass  # it has just died; its end is reported like any other
+        return process
+
+    async def _spawn(self) -> Process:
+        """Start a process that waits for its assignment.
+
+        Raises:
+            OSError, GuardianLost: There is none.
+        """
+        self._numbers += 1
+        name = f"spare-{self._numbers}"
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs, self._output(name, "out") as out, self._output(name, "err") as err:
+            pid = await self._guardian.spawn(
+                [sys.executable, "-m", "flame.executor_manager.executor"],
+                self._environment,
+                self._node.directory,
+                [theirs.fileno(), out.fileno(), err.fileno()],
+            )
+        process = Process(ours, name, pid)
+        self._by_pid[pid] = process
+        self._loop.add_reader(ours, self._heard, process)
+        return process
+
+    def _output(self, name: str, kind: str) -> BinaryIO:
+        # Appending, so that a service which truncates or reopens it does not leave holes.
+        return open(self._path(name, kind), "ab", opener=_private)
+
+    def _heard(self, process: Process) -> None:
+        try:
+            data = process.control.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if ASSIGNED in data:
+            process.assigned = True
+        if not data:
+            self._loop.remove_reader(process.control)
+
+    def _replenish_soon(self, delay: float) -> None:
+        if self._closing:
+            return
+        if self._replenish is not None:
+            self._replenish.cancel()
+        self._replenish = self._loop.call_later(delay, self._start_replenishing)
+
+    def _start_replenishing(self) -> None:
+        self._replenish = None
+        self._tasks.start(self._fill_reserve(), "spares")
+
+    async def _fill_reserve(self) -> None:
+        while len(self._spares) < self._wanted_spares and not self._closing:
+            try:
+                self._spares.append(await self._spawn())
+            except (OSError, GuardianLost) as error:
+                log.warning("spare-failed error=%s", error)
+                return
+
+    # --- stopping
+
+    def _stop(self, process: Process, grace: float) -> None:
+        if process.stop_ordered:
+            return
+        process.stop_ordered = True
+        try:
+            process.control.send(encode(Stop()))
+        except OSError:
+            pass  # it is ending already, or does not read: the grace period decides
+        process.killer = self._loop.call_later(grace, self._kill, process)
+
+    def _kill(self, process: Process) -> None:
+        process.killed_by_us = True
+        self._guardian.kill(process.pid)
+
+    async def _stop_when_started(self, key: Key, grace: float) -> None:
+        await asyncio.wait([self._starting[key]])
+        self.stop_executor(*key, grace)
+
+    # --- ending
+
+    def _ended(self, pid: int, status: int | None) -> None:
+        process = self._by_pid.pop(pid, None)
+        if process is None:
+            return
+        if process.killer is not None:
+            process.killer.cancel()
+        self._heard(process)  # it may have said that it was ready just before
+        self._disconnect(process)
+        process.gone.set()
+        if process.key is None:
+            self._spare_ended(process, status)
+            return
+        key = process.key
+        ending = Ending(
+            status=status,
+            assigned=process.assigned,
+            stop_ordered=process.stop_ordered,
+            killed_by_us=process.killed_by_us,
+            out_of_memory=oom_kills() > self._oom_samples[0],
+            running=read_cell(self._path(process.name, "cell")),
+            stderr=tail(self._path(process.name, "err")),
+        )
+        del self._alive[key]
+        self._clean_up(process)
+        self._add_report(key, report(*key, ending))
+
+    def _spare_ended(self, process: Process, status: int | None) -> None:
+        if process in self._spares:
+            self._spares.remove(process)
+        if self._closing:
+            return
+        self._failed_spares += 1
+        log.error("spare-ended status=%s stderr=%r", status, tail(self._path(process.name, "err")))
+        self._replenish_soon(min(60.0, SPARE_PAUSE * 2**self._failed_spares))
+
+    def _add_report(self, key: Key, ended: frames.ExecutorExited) -> None:
+        log.info(
+            "executor-exited executor=%s incarnation=%s cause=%s code=%s signal=%s task=%s",
+            ended.executor,
+            ended.incarnation,
+            ended.cause,
+            ended.exit_code,
+            ended.signal,
+            ended.task_id,
+        )
+        self.unconfirmed[key] = ended
+        self._on_exit(ended)
+
+    def _disconnect(self, process: Process) -> None:
+        self._loop.remove_reader(process.control)
+        process.control.close()
+
+    def _clean_up(self, process: Process) -> None:
+        """Delete what the executor had to itself; its output stays for a while."""
+        Path(self._path(process.name, "cell")).unlink(missing_ok=True)
+        executor = process.key[0] if process.key is not None else ""
+        if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
+            directory = os.path.join(self._node.directory, executor)
+            self._loop.run_in_executor(None, shutil.rmtree, directory, True)
+        self._outputs.append(process.name)
+        while len(self._outputs) > KEPT_OUTPUTS:
+            name = self._outputs.popleft()
+            for kind in ("out", "err"):
+                Path(self._path(name, kind)).unlink(missing_ok=True)
+
+    def _path(self, name: str, kind: str) -> str:
+        return os.path.join(self._node.directory, f"{name}.{kind}")
+
+    async def _sample_memory(self) -> None:
+        """Remember how many out-of-memory kills there were a moment ago: an end is compared."""
+        while True:
+            await asyncio.sleep(OOM_SAMPLE)
+            self._oom_samples.append(oom_kills())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what executors get of the manager's environment: all but its credentials.
+
+    Services expect the manager's environment (wire.md 2.5), with PATH, proxies and the like; but
+    what configures or authorises Flame itself is not theirs.
+    """
+    return {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("FLAME_") or name in _PUBLIC_VARIABLES
+    }
+
+
+def socket_directory(directory: str) -> str:
+    """Return a directory whose sockets have paths short enough for the kernel.
+
+    The caller removes it if it is not below ``directory``.
+    """
+    longest = len("/00000000-0000-0000-0000-000000000000.sock")
+    for candidate in (os.environ.get("FLAME_SOCKET_DIR"), os.path.join(directory, "sockets")):
+        if candidate and len(candidate) + longest < SOCKET_PATH_LIMIT:
+            os.makedirs(candidate, mode=0o700, exist_ok=True)
+            return candidate
+    return tempfile.mkdtemp(prefix="flame-")
