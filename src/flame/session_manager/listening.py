@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Listener:
                 bound = server.add_insecure_port(address.target)
             else:
                 bound = server.add_secure_port(address.target, _credentials(tls))
-        except RuntimeError as error:  # taken since we looked, or a key that does not fit
+        except RuntimeError as error:  # taken since we looked
             raise InvalidConfiguration(f"cannot listen on {address.target}: {error}") from error
         return cls(server, Endpoint(host, bound, address.tls))
 
@@ -116,4 +117,13 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
             parts.append(Path(path).read_bytes())
         except OSError as error:
             raise InvalidConfiguration(f"{option} {path}: {error.strerror}") from error
+    try:  # gRPC would say no more than that it could not bind
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            tls.cert_file, tls.key_file
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidConfiguration(
+            f"--tls-cert {tls.cert_file} and --tls-key {tls.key_file} cannot be used: {error}; "
+            "they must be PEM, and the key must be the certificate's"
+        ) from error
     return grpc.ssl_server_credentials([(parts[0], parts[1])])
