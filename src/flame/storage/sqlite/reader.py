@@ -50,7 +50,11 @@ class Reader:
     def rows(self, sql: str, *values: rows.Column) -> list[Row]:
         """Run one query to its end."""
         with self._lock:
-            return self._connection.execute(sql, values).fetchall()
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
+                # SQLError: our statements are right, so it is the schema's text that is wrong.
+                raise CorruptStore(f"{error}, reading: {sql.strip()}") from error
 
     def task(self, session: SessionNumber, task_id: TaskId) -> StoredTask | None:
         found = self.tasks(session, task_id - 1, 1)
@@ -120,13 +124,15 @@ class Reader:
     def _batch_holding(self, session: SessionNumber, task_id: int) -> int:
         """Return the first id of the batch with ``task_id``, or ``task_id`` if none has it."""
         found = self.rows(
-            "SELECT first_id, count FROM batches WHERE session = ? AND first_id <= ?"
+            f"SELECT {_BATCH} FROM batches WHERE session = ? AND first_id <= ?"  # noqa: S608 - our own names
             " ORDER BY first_id DESC LIMIT 1",
             session,
             task_id,
         )
-        if found and found[0][0] + found[0][1] > task_id:
-            return int(found[0][0])
+        if found:
+            first_id, count, _ = verified_batch(found[0])
+            if first_id + count > task_id:
+                return first_id
         return task_id
 
     def _final(

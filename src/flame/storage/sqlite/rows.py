@@ -64,15 +64,15 @@ def seal(value: object, check: int) -> bytearray:
 
 
 def unseal(
-    decoder: msgspec.msgpack.Decoder[T], blob: bytes, check: int, table: str, key: object
+    decoder: msgspec.msgpack.Decoder[T], blob: object, check: int, table: str, key: object
 ) -> T:
     """Decode a blob of the row with this check sum.
 
     Raises:
         CorruptStore: It is not what :func:`seal` made.
     """
-    if len(blob) < _HEAD.size:
-        raise CorruptStore(f"table {table}, row {key}: its blob of {len(blob)} bytes is too short")
+    if not isinstance(blob, bytes) or len(blob) < _HEAD.size:  # a flipped bit can change the type
+        raise CorruptStore(f"table {table}, row {key}: {blob!r:.60} is not a blob of Flame's")
     version, crc = _HEAD.unpack_from(blob)
     view = memoryview(blob)[_HEAD.size :]
     if crc32(view, check) != crc or version != ROW_VERSION:

@@ -2,9 +2,10 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -17,6 +18,8 @@ from flame.storage.sqlite.recovery import recover
 from flame.storage.sqlite.schema import PAGE_SIZE, migrate, read_version
 from flame.storage.sqlite.writer import Writer
 from flame.storage.store import CorruptStore
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 10_000  # another program, such as a backup, may hold the file for a moment
 
@@ -70,7 +73,10 @@ class SqliteStore:
         with self._corruption_named():
             with self._write_lock:
                 epoch, next_session = self._writer.start()
-            return recover(self._reader, epoch, next_session)
+            recovered = recover(self._reader, epoch, next_session)
+        for session in recovered.sessions:
+            session.pending = self._named_while_read(session.pending)
+        return recovered
 
     def commit(self, group: Sequence[Record], *, sync: bool) -> None:
         with self._write_lock:
@@ -106,11 +112,15 @@ class SqliteStore:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         return connection
 
+    def _named_while_read(self, items: Iterable[T]) -> Iterator[T]:
+        with self._corruption_named():
+            yield from items
+
     @contextmanager
     def _corruption_named(self) -> Iterator[None]:
         try:
             yield
-        except (apsw.CorruptError, apsw.NotADBError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             raise CorruptStore(f"{self.path} is damaged: {error}") from error
         except CorruptStore as error:
             raise CorruptStore(f"{self.path} is damaged: {error}") from error

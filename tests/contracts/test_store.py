@@ -1,0 +1,400 @@
+"""What every storage engine promises to the engine loop."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flame.core.records import (
+    ApplicationDeleted,
+    ApplicationPut,
+    Barrier,
+    BindingDeleted,
+    SessionEvent,
+    StoredTask,
+    SubmittedRange,
+)
+from flame.model.errors import IllegalTransition
+from flame.model.ids import ExecutorId, SessionNumber, TaskId
+from flame.model.specs import (
+    ApplicationSpec,
+    Durability,
+    Event,
+    SessionState,
+    ShimKind,
+    TaskState,
+)
+from flame.storage.memory import MemoryStore
+from flame.storage.split import SplitStore
+from flame.storage.sqlite import SqliteStore
+from flame.storage.store import Store
+from tests.storage.records import (
+    S1,
+    S2,
+    SUBMITTER,
+    TENANT,
+    Read,
+    acknowledged,
+    binding,
+    deleted,
+    lease_lost,
+    read,
+    recorded,
+    session_put,
+    submitted,
+)
+
+ENOUGH = 1 << 30
+
+
+class Engine:
+    """One engine, and how its store comes back after a restart."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.kind = kind
+        self._path = directory / "flame.db"
+        self.store = self._open()
+        self.first = read(self.store.load())
+
+    def _open(self) -> Store:
+        match self.kind:
+            case "memory":
+                return MemoryStore()
+            case "sqlite":
+                return SqliteStore(self._path)
+            case _:
+                return SplitStore(SqliteStore(self._path), MemoryStore())
+
+    def restart(self) -> Read:
+        """Load again. A memory store survives only as an object, as the simulator uses it."""
+        if self.kind != "memory":
+            self.store.close()
+            self.store = self._open()
+        return read(self.store.load())
+
+
+@pytest.fixture(params=["memory", "sqlite", "split"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(request.param, tmp_path)
+    yield engine
+    engine.store.close()
+
+
+@pytest.fixture
+def store(engine: Engine) -> Store:
+    engine.store.commit([session_put(S1), session_put(S2)], sync=False)
+    return engine.store
+
+
+def test_a_new_store_is_empty_and_starts_counting_at_one(engine: Engine) -> None:
+    recovered = engine.first.recovered
+    assert recovered.epoch == 1
+    assert recovered.next_session == 1
+    assert recovered.next_incarnation > 0
+    assert (recovered.applications, recovered.sessions, recovered.bindings) == ([], [], [])
+    assert engine.store.task(S1, TaskId(1)) is None
+    assert engine.store.tasks(S1, 0, 10) == []
+    assert engine.store.outcomes(S1, 0, ENOUGH) is None
+    assert engine.store.first_kept(S1) == 0
+
+
+def test_an_engine_says_what_it_is_for_benchmark_tables_and_logs(engine: Engine) -> None:
+    assert engine.store.name in ("memory", "sqlite")
+    assert engine.store.settings
+
+
+def test_every_start_has_a_higher_epoch_and_higher_incarnations(engine: Engine) -> None:
+    """A lease of an earlier start must never look current."""
+    second = engine.restart().recovered
+    third = engine.restart().recovered
+    assert engine.first.recovered.epoch < second.epoch < third.epoch
+    assert second.next_incarnation > engine.first.recovered.next_incarnation + 1_000_000_000
+    assert third.next_incarnation > second.next_incarnation
+
+
+def test_a_submitted_task_is_pending_until_its_outcome_is_recorded(store: Store) -> None:
+    store.commit([submitted(1, b"one", None, b"")], sync=False)
+    assert store.task(S1, TaskId(1)) == StoredTask(TaskId(1), b"one", 2_000, TaskState.PENDING)
+    assert store.task(S1, TaskId(2)) == StoredTask(TaskId(2), None, 2_000, TaskState.PENDING)
+    store.commit([recorded(0, 1, outputs=[b"result"])], sync=False)
+    assert store.task(S1, TaskId(1)) == StoredTask(
+        TaskId(1), b"one", 2_000, TaskState.SUCCEEDED, output=b"result", finished_ms=3_000
+    )
+    third = store.task(S1, TaskId(3))
+    assert third is not None
+    assert (third.input, third.state) == (b"", TaskState.PENDING)
+    assert store.task(S1, TaskId(4)) is None
+    assert store.task(S1, TaskId(0)) is None
+    assert store.task(S2, TaskId(1)) is None
+
+
+def test_failures_keep_their_state_code_and_message(store: Store) -> None:
+    failed = (TaskState.FAILED, 3, "Traceback …\nValueError: é")
+    cancelled = (TaskState.CANCELLED, 4, "by its user")
+    store.commit(
+        [
+            submitted(1, b"a", b"b", b"c"),
+            recorded(0, 3, 1, 2, outputs=[None, b"ok", None], failures={0: failed, 2: cancelled}),
+        ],
+        sync=False,
+    )
+    states = [(t.state, t.output, t.failure) for t in store.tasks(S1, 0, 10)]
+    assert states == [
+        (TaskState.SUCCEEDED, b"ok", None),
+        (TaskState.CANCELLED, None, cancelled),
+        (TaskState.FAILED, None, failed),
+    ]
+
+
+def test_tasks_are_paged_by_rising_id_across_batches(store: Store) -> None:
+    store.commit([submitted(1, b"1", b"2", b"3")], sync=False)
+    store.commit([submitted(4, b"4"), submitted(5, b"5", b"6"), recorded(0, 5, 2)], sync=False)
+    assert [t.task_id for t in store.tasks(S1, 0, 100)] == [1, 2, 3, 4, 5, 6]
+    assert [t.task_id for t in store.tasks(S1, 1, 3)] == [2, 3, 4]
+    assert [t.task_id for t in store.tasks(S1, 5, 3)] == [6]
+    assert store.tasks(S1, 6, 3) == []
+    assert store.tasks(S1, 0, 0) == []
+    finished = [t.task_id for t in store.tasks(S1, 0, 100) if t.state is TaskState.SUCCEEDED]
+    assert finished == [2, 5]
+
+
+def test_a_task_is_found_whatever_the_order_in_which_tasks_ended(store: Store) -> None:
+    """One straggler makes a batch of outcomes span nearly all ids."""
+    count = 300
+    store.commit([submitted(1, *(b"%d" % i for i in range(1, count + 1)))], sync=False)
+    order = [*range(2, count, 2), *range(count - 1, 1, -2)]  # all but 1 and the last
+    for position in range(0, len(order), 7):
+        store.commit([recorded(position, *order[position : position + 7])], sync=False)
+    store.commit([recorded(len(order), count)], sync=False)
+    first = store.task(S1, TaskId(1))
+    assert first is not None
+    assert first.state is TaskState.PENDING
+    for task in store.tasks(S1, 1, count):
+        assert task.output == b"output %d" % task.task_id
+        assert store.task(S1, task.task_id) == task
+
+
+def test_outcomes_are_read_from_any_position_within_a_number_of_bytes(store: Store) -> None:
+    failed = (TaskState.FAILED, 3, "no")
+    batch = recorded(0, 1, 3, 2, outputs=[b"12345", None, b"123"], failures={1: failed})
+    store.commit([submitted(1, b"", b"", b"", b""), batch, recorded(3, 4)], sync=False)
+    whole = store.outcomes(S1, 0, ENOUGH)
+    assert whole == batch
+    tail = store.outcomes(S1, 1, ENOUGH)
+    assert tail is not None
+    assert (tail.first_position, list(tail.task_ids)) == (1, [3, 2])
+    assert list(tail.outputs) == [None, b"123"]
+    assert tail.failures == {0: failed}
+    head = store.outcomes(S1, 0, 7)
+    assert head is not None
+    assert list(head.task_ids) == [1, 3]
+    assert head.failures == {1: failed}
+    one = store.outcomes(S1, 0, 0)
+    assert one is not None
+    assert list(one.task_ids) == [1]
+    last = store.outcomes(S1, 3, ENOUGH)
+    assert last is not None
+    assert list(last.task_ids) == [4]
+    assert store.outcomes(S1, 4, ENOUGH) is None
+
+
+def test_a_restart_brings_back_sessions_with_their_counts_and_pending_tasks(
+    engine: Engine, store: Store
+) -> None:
+    failed = (TaskState.FAILED, 3, "no")
+    cancelled = (TaskState.CANCELLED, 4, "")
+    store.commit(
+        [
+            submitted(1, b"1", b"2", b"3"),
+            submitted(4, b"4", None, first_number=3),
+            recorded(0, 4, 1, 2, failures={1: failed, 2: cancelled}),
+            SessionEvent(S1, Event(1001, "bind failed: ü", 7)),
+            SessionEvent(S1, Event(1001, "again", 8)),
+            session_put(S2, state=SessionState.CLOSED, closed_ms=9),
+        ],
+        sync=True,
+    )
+    found = engine.restart()
+    one, two = found.recovered.sessions
+    assert one.put == session_put(S1)
+    assert (one.next_task_id, one.log_end) == (6, 3)
+    assert (one.succeeded, one.failed, one.cancelled) == (1, 1, 1)
+    assert [event.message for event in one.events] == ["bind failed: ü", "again"]
+    assert found.pending[S1] == [(TaskId(3), b"3", 2_000, 0), (TaskId(5), None, 2_000, 0)]
+    assert two.put == session_put(S2, state=SessionState.CLOSED, closed_ms=9)
+    assert (two.next_task_id, two.log_end) == (1, 0)
+    assert found.recovered.next_session == 3
+
+
+def test_adjacent_ranges_of_a_submitter_come_back_as_one(engine: Engine, store: Store) -> None:
+    other = b"another"
+    store.commit(
+        [
+            submitted(1, b"", b"", first_number=0),
+            submitted(3, b"", first_number=2),
+            submitted(4, b"", submitter=other, first_number=10),
+            submitted(5, b"", b"", first_number=3),
+            submitted(7, b"", submitter=b""),
+        ],
+        sync=False,
+    )
+    (one, _) = engine.restart().recovered.sessions
+    assert one.submitters == {
+        SUBMITTER: [SubmittedRange(0, TaskId(1), 3), SubmittedRange(3, TaskId(5), 2)],
+        other: [SubmittedRange(10, TaskId(4), 1)],
+    }
+
+
+def test_attempts_that_lost_leases_spent_are_remembered(engine: Engine, store: Store) -> None:
+    store.commit([submitted(1, b"1", b"2", b"3")], sync=False)
+    store.commit(
+        [
+            lease_lost(1, 2, 3, charged=2, attempt=1),
+            lease_lost(1, 2),
+            lease_lost(2, charged=2, attempt=2),
+        ],
+        sync=False,
+    )
+    assert [t.attempts for t in store.tasks(S1, 0, 9)] == [0, 2, 0]
+    store.commit([recorded(0, 1)], sync=False)
+    assert [(p[0], p[3]) for p in engine.restart().pending[S1]] == [(2, 2), (3, 0)]
+
+
+def test_applications_and_bindings_are_replaced_and_deleted(engine: Engine) -> None:
+    spec = ApplicationSpec(
+        shim=ShimKind.PYTHON,
+        labels=("a", "b"),
+        environments=(("K", "V"), ("L", "")),
+        entry_point="m:f",
+        pickled_service=b"\0\xff",
+        reusable=True,
+        delay_release=5,
+    )
+    engine.store.commit(
+        [
+            session_put(S1),
+            ApplicationPut(TENANT, "render", ApplicationSpec(), 1),
+            ApplicationPut(TENANT, "render", spec, 2),
+            ApplicationPut(TENANT, "gone", spec, 2),
+            ApplicationDeleted(TENANT, "gone"),
+            binding("e-1", session=None),
+            binding("e-1", incarnation=(1 << 32) + 9),
+            binding("e-2"),
+            BindingDeleted(ExecutorId("e-2")),
+            Barrier(),
+        ],
+        sync=False,
+    )
+    recovered = engine.restart().recovered
+    assert recovered.applications == [ApplicationPut(TENANT, "render", spec, 2)]
+    assert recovered.bindings == [binding("e-1", incarnation=(1 << 32) + 9)]
+
+
+def test_a_deleted_session_is_gone_with_everything_beneath_it(engine: Engine, store: Store) -> None:
+    store.commit(
+        [
+            submitted(1, b"1"),
+            submitted(1, b"1", session=S2),
+            recorded(0, 1),
+            lease_lost(1, charged=1, attempt=1),
+            SessionEvent(S1, Event(1, "", 1)),
+        ],
+        sync=False,
+    )
+    store.commit([deleted(S1)], sync=False)
+    assert store.task(S1, TaskId(1)) is None
+    assert store.outcomes(S1, 0, ENOUGH) is None
+    assert store.tasks(S1, 0, 10) == []
+    found = engine.restart()
+    assert [s.put.session for s in found.recovered.sessions] == [S2]
+    assert found.pending[S2] == [(TaskId(1), b"1", 2_000, 0)]
+
+
+def test_the_number_of_a_deleted_session_is_never_used_again(engine: Engine, store: Store) -> None:
+    store.commit([deleted(S2)], sync=False)
+    assert engine.restart().recovered.next_session == 3
+    engine.store.commit([session_put(SessionNumber(3)), deleted(SessionNumber(3))], sync=False)
+    assert engine.restart().recovered.next_session == 4
+
+
+def test_what_crosses_with_a_sessions_deletion_is_dropped(engine: Engine, store: Store) -> None:
+    store.commit([submitted(1, b"1"), deleted(S1)], sync=False)
+    store.commit(
+        [
+            recorded(0, 1),
+            lease_lost(1),
+            acknowledged(1),
+            SessionEvent(S1, Event(1, "", 1)),
+            submitted(2, b"2"),
+        ],
+        sync=False,
+    )
+    assert store.task(S1, TaskId(1)) is None
+    assert store.outcomes(S1, 0, ENOUGH) is None
+    assert [s.put.session for s in engine.restart().recovered.sessions] == [S2]
+
+
+def test_a_record_of_a_session_that_never_existed_is_a_bug(store: Store) -> None:
+    with pytest.raises(IllegalTransition, match="session 99"):
+        store.commit([submitted(1, b"1", session=SessionNumber(99))], sync=False)
+
+
+def test_an_empty_group_and_a_barrier_store_nothing(store: Store) -> None:
+    store.commit([], sync=False)
+    store.commit([Barrier()], sync=True)
+    assert store.tasks(S1, 0, 10) == []
+
+
+def test_a_reader_beside_the_writer_sees_whole_groups_only(store: Store) -> None:
+    """Each group submits ten tasks in two batches: a reader never sees one without the other."""
+    problems: list[object] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen = len(store.tasks(S1, 0, 2_000))
+            if seen % 10:
+                problems.append(seen)
+            outcome = store.outcomes(S1, 0, ENOUGH)
+            if outcome is not None and len(outcome.task_ids) != 10:
+                problems.append(outcome)
+
+    readers = [threading.Thread(target=look) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for group in range(100):
+        first = group * 10 + 1
+        five = [b"x"] * 5
+        store.commit(
+            [
+                submitted(first, *five),
+                submitted(first + 5, *five),
+                recorded(first - 1, *range(first, first + 10)),
+            ],
+            sync=False,
+        )
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert problems == []
+    assert len(store.tasks(S1, 0, 2_000)) == 1_000
+
+
+def test_a_memory_session_reads_like_any_other_while_it_lasts(engine: Engine) -> None:
+    store = engine.store
+    store.commit(
+        [
+            session_put(S1, durability=Durability.MEMORY),
+            submitted(1, b"1", b"2"),
+            recorded(0, 2, 1),
+        ],
+        sync=False,
+    )
+    store.commit([acknowledged(2)], sync=False)
+    assert [t.output for t in store.tasks(S1, 0, 10)] == [b"output 1", b"output 2"]
+    assert store.outcomes(S1, 0, ENOUGH) == recorded(0, 2, 1)
+    assert store.first_kept(S1) == 0
+    store.commit([deleted(S1)], sync=False)
+    assert store.tasks(S1, 0, 10) == []
+    assert engine.restart().recovered.next_session == 2
