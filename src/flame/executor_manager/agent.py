@@ -163,6 +163,7 @@ class NodeAgent:
         self._on_registered()
 
         def broken(error: BaseException) -> None:
+            log.error("stream-failed", exc_info=error)
             call.cancel()
 
         async with Tasks("node-channel", broken) as tasks:

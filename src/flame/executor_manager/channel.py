@@ -157,6 +157,7 @@ class ExecutorChannel:
         self._last_received = self._last_sent = self._loop.time()
 
         def broken(error: BaseException) -> None:
+            log.error("stream-failed", exc_info=error)
             call.cancel()
 
         async with Tasks("executor-channel", broken) as tasks:

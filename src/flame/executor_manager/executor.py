@@ -103,7 +103,12 @@ class Executor:
         self._channel = ExecutorChannel(self._assignment, self._hand, self._cell, self._on_refused)
         self._started.set()
         failed: asyncio.Future[None] = self._loop.create_future()
-        async with Tasks("executor", failed.set_exception) as tasks:
+
+        def fail(error: BaseException) -> None:
+            if not failed.done():
+                failed.set_exception(error)
+
+        async with Tasks("executor", fail) as tasks:
             tasks.start(self._channel.run(), "channel")
             tasks.start(self._follow_orders(), "orders")
             await failed

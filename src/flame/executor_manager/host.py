@@ -125,9 +125,7 @@ class Host:
                     output = _as_bytes(output)
             except SystemExit:
                 raise
-            except (
-                BaseException
-            ) as error:  # a KeyboardInterrupt or CancelledError is its own affair
+            except BaseException as error:  # KeyboardInterrupt, CancelledError: the task's affair
                 output = _failure(error)
             now = clock()
             put((task_id, attempt, output, now - started, 0 if data is None else len(data)))

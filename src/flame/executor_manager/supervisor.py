@@ -158,8 +158,8 @@ class Supervisor:
             log.warning("stop-timeout executors=%s", len(self._alive))
         await self._tasks.close()
         self._guardian.close()
-        for process in list(self._by_pid.values()):
-            self._disconnect(process)
+        while self._by_pid:
+            self._disconnect(self._by_pid.popitem()[1])
 
     # --- starting
 

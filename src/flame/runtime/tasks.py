@@ -1,7 +1,7 @@
 """Named asyncio tasks with one owner.
 
-Whoever starts a task owns it through a :class:`Tasks`, and closing that ends all of them. A task
-that fails is logged where it ends and handed to the owner, never lost in a garbage collection.
+Whoever starts a task owns it through a :class:`Tasks`, and closing that ends all of them. The
+failure of a task goes to its owner or to the log, and is never lost in a garbage collection.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ class Tasks:
 
     Args:
         owner: Prefix of the tasks' names, for logs and debuggers.
-        on_failure: Called with the first exception that ends a task; by default the failure is
-            only logged, and the other tasks go on.
+        on_failure: Called with each exception that ends a task; by default it is logged. The other
+            tasks go on either way, until the owner closes.
     """
 
     def __init__(
@@ -40,10 +40,12 @@ class Tasks:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:
+        if error is None:
+            return
+        if self._on_failure is not None:
+            self._on_failure(error)
+        else:
             log.error("task-failed task=%s", task.get_name(), exc_info=error)
-            if self._on_failure is not None:
-                self._on_failure(error)
 
     async def close(self) -> None:
         """Cancel what still runs and wait until it has ended."""

@@ -1,0 +1,115 @@
+"""Services that do what services do wrong, and right. Executors import them by path."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from flame.model.service import FlameService, SessionContext, TaskContext
+
+
+class Upper(FlameService):
+    """Answers the input in capitals, with the common data in front."""
+
+    def on_session_enter(self, context: SessionContext) -> None:
+        self.prefix = context.common_data or b""
+
+    def on_task_invoke(self, context: TaskContext) -> bytes | None:
+        return None if context.input is None else self.prefix + context.input.upper()
+
+
+def double(data: bytes | None) -> bytes:
+    return (data or b"") * 2
+
+
+class Obedient(FlameService):
+    """Does what its input says."""
+
+    def on_task_invoke(self, context: TaskContext) -> bytes | None:
+        word, _, rest = (context.input or b"").decode().partition(" ")
+        return getattr(self, word)(rest, context)  # type: ignore[no-any-return]
+
+    def echo(self, rest: str, context: TaskContext) -> bytes:
+        return rest.encode()
+
+    def attempt(self, rest: str, context: TaskContext) -> bytes:
+        return str(context.attempt).encode()
+
+    def fail(self, rest: str, context: TaskContext) -> bytes:
+        raise ValueError(rest)
+
+    def number(self, rest: str, context: TaskContext) -> int:
+        return 7
+
+    def array(self, rest: str, context: TaskContext) -> bytearray:
+        return bytearray(b"array")
+
+    def large(self, rest: str, context: TaskContext) -> bytes:
+        return bytes(int(rest))
+
+    def interrupt(self, rest: str, context: TaskContext) -> bytes:
+        raise KeyboardInterrupt
+
+    def surrogate(self, rest: str, context: TaskContext) -> bytes:
+        raise ValueError("\ud800")
+
+    def leave(self, rest: str, context: TaskContext) -> bytes:
+        sys.exit(int(rest))
+
+    def exit(self, rest: str, context: TaskContext) -> bytes:
+        sys.stderr.write("about to go\n")
+        os._exit(int(rest))
+
+    def signal(self, rest: str, context: TaskContext) -> bytes:
+        os.kill(os.getpid(), int(rest))
+        time.sleep(60)
+        return b""
+
+    def segfault(self, rest: str, context: TaskContext) -> bytes:
+        ctypes.string_at(0)
+        return b""
+
+    def until(self, rest: str, context: TaskContext) -> bytes:
+        """Run until the file is there."""
+        while not Path(rest).exists():
+            time.sleep(0.005)
+        return rest.encode()
+
+    def until_cancelled(self, rest: str, context: TaskContext) -> bytes:
+        while not context.cancelled:
+            time.sleep(0.005)
+        return b"cancelled"
+
+    def environment(self, rest: str, context: TaskContext) -> bytes:
+        return os.environ.get(rest, "").encode()
+
+    def daemon(self, rest: str, context: TaskContext) -> bytes:
+        """Leave a process behind as a daemon does: two forks, a new session, no environment."""
+        program = (
+            "import os, time\n"
+            "if os.fork(): os._exit(0)\n"
+            "os.setsid()\n"
+            "if os.fork(): os._exit(0)\n"
+            f"open({rest!r} + '.new', 'w').write(str(os.getpid()))\n"
+            f"os.rename({rest!r} + '.new', {rest!r})\n"
+            "time.sleep(600)\n"
+        )
+        subprocess.run([sys.executable, "-S", "-E", "-c", program], env={}, check=True)
+        return b""
+
+
+class RefusesToEnter(FlameService):
+    def on_session_enter(self, context: SessionContext) -> None:
+        raise RuntimeError("no model here")
+
+
+class Tidy(Obedient):
+    """Writes a file when it leaves."""
+
+    def on_session_enter(self, context: SessionContext) -> None:
+        self.path = Path((context.common_data or b"").decode())
+
+    def on_session_leave(self) -> None:
+        self.path.write_text("left")

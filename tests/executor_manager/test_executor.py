@@ -1,0 +1,247 @@
+"""Executors under a fake session manager: the whole way from an order to a result."""
+
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, ShimKind
+from flame.wire import frames
+from tests.executor_manager.conftest import HERE, NodeProcess, running_node
+from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
+
+OBEDIENT = python("services_under_test:Obedient", PYTHONPATH=HERE)
+
+
+async def bound(
+    manager: FakeManager, application: ApplicationSpec = OBEDIENT, **fields: object
+) -> ExecutorLine:
+    line = await manager.start()
+    result = await manager.bind(
+        line, bind(application, incarnation=line.hello.incarnation, **fields)
+    )
+    assert (result.return_code, result.message) == (0, "")
+    return line
+
+
+async def run(manager: FakeManager, line: ExecutorLine, inputs: dict[int, bytes | None]) -> None:
+    line.send(inputs)
+    await manager.until(lambda: inputs.keys() <= line.outputs.keys(), f"results of {list(inputs)}")
+
+
+async def test_tasks_run_and_their_results_return(manager: FakeManager, node: NodeProcess) -> None:
+    application = python("services_under_test:Upper", PYTHONPATH=HERE)
+    line = await bound(manager, application, common_data=b">")
+    await run(manager, line, {1: b"one", 2: None, 3: b""})
+    assert line.outputs == {1: b">ONE", 2: None, 3: b">"}
+    await run(manager, line, {i: b"x" * i for i in range(4, 5000)})
+    assert all(line.outputs[i] == b">" + b"X" * i for i in range(4, 5000))
+
+
+async def test_a_plain_function_is_a_service(manager: FakeManager, node: NodeProcess) -> None:
+    line = await bound(manager, python("services_under_test:double", PYTHONPATH=HERE))
+    await run(manager, line, {1: b"ab"})
+    assert line.outputs == {1: b"abab"}
+
+
+async def test_a_pickled_service_needs_no_module(manager: FakeManager, node: NodeProcess) -> None:
+    greeting = b"hello "
+
+    def greet(data: bytes | None) -> bytes:
+        return greeting + (data or b"")
+
+    line = await bound(
+        manager, ApplicationSpec(shim=ShimKind.PYTHON, pickled_service=cloudpickle.dumps(greet))
+    )
+    await run(manager, line, {1: b"you"})
+    assert line.outputs == {1: b"hello you"}
+
+
+async def test_a_task_that_raises_fails_with_its_traceback_and_the_next_one_runs(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    await run(manager, line, {1: b"fail the reason", 2: b"echo fine"})
+    assert "ValueError: the reason" in line.failures[1]
+    assert "services_under_test.py" in line.failures[1]
+    assert "executor_manager/host.py" not in line.failures[1]  # our own frames explain nothing
+    assert line.outputs[2] == b"fine"
+    assert not line.failures.keys() - {1}
+
+
+async def test_what_a_task_may_return(manager: FakeManager, node: NodeProcess) -> None:
+    line = await bound(manager)
+    limit = DEFAULT_MAX_INPUT_BYTES
+    await run(
+        manager,
+        line,
+        {
+            1: b"number",
+            2: b"array",
+            3: b"large %d" % limit,
+            4: b"large %d" % (limit + 1),
+            5: b"interrupt",
+            6: b"surrogate",
+            7: b"echo alive",
+        },
+    )
+    assert line.failures[1] == "on_task_invoke returned int; it must return bytes or None"
+    assert line.outputs[2] == b"array"
+    assert line.outputs[3] == bytes(limit)
+    assert f"the output has {limit + 1} bytes; at most {limit} are allowed" in line.failures[4]
+    assert "KeyboardInterrupt" in line.failures[5]
+    assert "ValueError: ?" in line.failures[6]
+    assert line.outputs[7] == b"alive"
+
+
+async def test_the_attempt_is_visible(manager: FakeManager, node: NodeProcess) -> None:
+    line = await bound(manager)
+    line.send({1: b"attempt", 2: b"attempt"}, attempts=[1, 3])
+    await manager.until(lambda: len(line.outputs) == 2, "both results")
+    assert line.outputs == {1: b"1", 2: b"3"}
+    assert list(line.received("results")[-1].attempts)[-1:] == [3]
+
+
+@pytest.mark.parametrize(
+    ("application", "code", "said"),
+    [
+        (python("services_under_test:RefusesToEnter", PYTHONPATH=HERE), 12, "no model here"),
+        (python("services_under_test:Absent", PYTHONPATH=HERE), 11, "has no 'Absent'"),
+        (python("no_such_module:Service"), 11, "No module named 'no_such_module'"),
+        (ApplicationSpec(shim=ShimKind.WASM), 11, "shim WASM"),
+    ],
+)
+async def test_a_binding_that_fails_says_why(
+    manager: FakeManager, node: NodeProcess, application: ApplicationSpec, code: int, said: str
+) -> None:
+    line = await manager.start()
+    result = await manager.bind(line, bind(application))
+    assert result.return_code == code
+    assert said in result.message
+    # The process is still good for another try.
+    result = await manager.bind(line, bind(OBEDIENT))
+    assert result.return_code == 0
+
+
+async def test_unstarted_tasks_are_given_back_and_only_those(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    line = await bound(manager)
+    door = tmp_path / "door"
+    line.send({1: f"until {door}".encode(), **dict.fromkeys(range(2, 8), b"echo x")})
+    await manager.until(lambda: line.received("started"), "the report of the slow task")
+    assert (line.received("started")[0].task_id, line.received("started")[0].attempt) == (1, 1)
+    line.order(take_back=frames.TakeBack(request=5, count=2))
+    line.order(take_back=frames.TakeBack(request=6, task_ids=[1, 3, 99]))
+    await manager.until(lambda: len(line.received("taken_back")) == 2, "both answers")
+    first, second = line.received("taken_back")
+    assert (first.request, set(first.task_ids)) == (5, {6, 7})
+    assert (second.request, list(second.task_ids)) == (6, [3])  # 1 runs, 99 never was here
+    door.touch()
+    await manager.until(lambda: len(line.outputs) == 4, "the rest")
+    assert line.outputs.keys() == {1, 2, 4, 5}
+
+
+async def test_short_tasks_are_not_reported_as_started(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    await run(manager, line, dict.fromkeys(range(1, 200), b"echo x"))
+    assert not line.received("started")
+
+
+async def test_the_window_grows_for_short_tasks_and_shrinks_for_a_long_one(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    line = await bound(manager)
+    assert line.windows == [2]
+    for first in range(1, 2000, 100):
+        await run(manager, line, dict.fromkeys(range(first, first + 100), b"echo x"))
+    assert line.windows[-1] > 100
+    line.send({5000: f"until {tmp_path / 'door'}".encode()})
+    await manager.until(lambda: line.windows[-1] == 2, "the window of a long task")
+    (tmp_path / "door").touch()
+    await manager.until(lambda: 5000 in line.outputs, "its result")
+
+
+async def test_a_service_sees_that_its_task_is_cancelled(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    line.send({1: b"until_cancelled"})
+    await manager.until(lambda: line.received("started"), "the start")
+    line.order(cancel=frames.CancelTasks(task_ids=[1]))
+    await manager.until(lambda: 1 in line.outputs, "the result")
+    assert line.outputs[1] == b"cancelled"
+
+
+async def test_unbind_finishes_what_is_held_then_leaves(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    application = python("services_under_test:Tidy", PYTHONPATH=HERE)
+    line = await bound(manager, application, common_data=str(tmp_path / "tidy").encode())
+    line.store = False
+    line.send(dict.fromkeys(range(1, 4), b"echo x"))
+    line.order(unbind=frames.Unbind())
+    await manager.until(lambda: len(line.outputs) == 3, "the results")
+    assert not line.received("left")  # its results are not stored yet
+    line.order(results_stored=frames.ResultsStored(sequence=line.sequences[-1]))
+    await manager.until(lambda: line.received("left"), "left")
+    assert line.received("left")[0].incarnation == line.hello.incarnation
+    assert (tmp_path / "tidy").read_text() == "left"
+    # A reused process has a new incarnation and starts counting anew.
+    result = await manager.bind(line, bind(OBEDIENT, incarnation=9, session=2))
+    assert (result.incarnation, result.return_code) == (9, 0)
+    line.store = True
+    line.outputs.clear()
+    await run(manager, line, {1: b"echo again"})
+    assert line.outputs == {1: b"again"}
+    assert line.sequences[-1] == 1
+
+
+async def test_a_new_stream_hears_what_is_held_and_gets_unstored_results_again(
+    tmp_path: Path,
+) -> None:
+    async with FakeManager() as first, running_node(first, tmp_path / "node"):
+        line = await bound(first)
+        line.store = False
+        await run(first, line, {1: b"echo one"})
+        await run(first, line, {2: b"fail two"})
+        door = tmp_path / "door"
+        line.send({3: f"until {door}".encode(), 4: b"echo four"})
+        await first.until(lambda: line.received("started"), "the start of task 3")
+        await first.stop()
+        async with FakeManager(port=first.port) as second:
+            again = await second.line("e1", line.hello.incarnation)
+            assert again.hello.bound
+            assert again.hello.session == 1
+            assert dict(zip(again.hello.task_ids, again.hello.attempts, strict=True)) == {
+                3: 1,
+                4: 1,
+            }
+            assert again.hello.running == 3
+            await second.until(lambda: again.outputs.keys() == {1, 2}, "the unstored results")
+            assert again.sequences == line.sequences
+            # Sent again, as a manager does that is not sure: what is held stays where it is.
+            again.send({3: b"echo wrong", 4: b"echo wrong"})
+            door.touch()
+            await second.until(lambda: len(again.outputs) == 4, "all results")
+            assert again.outputs[4] == b"four"
+            await second.until(lambda: second.registrations, "the node's registration")
+            assert [e.executor for e in second.registrations[0].executors] == ["e1"]
+
+
+async def test_services_do_not_see_the_operators_token(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    await run(manager, line, {1: b"environment FLAME_TOKEN", 2: b"environment PATH"})
+    assert line.outputs[1] == b""
+    assert line.outputs[2] != b""
+
+
+async def test_a_refused_executor_ends(manager: FakeManager, node: NodeProcess) -> None:
+    line = await bound(manager)
+    line.order(refusal=frames.Refusal(code="PermissionDenied", message="over", closing=True))
+    await manager.until(lambda: manager.exits, "the report of its end")
+    assert (manager.exits[0].cause, manager.exits[0].exit_code) == ("exit", 0)
