@@ -1,0 +1,428 @@
+"""The asyncio face: the same client, awaited.
+
+    client = await flame.aio.connect()
+    async with client, await client.create_session(work) as session:
+        outputs = await asyncio.gather(*[session.run(data) for data in inputs])
+
+The network I/O stays on the private thread. What it brings reaches the user's loop in batches, with
+one wake-up for all that has piled up, and is given to the futures there.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from flame.model.errors import FlameError, WrongState
+from flame.model.resources import Resources
+from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
+from flame.sdk.configuration import resolve
+from flame.sdk.connection import Connection, Feed
+from flame.sdk.future import Outcome
+from flame.sdk.io_thread import check_not_forked, io_thread
+from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
+from flame.sdk.session import MAP_AHEAD, PAGE, Input
+from flame.sdk.session_options import SessionOptions, new_session
+from flame.sdk.session_stream import Deliver, SessionStream
+from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
+
+T = TypeVar("T")
+
+
+class AsyncFuture(asyncio.Future[bytes | None]):
+    """The outcome of one task, on the loop that submitted it. Await it, gather it, wait for it.
+
+    Cancelling it (or a task that awaits it) asks the cluster to cancel the task as well.
+    """
+
+    # A real asyncio.Future: awaiting one of our own making would cost an asyncio.Task in gather().
+    __slots__ = ("_task_id", "_feed")
+
+    _task_id: int
+    _feed: Feed
+
+    @property
+    def task_id(self) -> int | None:
+        """The task's id within its session; None until the cluster has stored the task."""
+        return self._task_id or None
+
+    def cancel(self, msg: object | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._feed.request_cancel(self)
+        return cancelled
+
+
+class Delivery:
+    """Takes outcomes from the I/O thread to one user loop, a pile at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._batches: deque[tuple[Sequence[AsyncFuture], Sequence[Outcome]]] = deque()
+        self._scheduled = False
+
+    def __call__(self, futures: Sequence[AsyncFuture], outcomes: Sequence[Outcome]) -> None:
+        """I/O thread: hand over a batch."""
+        self._batches.append((futures, outcomes))
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                self._batches.clear()  # the loop is closed: nobody waits any more
+
+    def _deliver(self) -> None:
+        self._scheduled = False  # before the look, so that what comes now wakes us again
+        while self._batches:
+            futures, outcomes = self._batches.popleft()
+            for future, outcome in zip(futures, outcomes, strict=True):
+                if future.done():
+                    continue  # cancelled on this side
+                if outcome is None or outcome.__class__ is bytes:
+                    future.set_result(outcome)  # type: ignore[arg-type]
+                else:
+                    future.set_exception(outcome)  # type: ignore[arg-type]
+
+
+class AsyncSession:
+    """An open session, on one event loop. As a context manager, see :class:`flame.Session`.
+
+    Attributes:
+        name: Unique among the tenant's sessions.
+    """
+
+    def __init__(self, client: "AsyncClient", info: SessionInfo, stream: SessionStream) -> None:
+        """Made by an AsyncClient."""
+        self.name = info.name
+        self.number = info.number
+        self._client = client
+        self._connection = client._connection
+        self._stream = stream
+        self._pile = stream.pile
+        self._feed = Feed(client._connection, stream)
+        self._loop = asyncio.get_running_loop()
+
+    def run(self, input: Input = None) -> AsyncFuture:
+        """Submit a task and return its future, at once.
+
+        While more than 262,144 tasks or 64 MiB of this session wait to be sent it blocks the loop:
+        memory is bounded here as everywhere. :meth:`submit` awaits in that case.
+
+        Raises:
+            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes.
+            WrongState: The session or its client is closed.
+        """
+        stream, pile = self._stream, self._pile
+        if input.__class__ is not bytes or len(input) > SMALL:
+            data = self._feed.accept(input)
+            if data is not None and len(data) > SMALL:
+                if pile.large_bytes >= MAX_LARGE_BYTES:
+                    self._block_until_room()
+                pile.count_large(len(data))
+        else:
+            data = input
+        if len(pile.items) >= MAX_TASKS:
+            self._block_until_room()
+        if stream.error is not None:
+            raise stream.error
+        future = AsyncFuture(loop=self._loop)
+        future._task_id = 0
+        future._feed = self._feed
+        pile.items.append((data, future))
+        if not stream.awake:
+            self._feed.wake()
+        return future
+
+    async def submit(self, input: Input = None) -> AsyncFuture:
+        """Submit a task as :meth:`run` does, but first await that there is room to queue it."""
+        while self._pile.is_full and self._stream.error is None:
+            room = self._loop.create_future()
+
+            def wake() -> None:
+                self._loop.call_soon_threadsafe(lambda: room.done() or room.set_result(None))
+
+            self._feed.wake()
+            self._pile.when_room(wake)
+            try:
+                await room
+            finally:
+                self._pile.forget(wake)
+        return self.run(input)
+
+    async def map(self, inputs: Iterable[Input]) -> AsyncIterator[bytes | None]:
+        """Run a task for each input and yield the outputs in that order; see ``Session.map``."""
+        ahead: deque[AsyncFuture] = deque()
+        for data in inputs:
+            ahead.append(await self.submit(data))
+            if len(ahead) >= MAP_AHEAD:
+                yield await ahead.popleft()
+        while ahead:
+            yield await ahead.popleft()
+
+    async def invoke(self, input: Input = None) -> bytes | None:
+        """Run one task and return its output."""
+        return await self.run(input)
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until every task that was submitted so far is stored; see ``Session.flush``."""
+        await self._connection.io.arun(self._connection.settle(self._stream, timeout))
+
+    async def create_task(self, input: Input = None) -> Task:
+        """Submit one task, wait until it is stored, and return it as it is then."""
+        future = self.run(input)
+        await self.flush()
+        if future.task_id is None:
+            await future  # it was refused, and this says why
+        return await self.get_task(future._task_id)
+
+    async def get_task(self, task_id: int) -> Task:
+        """Return a task with its input, output and events."""
+        return await self._client._call(self._connection.frontend.get_task(self.name, task_id))
+
+    async def list_tasks(self) -> AsyncIterator[Task]:
+        """Yield every task by rising id. They are fetched a page at a time."""
+        after, more = 0, True
+        while more:
+            tasks, more = await self._client._call(
+                self._connection.frontend.list_tasks(self.name, after=after, limit=PAGE)
+            )
+            for task in tasks:
+                yield task
+            after = tasks[-1].id if tasks else after
+
+    async def watch_task(self, task_id: int) -> AsyncIterator[Task]:
+        """Yield the task as it is, then once per change of its state, until it is final."""
+        updates = self._connection.frontend.watch_task(self.name, task_id)
+
+        async def following() -> Task | None:
+            return await anext(updates, None)
+
+        try:
+            while (task := await self._client._call(following())) is not None:
+                yield task
+        finally:
+            await self._client._call(updates.aclose())
+
+    async def info(self) -> SessionInfo:
+        """Return the session as it is now."""
+        return await self._client._call(self._connection.frontend.get_session(self.name))
+
+    async def wait(self) -> None:
+        """Wait until every task that was submitted through this object has its outcome."""
+        await self._client._call(self._connection.finish(self._stream))
+
+    async def close(self, cancel_running: bool = False) -> SessionInfo:
+        """Close the session; see ``Session.close``."""
+        return await self._client._call(
+            self._connection.close_session(self._stream, cancel_running=cancel_running)
+        )
+
+    async def __aenter__(self) -> "AsyncSession":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection.closed:
+            return
+        if kind is None:
+            await self.wait()
+            await self.close()
+        else:
+            await self.close(cancel_running=True)
+
+    def _block_until_room(self) -> None:
+        while self._pile.is_full and self._stream.error is None:
+            self._feed.wake()
+            self._pile.wait_for_room()
+
+    def __repr__(self) -> str:
+        return f"<flame.aio.AsyncSession {self.name!r} on {self._connection.where}>"
+
+
+class AsyncClient:
+    """A connection to a cluster, for one event loop; its methods are those of ``flame.Client``."""
+
+    def __init__(self, client: Client) -> None:
+        """Made by :func:`connect`."""
+        self._client = client
+        self._connection = client._connection
+        self._delivery: Deliver = Delivery(asyncio.get_running_loop())
+
+    @property
+    def endpoint(self) -> str:
+        """Where the session manager is."""
+        return self._connection.where
+
+    async def create_session(
+        self,
+        application: object,
+        *,
+        name: str | None = None,
+        common_data: bytes | None = None,
+        min_instances: int = 0,
+        max_instances: int | None = None,
+        batch_size: int = 1,
+        priority: int = 0,
+        resources: Resources | str | None = None,
+        durability: Durability | str = "durable",
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> AsyncSession:
+        """Create a session; see ``Client.create_session``."""
+        options = SessionOptions(
+            common_data, min_instances, max_instances, batch_size, priority, resources,
+            durability, max_attempts,
+        )  # fmt: skip
+        new = new_session(application, name, options)
+        info, stream = await self._call(self._connection.create_session(new, self._delivery))
+        return AsyncSession(self, info, stream)
+
+    async def open_session(
+        self,
+        name: str,
+        application: object | None = None,
+        *,
+        common_data: bytes | None = None,
+        min_instances: int = 0,
+        max_instances: int | None = None,
+        batch_size: int = 1,
+        priority: int = 0,
+        resources: Resources | str | None = None,
+        durability: Durability | str = "durable",
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> AsyncSession:
+        """Get the open session of this name, or create it; see ``Client.open_session``."""
+        new = None
+        if application is not None:
+            options = SessionOptions(
+                common_data, min_instances, max_instances, batch_size, priority, resources,
+                durability, max_attempts,
+            )  # fmt: skip
+            new = new_session(application, name, options)
+        info, stream = await self._call(self._connection.open_session(name, new, self._delivery))
+        return AsyncSession(self, info, stream)
+
+    async def get_session(self, name: str) -> AsyncSession:
+        """Get a session, open or closed."""
+        info, stream = await self._call(self._connection.get_session(name, self._delivery))
+        return AsyncSession(self, info, stream)
+
+    async def list_sessions(self) -> list[SessionInfo]:
+        """Return all sessions, closed ones too."""
+        return await self._call(self._connection.frontend.list_sessions())
+
+    async def close_session(self, name: str, cancel_running: bool = False) -> SessionInfo:
+        """Close a session."""
+        return await self._call(
+            self._connection.frontend.close_session(name, cancel_running=cancel_running)
+        )
+
+    async def delete_session(self, name: str) -> None:
+        """Forget a closed session and its tasks."""
+        await self._call(self._connection.frontend.delete_session(name))
+
+    async def register_application(self, name: str, spec: ApplicationSpec) -> None:
+        """Make an application known under a name."""
+        await self._call(self._connection.frontend.register_application(name, spec))
+
+    async def update_application(self, name: str, spec: ApplicationSpec) -> None:
+        """Replace an application's specification."""
+        await self._call(self._connection.frontend.update_application(name, spec))
+
+    async def unregister_application(self, name: str) -> None:
+        """Forget an application."""
+        await self._call(self._connection.frontend.unregister_application(name))
+
+    async def get_application(self, name: str) -> Application:
+        """Return an application, or raise NotFound."""
+        return await self._call(self._connection.frontend.get_application(name))
+
+    async def list_applications(self) -> list[Application]:
+        """Return all applications."""
+        return await self._call(self._connection.frontend.list_applications())
+
+    async def list_executors(self) -> list[Executor]:
+        """Return all executors."""
+        return await self._call(self._connection.frontend.list_executors())
+
+    async def list_nodes(self) -> list[Node]:
+        """Return all nodes."""
+        return await self._call(self._connection.frontend.list_nodes())
+
+    async def get_node(self, name: str) -> Node:
+        """Return a node, or raise NotFound."""
+        return await self._call(self._connection.frontend.get_node(name))
+
+    async def close(self) -> None:
+        """Disconnect. Futures without an outcome say so; their tasks go on."""
+        # It may have a cluster to stop, which blocks.
+        await asyncio.to_thread(self._client.close)
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            check_not_forked()
+            if self._connection.closed:
+                raise WrongState("the client is closed; connect() again")
+        except FlameError:
+            work.close()
+            raise
+        return await self._connection.io.arun(work)
+
+    def __repr__(self) -> str:
+        return f"<flame.aio.AsyncClient of {self.endpoint}>"
+
+
+async def connect(
+    endpoint: str | None = None,
+    *,
+    token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    timeout: float = CONNECT_TIMEOUT,
+    retry: float = RETRY_SECONDS,
+    executors: int | None = None,
+    storage: str | None = None,
+    default_endpoint: str | None = None,
+) -> AsyncClient:
+    """Connect to a cluster, or start one; see ``flame.connect``."""
+    check_not_forked()
+    configuration, embedded = await asyncio.to_thread(
+        choose,
+        endpoint,
+        executors,
+        storage,
+        lambda: resolve(
+            endpoint,
+            token=token,
+            token_file=token_file,
+            ca_file=ca_file,
+            config=config,
+            default_endpoint=default_endpoint,
+        ),
+    )
+    io = io_thread()
+    try:
+        connection = await io.arun(Connection.open(io, configuration, timeout=timeout, retry=retry))
+    except BaseException:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.release)
+        raise
+    return AsyncClient(Client(connection, embedded))

@@ -1,0 +1,328 @@
+"""``flame.connect`` and what it returns: a client of one cluster."""
+
+import atexit
+import os
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from flame.model.errors import InvalidRequest, WrongState
+from flame.model.resources import Resources
+from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.sdk.configuration import ClientConfiguration, resolve
+from flame.sdk.connection import Connection
+from flame.sdk.embedded import EmbeddedUse, use_embedded
+from flame.sdk.future import resolve as resolve_futures
+from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
+from flame.sdk.session import Session
+from flame.sdk.session_options import SessionOptions, new_session
+from flame.sdk.views import Application, Executor, Node, SessionInfo
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 30.0  # seconds
+RETRY_SECONDS = 30.0
+
+_open: "set[Client]" = set()
+
+
+def connect(
+    endpoint: str | None = None,
+    *,
+    token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    timeout: float = CONNECT_TIMEOUT,
+    retry: float = RETRY_SECONDS,
+    executors: int | None = None,
+    storage: str | None = None,
+    default_endpoint: str | None = None,
+) -> "Client":
+    """Connect to a cluster.
+
+    Without an endpoint (here, in FLAME_ENDPOINT, or in flame.yaml) it is a cluster of this process's
+    own, on loopback, which starts now and ends with its last client or with the process.
+
+    Args:
+        endpoint: ``http://host:8080``, or ``https://`` with TLS.
+        token: The cluster's token; or ``token_file``, a file that holds it.
+        ca_file: The certificate authority of an https endpoint, if it is not a public one.
+        config: Another ``flame.yaml`` than the one in ~/.flame.
+        timeout: Seconds to wait for the cluster's first word.
+        retry: Seconds for which calls are repeated while it cannot be reached. Futures wait longer:
+            they outlive any outage.
+        executors: For a cluster of its own: how many executors; default: as many as CPUs.
+        storage: For a cluster of its own: ``memory``, or a ``sqlite:///FILE`` that stays.
+        default_endpoint: Used instead of a cluster of its own if nothing is configured.
+
+    Raises:
+        Unavailable: Nobody answered in time.
+        Unauthenticated: The cluster does not know the token, or needs one.
+        InvalidConfiguration: An option, variable or file has a wrong value.
+    """
+    check_not_forked()
+    configuration, embedded = choose(
+        endpoint,
+        executors,
+        storage,
+        lambda: resolve(
+            endpoint,
+            token=token,
+            token_file=token_file,
+            ca_file=ca_file,
+            config=config,
+            default_endpoint=default_endpoint,
+        ),
+    )
+    io = io_thread()
+    try:
+        connection = io.run(Connection.open(io, configuration, timeout=timeout, retry=retry))
+    except BaseException:
+        if embedded is not None:
+            embedded.release()
+        raise
+    return Client(connection, embedded)
+
+
+def choose(
+    endpoint: str | None,
+    executors: int | None,
+    storage: str | None,
+    configured: Callable[[], ClientConfiguration],
+) -> tuple[ClientConfiguration, EmbeddedUse | None]:
+    """Return what to connect to; start the cluster of this process's own if that is it.
+
+    Raises:
+        InvalidRequest: An endpoint is given, and options that are for a cluster of its own.
+    """
+    own = executors is not None or storage is not None
+    if own and endpoint is not None:
+        raise InvalidRequest(
+            "executors and storage are for a cluster that connect() starts itself; "
+            f"they say nothing to the one at {endpoint}"
+        )
+    configuration = ClientConfiguration(None) if own else configured()
+    if configuration.endpoint is not None:
+        return configuration, None
+    embedded = use_embedded(executors, storage)
+    return embedded.configuration, embedded
+
+
+class Client:
+    """A connection to a cluster. Any thread may use it; as a context manager it is closed at the end.
+
+    Sessions and their tasks live in the cluster: closing the client does not close them. (The
+    embedded cluster is the exception: it ends with its last client.)
+    """
+
+    def __init__(self, connection: Connection, embedded: EmbeddedUse | None) -> None:
+        """Made by :func:`connect`."""
+        self._connection = connection
+        self._embedded = embedded
+        _open.add(self)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the session manager is."""
+        return self._connection.where
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    def create_session(
+        self,
+        application: object,
+        *,
+        name: str | None = None,
+        common_data: bytes | None = None,
+        min_instances: int = 0,
+        max_instances: int | None = None,
+        batch_size: int = 1,
+        priority: int = 0,
+        resources: Resources | str | None = None,
+        durability: Durability | str = "durable",
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> Session:
+        """Create a session.
+
+        Args:
+            application: The name of a registered application; or the service itself: a function
+                from bytes to bytes, or a FlameService (class or object).
+            name: Unique among your sessions; made up if None.
+            common_data: Given to ``on_session_enter`` of every executor.
+            min_instances: Executors to keep while the session is open, even without tasks.
+            max_instances: At most this many executors; None: as many as are fair.
+            batch_size: Executors that only make sense together (1: each by itself).
+            priority: Higher goes first.
+            resources: What one executor takes, for example ``"cpu=2,mem=4g"``; None: the cluster's
+                default.
+            durability: What an acknowledged task survives: ``"durable"`` (the death of any process),
+                ``"sync"`` (and the loss of power), ``"memory"`` (neither).
+            max_attempts: Starts of a task before a lost executor makes it fail.
+
+        Raises:
+            AlreadyExists: A session of this name exists.
+            NotFound: There is no such application.
+            InvalidRequest: An argument has a value that is not allowed.
+        """
+        options = SessionOptions(
+            common_data, min_instances, max_instances, batch_size, priority, resources,
+            durability, max_attempts,
+        )  # fmt: skip
+        new = new_session(application, name, options)
+        info, stream = self._call(self._connection.create_session(new, resolve_futures))
+        return Session(self, info, stream)
+
+    def open_session(
+        self,
+        name: str,
+        application: object | None = None,
+        *,
+        common_data: bytes | None = None,
+        min_instances: int = 0,
+        max_instances: int | None = None,
+        batch_size: int = 1,
+        priority: int = 0,
+        resources: Resources | str | None = None,
+        durability: Durability | str = "durable",
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> Session:
+        """Get the open session of this name; with an application, create it if there is none.
+
+        Raises:
+            NotFound: There is none, and no application was given.
+            InvalidRequest: It is there with another specification; the text names the difference.
+            WrongState: It is closed.
+        """
+        new = None
+        if application is not None:
+            options = SessionOptions(
+                common_data, min_instances, max_instances, batch_size, priority, resources,
+                durability, max_attempts,
+            )  # fmt: skip
+            new = new_session(application, name, options)
+        info, stream = self._call(self._connection.open_session(name, new, resolve_futures))
+        return Session(self, info, stream)
+
+    def get_session(self, name: str) -> Session:
+        """Get a session, open or closed: to run tasks in, or to look at.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        info, stream = self._call(self._connection.get_session(name, resolve_futures))
+        return Session(self, info, stream)
+
+    def list_sessions(self) -> list[SessionInfo]:
+        """Return all sessions, closed ones too."""
+        return self._call(self._connection.frontend.list_sessions())
+
+    def close_session(self, name: str, cancel_running: bool = False) -> SessionInfo:
+        """Close a session that this program need not have opened; see :meth:`Session.close`."""
+        return self._call(
+            self._connection.frontend.close_session(name, cancel_running=cancel_running)
+        )
+
+    def delete_session(self, name: str) -> None:
+        """Forget a closed session and its tasks.
+
+        Raises:
+            WrongState: It is open.
+        """
+        self._call(self._connection.frontend.delete_session(name))
+
+    # --- applications ---------------------------------------------------------------------------
+
+    def register_application(self, name: str, spec: ApplicationSpec) -> None:
+        """Make an application known under a name.
+
+        Raises:
+            AlreadyExists: The name is taken.
+        """
+        self._call(self._connection.frontend.register_application(name, spec))
+
+    def update_application(self, name: str, spec: ApplicationSpec) -> None:
+        """Replace an application's specification; executors that run keep the old one."""
+        self._call(self._connection.frontend.update_application(name, spec))
+
+    def unregister_application(self, name: str) -> None:
+        """Forget an application.
+
+        Raises:
+            WrongState: A session of it is open.
+        """
+        self._call(self._connection.frontend.unregister_application(name))
+
+    def get_application(self, name: str) -> Application:
+        """Return an application, or raise NotFound."""
+        return self._call(self._connection.frontend.get_application(name))
+
+    def list_applications(self) -> list[Application]:
+        """Return all applications."""
+        return self._call(self._connection.frontend.list_applications())
+
+    # --- the cluster ----------------------------------------------------------------------------
+
+    def list_executors(self) -> list[Executor]:
+        """Return all executors."""
+        return self._call(self._connection.frontend.list_executors())
+
+    def list_nodes(self) -> list[Node]:
+        """Return all nodes."""
+        return self._call(self._connection.frontend.list_nodes())
+
+    def get_node(self, name: str) -> Node:
+        """Return a node, or raise NotFound."""
+        return self._call(self._connection.frontend.get_node(name))
+
+    # --- the client -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Disconnect. Futures without an outcome say so; their tasks go on."""
+        _open.discard(self)
+        if not self._connection.closed:
+            self._connection.io.run(self._connection.close())
+        if self._embedded is not None:
+            embedded, self._embedded = self._embedded, None
+            embedded.release()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            check_not_forked()
+            if self._connection.closed:
+                raise WrongState("the client is closed; connect() again")
+        except BaseException:
+            work.close()
+            raise
+        return self._connection.io.run(work)
+
+    def __repr__(self) -> str:
+        return f"<flame.Client of {self.endpoint}>"
+
+
+def _close_all() -> None:
+    for client in list(_open):
+        client.close()
+    stop_io_thread()
+
+
+def _after_fork_in_child() -> None:
+    # They are the parent's, and so is the embedded cluster: the child must not close them.
+    for client in _open:
+        client._embedded = None
+    _open.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_after_fork_in_child)

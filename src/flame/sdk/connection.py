@@ -1,0 +1,256 @@
+"""One client's connection, on the I/O thread: what both faces share.
+
+The faces (``client``, ``session``; ``aio``) add nothing but how to wait and which kind of future a
+task gets.
+"""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable
+
+import grpc.aio
+
+from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
+from flame.sdk.configuration import ClientConfiguration
+from flame.sdk.frontend import Frontend
+from flame.sdk.io_thread import IoThread, check_not_forked
+from flame.sdk.session_options import NewSession
+from flame.sdk.session_stream import Deliver, SessionStream, State
+from flame.sdk.task_channel import TaskChannel
+from flame.sdk.views import SessionInfo
+from flame.wire.channels import open_channel
+
+#: What one message from the manager may be; it says itself how large its answers get.
+RECEIVE_LIMIT = 1024 * 1024 * 1024
+#: Seconds that a closed session's last outcomes may take to arrive.
+LAST_OUTCOMES = 10.0
+
+_live: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+class Connection:
+    """A channel to one session manager. Make it with :meth:`open`, on the I/O thread.
+
+    Attributes:
+        where: The address, for messages.
+        max_input_bytes: What the manager takes as a task's input.
+        streams: The session streams that are in use.
+    """
+
+    def __init__(
+        self, io: IoThread, channel: grpc.aio.Channel, where: str, token: str | None, retry: float
+    ) -> None:
+        self.io = io
+        self.where = where
+        self.max_input_bytes = 0
+        self.streams: set[SessionStream] = set()
+        self.retry_seconds = retry
+        self.closed = False
+        self._channel = channel
+        self.frontend = Frontend(
+            channel, token, where=where, retry_seconds=retry, max_receive=RECEIVE_LIMIT
+        )
+        self.tasks = TaskChannel(channel, token, where=where)
+        _live.add(self)
+
+    @classmethod
+    async def open(
+        cls, io: IoThread, configuration: ClientConfiguration, *, timeout: float, retry: float
+    ) -> "Connection":
+        """Connect, and return when the manager has said hello.
+
+        Raises:
+            Unauthenticated, PermissionDenied: It does not let this client in.
+            Unavailable: Nobody answered in ``timeout`` seconds.
+        """
+        endpoint = configuration.endpoint
+        assert endpoint is not None
+        channel = open_channel(
+            endpoint, ca_file=configuration.ca_file, max_input_bytes=RECEIVE_LIMIT
+        )
+        connection = cls(io, channel, str(endpoint), configuration.token, retry)
+        connection.tasks.start()
+        try:
+            hello = await connection.tasks.wait_connected(timeout)
+        except BaseException:
+            await connection.close()
+            raise
+        connection.max_input_bytes = hello.max_input_bytes
+        return connection
+
+    async def close(self) -> None:
+        """End the streams. Tasks go on in the cluster; their futures here say that we left."""
+        if self.closed:
+            return
+        self.closed = True
+        await self.tasks.close()
+        left = WrongState("the client was closed before the outcome came; the task itself goes on")
+        for stream in list(self.streams):
+            stream.end(left)
+        self.streams.clear()
+        await self._channel.close(None)
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    async def create_session(
+        self, new: NewSession, deliver: Deliver
+    ) -> tuple[SessionInfo, SessionStream]:
+        """Create a session, and its application if it brings one; begin to attach."""
+        await self._register(new)
+        info = await self.frontend.create_session(
+            new.name, new.spec, default_resources=new.default_resources
+        )
+        return info, self._stream(new.name, deliver, position=0, attach=True)
+
+    async def open_session(
+        self, name: str, new: NewSession | None, deliver: Deliver
+    ) -> tuple[SessionInfo, SessionStream]:
+        """Get the open session of this name, or create it."""
+        if new is None:
+            info = await self.frontend.open_session(name, None, default_resources=False)
+        else:
+            await self._register(new)
+            info = await self.frontend.open_session(
+                name, new.spec, default_resources=new.default_resources
+            )
+        return info, self._stream(name, deliver, position=_position(info), attach=False)
+
+    async def _register(self, new: NewSession) -> None:
+        if new.service is not None:
+            try:
+                await self.frontend.register_application(new.spec.application, new.service)
+            except AlreadyExists:
+                pass  # its name is a hash of its content
+
+    async def get_session(self, name: str, deliver: Deliver) -> tuple[SessionInfo, SessionStream]:
+        """Get a session of any state."""
+        info = await self.frontend.get_session(name)
+        return info, self._stream(name, deliver, position=_position(info), attach=False)
+
+    def _stream(
+        self, name: str, deliver: Deliver, *, position: int | None, attach: bool
+    ) -> SessionStream:
+        stream = SessionStream(name, deliver, position=position)
+        if attach:
+            stream.want()
+        self.streams.add(stream)
+        self.tasks.add(stream)
+        return stream
+
+    async def close_session(self, stream: SessionStream, *, cancel_running: bool) -> SessionInfo:
+        """Close a session after everything that was submitted to it is stored.
+
+        What is pending gets cancelled; its futures say so before this returns.
+        """
+        await self.settle(stream)
+        info = await self.frontend.close_session(stream.name, cancel_running=cancel_running)
+        if stream.state is not State.DETACHED:
+            await _until(stream.when_ended, LAST_OUTCOMES)
+        self.forget(stream)
+        return info
+
+    def forget(self, stream: SessionStream) -> None:
+        """Carry a session's stream no longer."""
+        closed = WrongState(f"session {stream.name!r} is closed and takes no more tasks")
+        if stream.state is not State.ENDED:
+            stream.end(closed)
+        self.tasks.remove(stream)
+        self.streams.discard(stream)
+
+    async def settle(self, stream: SessionStream, timeout: float | None = None) -> None:
+        """Wait until every task so far is stored (or refused, which its future says).
+
+        Raises:
+            Unavailable: Not so within ``timeout`` seconds, or the retry time without one.
+        """
+        seconds = self.retry_seconds if timeout is None else timeout
+        if not await _until(stream.when_settled, seconds):
+            raise Unavailable(
+                f"{stream.unacknowledged} tasks of session {stream.name!r} were not acknowledged "
+                f"by {self.where} within {seconds:g} s; they are still being sent"
+            )
+
+    async def finish(self, stream: SessionStream) -> None:
+        """Wait until every task has its outcome."""
+        await _until(stream.when_empty, None)
+
+
+class Feed:
+    """How user threads put tasks into a session's stream: the part of ``run`` that is not inlined.
+
+    It is also what a future knows of its session.
+    """
+
+    def __init__(self, connection: Connection, stream: SessionStream) -> None:
+        self.connection = connection
+        self.stream = stream
+
+    def wake(self) -> None:
+        """Have the I/O thread look at the stream."""
+        self.connection.tasks.wake(self.stream)
+
+    def request_cancel(self, future: object) -> None:
+        """Ask the cluster to cancel a future's task. Any thread."""
+        self.stream.cancels.append(future)
+        if not self.stream.awake:
+            self.wake()
+
+    def may_wait(self) -> bool:
+        """Whether the calling thread may wait for an outcome."""
+        check_not_forked()
+        return not self.connection.io.is_current
+
+    def accept(self, input: object) -> bytes | None:
+        """Return an input as the bytes that are sent.
+
+        Raises:
+            InvalidRequest: It is of another type, or larger than the cluster takes.
+        """
+        if input is None:
+            return None
+        if not isinstance(input, bytes | bytearray | memoryview):
+            raise InvalidRequest(
+                f"a task's input must be bytes or None, not {type(input).__name__}; "
+                "encode it first, for example with pickle or json"
+            )
+        data = bytes(input)
+        if len(data) > self.connection.max_input_bytes:
+            raise InvalidRequest(
+                f"the input has {len(data)} bytes; the cluster takes at most "
+                f"{self.connection.max_input_bytes}. Put large data into a file or store and send "
+                "its name"
+            )
+        return data
+
+
+async def _until(when: Callable[[Callable[[], object]], object], timeout: float | None) -> bool:
+    """Wait until ``when`` calls its callback back, on this loop; return whether it did."""
+    event = asyncio.Event()
+    when(event.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _position(info: SessionInfo) -> int | None:
+    """Return where a session's log ends: 0 if it is certainly empty, None if we have to ask."""
+    return None if info.succeeded + info.failed + info.cancelled else 0
+
+
+def _after_fork_in_child() -> None:
+    """Make every inherited session refuse to run tasks, at no cost to those that may."""
+    for connection in list(_live):
+        error = FlameError(
+            f"this process {os.getpid()} was forked from {os.getppid()}, which owns the connection "
+            "to Flame; connect in the child only, or start processes with 'spawn'"
+        )
+        connection.closed = True
+        for stream in connection.streams:
+            stream.error = error
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

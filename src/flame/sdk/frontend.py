@@ -1,0 +1,235 @@
+"""The public API's unary rpcs, as coroutines that take and return our own values.
+
+A call is repeated, with back-off, while the session manager cannot be reached: all of them are safe to
+repeat, if a repetition that finds its own work done counts as a success. (``CreateTask`` would not
+be; tasks are only submitted over the task channel.)
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from flame.model.errors import AlreadyExists, FlameError, NotFound, Unavailable
+from flame.model.specs import ApplicationSpec, SessionSpec
+from flame.runtime.backoff import Backoff
+from flame.sdk import views
+from flame.wire import codec, v1
+from flame.wire.channels import bearer
+from flame.wire.status import error_of
+
+CALL_TIMEOUT = 30.0  # seconds that one try of a call may take
+
+PAGE_BYTES = 4 * 1024 * 1024  # of listed tasks that are held at a time
+
+#: Codes that say nothing about the request itself.
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class Frontend:
+    """One client's calls. All methods run on the I/O thread's loop."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        token: str | None,
+        *,
+        where: str,
+        retry_seconds: float,
+        max_receive: int,
+    ) -> None:
+        self._where = where
+        self._retry_seconds = retry_seconds
+        self._metadata = (*bearer(token), (v1.MAX_RECEIVE_KEY, str(max_receive)))
+        self._rpcs = {name: method.on(channel) for name, method in v1.FRONTEND.items()}
+
+    # --- applications ---------------------------------------------------------------------------
+
+    async def register_application(self, name: str, spec: ApplicationSpec) -> None:
+        message = codec.application_spec_to(spec)
+        request = v1.RegisterApplicationRequest(name=name, application=message)
+        await self._call_counted("RegisterApplication", request, done=AlreadyExists)
+
+    async def update_application(self, name: str, spec: ApplicationSpec) -> None:
+        message = codec.application_spec_to(spec)
+        request = v1.UpdateApplicationRequest(name=name, application=message)
+        await self._call("UpdateApplication", request)
+
+    async def unregister_application(self, name: str) -> None:
+        request = v1.UnregisterApplicationRequest(name=name)
+        await self._call_counted("UnregisterApplication", request, done=NotFound)
+
+    async def get_application(self, name: str) -> views.Application:
+        answer = await self._call("GetApplication", v1.GetApplicationRequest(name=name))
+        return views.application_of(answer)
+
+    async def list_applications(self) -> list[views.Application]:
+        answer = await self._call("ListApplication", v1.ListApplicationRequest())
+        return [views.application_of(message) for message in answer.applications]
+
+    # --- executors and nodes --------------------------------------------------------------------
+
+    async def list_executors(self) -> list[views.Executor]:
+        answer = await self._call("ListExecutor", v1.ListExecutorRequest())
+        return [views.executor_of(message) for message in answer.executors]
+
+    async def list_nodes(self) -> list[views.Node]:
+        answer = await self._call("ListNodes", v1.ListNodesRequest())
+        return [views.node_of(message) for message in answer.nodes]
+
+    async def get_node(self, name: str) -> views.Node:
+        answer = await self._call("GetNode", v1.GetNodeRequest(name=name))
+        return views.node_of(answer.node)
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    async def create_session(
+        self, name: str, spec: SessionSpec, *, default_resources: bool
+    ) -> views.SessionInfo:
+        request = v1.CreateSessionRequest(
+            session_id=name, session=_spec_message(spec, default_resources)
+        )
+        answer, repeated = await self._call_counted("CreateSession", request, done=AlreadyExists)
+        if answer is None:
+            assert repeated  # our own first try made it, and its answer was lost
+            return await self.get_session(name)
+        return views.session_of(answer)
+
+    async def open_session(
+        self, name: str, spec: SessionSpec | None, *, default_resources: bool
+    ) -> views.SessionInfo:
+        message = None if spec is None else _spec_message(spec, default_resources)
+        request = v1.OpenSessionRequest(session_id=name, session=message)
+        return views.session_of(await self._call("OpenSession", request))
+
+    async def get_session(self, name: str) -> views.SessionInfo:
+        request = v1.GetSessionRequest(session_id=name)
+        return views.session_of(await self._call("GetSession", request))
+
+    async def list_sessions(self) -> list[views.SessionInfo]:
+        answer = await self._call("ListSession", v1.ListSessionRequest())
+        return [views.session_of(message) for message in answer.sessions]
+
+    async def close_session(self, name: str, *, cancel_running: bool) -> views.SessionInfo:
+        request = v1.CloseSessionRequest(session_id=name, cancel_running=cancel_running)
+        return views.session_of(await self._call("CloseSession", request))
+
+    async def delete_session(self, name: str) -> None:
+        request = v1.DeleteSessionRequest(session_id=name)
+        await self._call_counted("DeleteSession", request, done=NotFound)
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    async def get_task(self, session: str, task_id: int) -> views.Task:
+        request = v1.GetTaskRequest(task_id=str(task_id), session_id=session)
+        return views.task_of(await self._call("GetTask", request))
+
+    async def list_tasks(
+        self, session: str, *, after: int, limit: int
+    ) -> tuple[list[views.Task], bool]:
+        """Return the next tasks above ``after``, and whether there may be more.
+
+        Up to ``limit`` of them, fewer if they are large.
+        """
+        request = v1.ListTaskRequest(session_id=session, after=after, limit=limit)
+        tasks: list[views.Task] = []
+        size = 0
+        async for message in self._stream("ListTask", request):
+            tasks.append(views.task_of(message))
+            size += message.ByteSize()
+            if size >= PAGE_BYTES:
+                return tasks, True
+        return tasks, len(tasks) == limit
+
+    async def watch_task(self, session: str, task_id: int) -> AsyncIterator[views.Task]:
+        """Yield the task as it is, then once per change, and end after its final state.
+
+        A lost connection is not the end: the watch starts again, and what was told is not repeated.
+        """
+        request = v1.WatchTaskRequest(task_id=str(task_id), session_id=session)
+        task = await self.get_task(session, task_id)
+        yield task
+        told = task.state
+        backoff = Backoff()
+        deadline = time.monotonic() + self._retry_seconds
+        while not told.is_final:
+            try:
+                async for message in self._stream("WatchTask", request):
+                    deadline = time.monotonic() + self._retry_seconds
+                    task = views.task_of(message)
+                    if task.state is not told:
+                        told = task.state
+                        yield task
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(backoff.next_delay())
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    async def _call(self, name: str, request: Message) -> Any:
+        answer, _ = await self._call_counted(name, request)
+        return answer
+
+    async def _call_counted(
+        self, name: str, request: Message, *, done: type[FlameError] | None = None
+    ) -> tuple[Any, bool]:
+        """Call, and again while nobody answers; return the answer and whether it was repeated.
+
+        ``done`` is the error that a *repeated* call gets whose first try did its work: no error
+        then, and no answer.
+        """
+        deadline = time.monotonic() + self._retry_seconds
+        backoff = Backoff()
+        repeated = False
+        while True:
+            call = self._rpcs[name](request, metadata=self._metadata, timeout=CALL_TIMEOUT)
+            try:
+                answer = await call
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(
+                    failure.code(), failure.details() or "", failure.trailing_metadata()
+                )
+                if repeated and done is not None and isinstance(error, done):
+                    return None, True
+                if failure.code() not in _UNREACHABLE:
+                    raise error from None
+                if time.monotonic() >= deadline:
+                    raise Unavailable(
+                        f"{name}: no session manager answered at {self._where} within "
+                        f"{self._retry_seconds:g} s ({error})"
+                    ) from None
+            else:
+                if isinstance(answer, v1.Result) and answer.return_code:
+                    error = error_of(
+                        grpc.StatusCode.UNKNOWN, answer.message, await call.trailing_metadata()
+                    )
+                    if repeated and done is not None and isinstance(error, done):
+                        return None, True
+                    raise error
+                return answer, repeated
+            repeated = True
+            await asyncio.sleep(backoff.next_delay())
+
+    async def _stream(self, name: str, request: Message) -> AsyncIterator[Any]:
+        call = self._rpcs[name](request, metadata=self._metadata)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(
+                failure.code(), failure.details() or "", failure.trailing_metadata()
+            ) from None
+        finally:
+            call.cancel()
+
+
+def _spec_message(spec: SessionSpec, default_resources: bool) -> v1.SessionSpec:
+    message = codec.session_spec_to(spec)
+    if default_resources:
+        message.ClearField("resreq")  # the cluster's default, whatever that is
+    return message

@@ -1,0 +1,212 @@
+"""A session as a program uses it: tasks go in, futures come out."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from flame.sdk.connection import Feed
+from flame.sdk.future import Future
+from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
+from flame.sdk.session_stream import SessionStream
+from flame.sdk.views import SessionInfo, Task
+
+if TYPE_CHECKING:
+    from flame.sdk.client import Client
+
+Input = bytes | bytearray | memoryview | None
+
+#: How far ``map`` submits ahead of what was taken.
+MAP_AHEAD = 16_384
+#: Tasks that one listing call asks for.
+PAGE = 1000
+
+
+class Session:
+    """An open session. Any thread may use it.
+
+    As a context manager it waits for its tasks and is closed at the end of the block; when the block
+    raises, it is closed at once, and what still runs is cancelled.
+
+    Attributes:
+        name: Unique among the tenant's sessions.
+    """
+
+    def __init__(self, client: "Client", info: SessionInfo, stream: SessionStream) -> None:
+        """Made by a Client."""
+        self.name = info.name
+        self._client = client
+        self._number = info.number
+        self._connection = client._connection
+        self._stream = stream
+        self._pile = stream.pile
+        self._append: Callable[[tuple[bytes | None, Future]], None] = stream.pile.items.append
+        self._feed = Feed(client._connection, stream)
+
+    @property
+    def number(self) -> int:
+        """The session's number: unique in the cluster, and never used again."""
+        return self._number
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    def run(self, input: Input = None) -> Future:
+        """Submit a task and return its future, at once.
+
+        The calls of one thread are queued in their order. It blocks only while more than 262,144
+        tasks or 64 MiB of this session wait to be sent.
+
+        Raises:
+            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes.
+            WrongState: The session or its client is closed.
+        """
+        stream, pile = self._stream, self._pile
+        if input.__class__ is not bytes or len(input) > SMALL:  # type: ignore[arg-type]
+            data = self._feed.accept(input)
+            if data is not None and len(data) > SMALL:
+                if pile.large_bytes >= MAX_LARGE_BYTES:
+                    self._wait_for_room()
+                pile.count_large(len(data))
+        else:
+            data = input  # type: ignore[assignment]
+        if len(pile.items) >= MAX_TASKS:
+            self._wait_for_room()
+        if stream.error is not None:
+            raise stream.error
+        future = Future(self._feed)
+        self._append((data, future))
+        # The I/O thread clears the flag before it looks into the pile: what is appended while the
+        # flag is set will be seen.
+        if not stream.awake:
+            self._feed.wake()
+        return future
+
+    def map(self, inputs: Iterable[Input]) -> Iterator[bytes | None]:
+        """Run a task for each input and yield the outputs in that order.
+
+        Up to 16,384 tasks are ahead of what was taken. The first task that did not succeed raises
+        from the iterator, in its place.
+        """
+        left = iter(inputs)
+        ahead: deque[Future] = deque()
+        for data in left:
+            ahead.append(self.run(data))
+            if len(ahead) >= MAP_AHEAD:
+                break
+        return self._outputs(ahead, left)
+
+    def _outputs(self, ahead: deque[Future], left: Iterator[Input]) -> Iterator[bytes | None]:
+        while ahead:
+            output = ahead.popleft().result()
+            for data in left:
+                ahead.append(self.run(data))
+                break
+            yield output
+
+    def invoke(self, input: Input = None, timeout: float | None = None) -> bytes | None:
+        """Run one task and return its output; as ``run(input).result(timeout)``."""
+        return self.run(input).result(timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until every task that was submitted so far is stored.
+
+        Raises:
+            Unavailable: That took longer than ``timeout`` (default: the client's ``retry``) seconds.
+        """
+        self._connection.io.run(self._connection.settle(self._stream, timeout))
+
+    def create_task(self, input: Input = None) -> Task:
+        """Submit one task, wait until it is stored, and return it as it is then."""
+        future = self.run(input)
+        self.flush()
+        if future.task_id is None:
+            future.result()  # it was refused, and this says why
+        assert future.task_id is not None
+        return self.get_task(future.task_id)
+
+    def get_task(self, task_id: int) -> Task:
+        """Return a task with its input, output and events.
+
+        Raises:
+            NotFound: The session has no such task, or keeps it no longer.
+        """
+        return self._client._call(self._connection.frontend.get_task(self.name, task_id))
+
+    def list_tasks(self) -> Iterator[Task]:
+        """Yield every task by rising id. They are fetched a page at a time."""
+        after, more = 0, True
+        while more:
+            tasks, more = self._client._call(
+                self._connection.frontend.list_tasks(self.name, after=after, limit=PAGE)
+            )
+            yield from tasks
+            after = tasks[-1].id if tasks else after
+
+    def watch_task(self, task_id: int) -> Iterator[Task]:
+        """Yield the task as it is, then once per change of its state, until it is final.
+
+        Changes that follow one another quickly may be told as one.
+        """
+        updates = self._connection.frontend.watch_task(self.name, task_id)
+
+        async def following() -> Task | None:
+            return await anext(updates, None)
+
+        async def leave() -> None:
+            await updates.aclose()
+
+        try:
+            while (task := self._client._call(following())) is not None:
+                yield task
+        finally:
+            self._client._call(leave())
+
+    # --- the session ----------------------------------------------------------------------------
+
+    def info(self) -> SessionInfo:
+        """Return the session as it is now."""
+        return self._client._call(self._connection.frontend.get_session(self.name))
+
+    def wait(self) -> None:
+        """Wait until every task that was submitted through this object has its outcome."""
+        self._client._call(self._connection.finish(self._stream))
+
+    def close(self, cancel_running: bool = False) -> SessionInfo:
+        """Close the session: it takes no more tasks, and those that are pending get cancelled.
+
+        Every future has its outcome when this returns. Closing a closed session is no error.
+
+        Raises:
+            FlameError: A task is running, and ``cancel_running`` is not set.
+        """
+        return self._client._call(
+            self._connection.close_session(self._stream, cancel_running=cancel_running)
+        )
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection.closed:
+            return
+        if kind is None:
+            self.wait()
+            self.close()
+        else:
+            self.close(cancel_running=True)
+
+    def _wait_for_room(self) -> None:
+        if not self._feed.may_wait():
+            return  # a callback of a future: the thread that makes room must not wait for it
+        while self._pile.is_full and self._stream.error is None:
+            if not self._stream.awake:
+                self._feed.wake()
+            self._pile.wait_for_room()
+
+    def __repr__(self) -> str:
+        return f"<flame.Session {self.name!r} on {self._connection.where}>"

@@ -1,0 +1,103 @@
+"""What ``create_session`` and ``open_session`` are given, checked and turned into a specification."""
+
+import secrets
+from dataclasses import dataclass
+
+from flame.model.errors import InvalidRequest
+from flame.model.ids import MAX_NAME_LENGTH, check_name
+from flame.model.resource_text import parse_resources
+from flame.model.resources import UNIT, Resources
+from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, SessionSpec
+from flame.sdk.applications import application_of
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """The keyword arguments of a new session; see ``Client.create_session``."""
+
+    common_data: bytes | None = None
+    min_instances: int = 0
+    max_instances: int | None = None
+    batch_size: int = 1
+    priority: int = 0
+    resources: Resources | str | None = None
+    durability: Durability | str = "durable"
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to be made. ``service`` is the application to register first, if there is one."""
+
+    name: str
+    spec: SessionSpec
+    default_resources: bool
+    service: ApplicationSpec | None
+
+
+def new_session(application: object, name: str | None, options: SessionOptions) -> NewSession:
+    """Check the arguments of a new session.
+
+    Raises:
+        InvalidRequest: One of them is not allowed; the text names it and what is.
+    """
+    service: ApplicationSpec | None = None
+    if isinstance(application, str):
+        application_name = check_name(application, "application")
+    else:
+        application_name, service = application_of(application)
+    if name is None:
+        name = f"{application_name[: MAX_NAME_LENGTH - 9]}-{_random_text(8)}"
+    return NewSession(
+        check_name(name, "session"),
+        _specification(application_name, options),
+        options.resources is None,
+        service,
+    )
+
+
+def _specification(application: str, options: SessionOptions) -> SessionSpec:
+    data = options.common_data
+    if data is not None and not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidRequest(f"common_data must be bytes or None, not {type(data).__name__}")
+    resources = options.resources
+    if isinstance(resources, str):
+        resources = parse_resources(resources)
+    _at_least("min_instances", options.min_instances, 0)
+    _at_least("batch_size", options.batch_size, 1)
+    _at_least("priority", options.priority, 0)
+    _at_least("max_attempts", options.max_attempts, 1)
+    if options.max_instances is not None:
+        _at_least("max_instances", options.max_instances, max(1, options.min_instances))
+    return SessionSpec(
+        application=application,
+        common_data=None if data is None else bytes(data),
+        min_instances=options.min_instances,
+        max_instances=options.max_instances,
+        batch_size=options.batch_size,
+        priority=options.priority,
+        resources=UNIT if resources is None else resources,
+        durability=_durability(options.durability),
+        max_attempts=options.max_attempts,
+    )
+
+
+def _durability(value: Durability | str) -> Durability:
+    if isinstance(value, Durability):
+        return value
+    try:
+        return Durability[value.upper()]
+    except (KeyError, AttributeError):
+        allowed = ", ".join(repr(each.name.lower()) for each in Durability)
+        raise InvalidRequest(f"durability is {value!r}; allowed are {allowed}") from None
+
+
+def _at_least(what: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least or value >= 2**32:
+        raise InvalidRequest(f"{what} is {value!r}; it must be a whole number from {least} on")
+
+
+def _random_text(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))

@@ -1,0 +1,345 @@
+"""The task channel of one client: one bidirectional stream that carries all its sessions.
+
+    ┌────────┐ hello ┌───────────┐  silence, error, end   ┌────────┐
+    │ connect│──────▶│ connected │───────────────────────▶│ back off│──▶ connect ...
+    └────────┘       └───────────┘                        └────────┘
+
+A reader takes what comes; a writer sends, in turn for each session, whatever has piled up while the
+previous frame was on its way. What must not be lost is not here but in the session streams, which
+tell a new connection what to send again. Everything runs on the I/O thread except :meth:`wake`.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
+from flame.runtime.backoff import Backoff
+from flame.sdk.session_stream import SessionStream, State
+from flame.wire import frames
+from flame.wire.channels import bearer
+from flame.wire.status import error_of, error_of_refusal
+
+_log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT = 10.0  # seconds that a manager may take to answer a new stream
+SILENCE = 3  # heartbeats without a word, and the manager is gone
+
+#: The session manager lets us in never, rather than later.
+_FINAL = (Unauthenticated, PermissionDenied)
+
+
+class TaskChannel:
+    """Keeps one stream to the session manager, and the session streams on it going.
+
+    Attributes:
+        hello: What the manager said on the newest connection; None before the first.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, token: str | None, *, where: str) -> None:
+        """Prepare it on the running loop; :meth:`start` connects."""
+        self._loop = asyncio.get_running_loop()
+        self._where = where
+        self._metadata = bearer(token)
+        self._connect = channel.stream_stream(
+            frames.TASK_CHANNEL,
+            request_serializer=frames.ClientFrame.SerializeToString,
+            response_deserializer=frames.ManagerFrame.FromString,
+        )
+        self.hello: frames.ManagerHello | None = None
+        self._first_hello: asyncio.Future[frames.ManagerHello] = self._loop.create_future()
+        self._last_error: FlameError | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._streams: list[SessionStream] = []
+        self._by_alias: dict[int, SessionStream] = {}
+        self._next_alias = 1
+        self._ready = asyncio.Event()  # there may be something to send
+        self._heard = False
+        self._spoke = False
+        self._beat_due = False
+        self._handlers: dict[str, Callable[[Any], None]] = {
+            "accepted": self._on_accepted,
+            "outcomes": self._on_outcomes,
+            "submit_credit": self._on_submit_credit,
+            "attached": self._on_attached,
+            "attach_refused": self._on_attach_refused,
+            "submit_refused": self._on_submit_refused,
+            "session_closed": self._on_session_closed,
+            "cancel_done": self._on_cancel_done,
+            "refusal": self._on_refusal,
+            "heartbeat": lambda _frame: None,
+        }
+
+    def start(self) -> None:
+        """Connect, and connect again whenever the connection is lost."""
+        self._keeper = self._loop.create_task(self._keep(), name="flame-task-channel")
+
+    async def wait_connected(self, timeout: float) -> frames.ManagerHello:
+        """Return the manager's first hello.
+
+        Raises:
+            Unauthenticated, PermissionDenied: It does not let us in.
+            Unavailable: Nobody answered in ``timeout`` seconds.
+        """
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._first_hello), timeout)
+        except TimeoutError:
+            reason = f" ({self._last_error})" if self._last_error is not None else ""
+            raise Unavailable(
+                f"no session manager answered at {self._where} within {timeout:g} s{reason}; "
+                "check the address, and that it is running there"
+            ) from None
+
+    async def close(self) -> None:
+        """End the stream and whatever still waits on it."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if not self._first_hello.done():
+            self._first_hello.cancel()
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    def add(self, stream: SessionStream) -> None:
+        """Carry a session; it attaches once it wants to."""
+        self._streams.append(stream)
+        self._ready.set()
+
+    def remove(self, stream: SessionStream) -> None:
+        """Carry a session no longer; its stream has ended or nobody wants its outcomes."""
+        if stream in self._streams:
+            self._streams.remove(stream)
+        self._by_alias.pop(stream.alias, None)
+
+    def wake(self, stream: SessionStream) -> None:
+        """Say that a stream has something to do. Any thread; call when ``awake`` was False."""
+        stream.awake = True
+        try:
+            self._loop.call_soon_threadsafe(self._woken, stream)
+        except RuntimeError:
+            pass  # the process ends
+
+    def _woken(self, stream: SessionStream) -> None:
+        # First the flag, then the look into the pile: whoever appends after this wakes us again.
+        stream.awake = False
+        stream.want()
+        self._ready.set()
+
+    # --- the connection -------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        while True:
+            call = self._connect(metadata=self._metadata)
+            error: FlameError
+            try:
+                await self._serve(call, backoff)
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(
+                    failure.code(), failure.details() or "", failure.trailing_metadata()
+                )
+            except FlameError as failure:
+                error = failure
+            except Exception as failure:
+                # A bug of ours must not leave every future waiting for ever in silence.
+                _log.exception("task-channel-failed manager=%s", self._where)
+                error = FlameError(f"the task channel failed: {failure!r}")
+            finally:
+                call.cancel()
+                self._by_alias.clear()
+                for stream in self._streams:
+                    stream.disconnected()
+            self._last_error = error
+            if isinstance(error, _FINAL):
+                self._give_up(error)
+                return
+            delay = backoff.next_delay()
+            if self._first_hello.done():
+                _log.info(
+                    "task-channel-lost manager=%s retry_in=%.2f error=%s",
+                    self._where, delay, error,
+                )  # fmt: skip
+            await asyncio.sleep(delay)
+
+    def _give_up(self, error: FlameError) -> None:
+        told = type(error)(
+            f"{self._where} does not let this client in: {error}. Give the cluster's token with "
+            "connect(token=...) or FLAME_TOKEN, or its file with token_file=... or FLAME_TOKEN_FILE"
+        )
+        if not self._first_hello.done():
+            self._first_hello.set_exception(told)
+            self._first_hello.exception()  # whoever waits has it; nobody may wait
+        for stream in list(self._streams):
+            stream.end(told)
+
+    async def _serve(self, call: Any, backoff: Backoff) -> NoReturn:
+        """Speak the protocol on one stream until it ends, which is always an error."""
+        client = f"{os.path.basename(sys.argv[0]) or 'python'}[{os.getpid()}]"
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                await call.write(frames.ClientFrame(hello=frames.ClientHello(client=client)))
+                first = await call.read()
+        except TimeoutError:
+            raise Unavailable(f"no hello within {HELLO_TIMEOUT:g} s") from None
+        if first is grpc.aio.EOF:
+            await _raise_status(call)
+        self._welcomed(first)
+        backoff.reset()
+        self._heard = self._spoke = True
+        self._beat_due = False
+        self._ready.set()
+        parts = [
+            self._loop.create_task(part(call), name=f"flame-task-channel-{name}")
+            for name, part in (("read", self._read), ("write", self._write), ("beat", self._beat))
+        ]
+        try:
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        for part in ended:
+            if not part.cancelled() and (failure := part.exception()) is not None:
+                raise failure
+        await _raise_status(call)
+
+    def _welcomed(self, frame: frames.ManagerFrame) -> None:
+        if frame.WhichOneof("frame") == "refusal":
+            raise error_of_refusal(frame.refusal)
+        if frame.WhichOneof("frame") != "hello":
+            raise FlameError(f"{self._where} did not begin with a hello; is it a session manager?")
+        self.hello = frame.hello
+        if not self._first_hello.done():
+            self._first_hello.set_result(frame.hello)
+
+    async def _read(self, call: Any) -> None:
+        handlers = self._handlers
+        while (frame := await call.read()) is not grpc.aio.EOF:
+            self._heard = True
+            kind = frame.WhichOneof("frame")
+            handler = handlers.get(kind)
+            if handler is not None:  # otherwise a newer manager says something we need not know
+                handler(getattr(frame, kind))
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            sent = True
+            while sent:
+                sent = False
+                for stream in list(self._streams):
+                    if stream.state is State.WANTED:
+                        await self._attach(call, stream)
+                    frame = stream.next_frame()
+                    if frame is not None:
+                        sent = True
+                        await call.write(frame)
+                        self._spoke = True
+            if self._beat_due:
+                self._beat_due = False
+                await self._say_something(call)
+
+    async def _attach(self, call: Any, stream: SessionStream) -> None:
+        if self._by_alias.pop(stream.alias, None) is not None:
+            detach = frames.Detach(alias=stream.alias)
+            await call.write(frames.ClientFrame(detach=detach))
+        alias, self._next_alias = self._next_alias, self._next_alias + 1
+        frame = stream.attach_frame(alias)
+        self._by_alias[alias] = stream
+        await call.write(frame)
+
+    async def _say_something(self, call: Any) -> None:
+        """Give back what outcome credit is left over; without any, just be heard."""
+        for stream in list(self._streams):
+            frame = stream.credit_frame()
+            if frame is not None:
+                self._spoke = True
+                await call.write(frame)
+        if not self._spoke:
+            await call.write(frames.ClientFrame(heartbeat=frames.Heartbeat()))
+        self._spoke = False
+
+    async def _beat(self, call: Any) -> None:
+        """Have something said when nothing else was, and notice a manager that is silent."""
+        assert self.hello is not None
+        seconds = self.hello.heartbeat_seconds or 5
+        silent = 0
+        while silent < SILENCE:
+            await asyncio.sleep(seconds)
+            silent = 0 if self._heard else silent + 1
+            self._heard = False
+            self._beat_due = True
+            self._ready.set()
+        raise Unavailable(f"not a word from the session manager for {silent * seconds} s")
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def _on_attached(self, frame: frames.Attached) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.attached(frame)
+            self._ready.set()
+
+    def _on_attach_refused(self, frame: frames.AttachRefused) -> None:
+        stream = self._by_alias.pop(frame.alias, None)
+        if stream is not None:
+            stream.attach_refused(error_of_refusal(frame.refusal))
+            self._ready.set()
+
+    def _on_accepted(self, frame: frames.Accepted) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.accepted(frame.first_number, frame.count, frame.first_task_id)
+            if stream.cancels:
+                self._ready.set()
+
+    def _on_submit_refused(self, frame: frames.SubmitRefused) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.refused(frame.first_number, frame.count, error_of_refusal(frame.refusal))
+            self._ready.set()
+
+    def _on_submit_credit(self, frame: frames.SubmitCredit) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.granted(frame.bytes)
+            if stream.has_something_to_send:
+                self._ready.set()
+
+    def _on_outcomes(self, frame: frames.Outcomes) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.outcomes(frame)
+            if stream.has_something_to_send:
+                self._ready.set()
+
+    def _on_session_closed(self, frame: frames.SessionClosed) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.session_closed()
+
+    def _on_cancel_done(self, frame: frames.CancelDone) -> None:
+        stream = self._by_alias.get(frame.alias)
+        if stream is not None:
+            stream.cancel_done(frame.request)
+
+    def _on_refusal(self, frame: frames.Refusal) -> None:
+        error = error_of_refusal(frame)
+        if frame.closing:
+            raise error
+        _log.warning("session-manager-refused manager=%s error=%s", self._where, error)
+
+
+async def _raise_status(call: Any) -> NoReturn:
+    """Raise what the end of a stream means."""
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        raise Unavailable("the session manager ended the stream")
+    raise error_of(code, await call.details() or "", await call.trailing_metadata())
