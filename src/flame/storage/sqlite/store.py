@@ -12,6 +12,7 @@ import apsw
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import InvalidConfiguration
 from flame.model.ids import SessionNumber, TaskId
+from flame.storage.sqlite.checkpointer import Checkpointer
 from flame.storage.sqlite.lock import FileLock
 from flame.storage.sqlite.reader import Reader
 from flame.storage.sqlite.recovery import recover
@@ -27,7 +28,8 @@ BUSY_TIMEOUT_MS = 10_000  # another program, such as a backup, may hold the file
 class SqliteStore:
     """A database file in write-ahead mode.
 
-    ``commit`` may run in one thread while any others read: there is a connection for each.
+    ``commit`` may run in one thread while any others read: there is a connection for each,
+    and one for the thread that checkpoints.
     The file is created readable by its owner only, since inputs and outputs are the users'.
 
     Args:
@@ -54,6 +56,7 @@ class SqliteStore:
                 " and be writable"
             ) from error
         self._connections: list[apsw.Connection] = []
+        self._checkpointer: Checkpointer | None = None
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         try:
@@ -64,6 +67,8 @@ class SqliteStore:
                 connection.pragma("journal_mode", "wal")
                 migrate(connection, version)
                 self._writer = Writer(connection, str(path))
+                self._checkpointer = Checkpointer(self._connect(vfs))
+                connection.set_wal_hook(self._checkpointer.after_commit)
                 self._reader = Reader(self._connect(vfs), self._read_lock)
         except BaseException:
             self.close()
@@ -101,6 +106,9 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._write_lock, self._read_lock:
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+                self._checkpointer = None
             for connection in reversed(self._connections):
                 connection.close()
             self._connections.clear()

@@ -2,11 +2,7 @@
 
 One connection, used by one thread at a time. SQLite appends a transaction to the write-ahead log;
 after the death of the process the log is replayed, so a commit with ``synchronous=NORMAL`` is safe
-from that. ``FULL`` waits for the disk as well, which a loss of power needs.
-
-Once the log has ``CHECKPOINT_PAGES`` pages, the commit that reached it copies them into the database
-file. Seldom and much is cheaper than often and little, since a page that was written many times is
-copied once; the limit is what that one commit may have to wait for.
+from that. ``FULL`` waits for the disk as well, which a loss of power needs. ``checkpointer`` keeps the log short.
 """
 
 import errno
@@ -32,7 +28,6 @@ from flame.model.errors import IllegalTransition, ResourceExhausted
 from flame.storage.sqlite import rows
 from flame.storage.sqlite.schema import OF_A_SESSION
 
-CHECKPOINT_PAGES = 2048  # 16 MiB
 LOG_SIZE_LIMIT = 256 * 1024 * 1024  # a longer log is cut back to this after a checkpoint
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -48,7 +43,6 @@ class Writer:
         self._full: bool | None = None
         self._sessions: set[int] = set()
         self._next_session = 1
-        connection.wal_autocheckpoint(CHECKPOINT_PAGES)
         connection.pragma("journal_size_limit", LOG_SIZE_LIMIT)
         self._write: dict[type[Any], Callable[[Any], None]] = {
             TasksSubmitted: self._tasks_submitted,
