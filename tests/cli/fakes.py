@@ -32,6 +32,11 @@ class FakeSession:
         self.inputs: list[bytes | None] = []
         self.closed: list[bool] = []
 
+    @property
+    def number(self) -> int:
+        number: int = self._info.number
+        return number
+
     def info(self) -> Any:
         return self._info
 

@@ -207,7 +207,7 @@ def ping(
     begin = time.perf_counter()
     session = client.create_session("flmping", **session_options)
     created = time.perf_counter() - begin
-    number = session.info().number
+    number = session.number
     if not quiet:
         click.echo(
             f"Session <{number}> was created in <{created * 1000:,.0f} ms>, "
