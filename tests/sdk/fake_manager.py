@@ -142,7 +142,7 @@ class FakeManager:
         for stream in list(self._streams):
             stream.dropped.set()
         while self._streams:
-            await asyncio.sleep(0.001)
+            await next(iter(self._streams)).ended.wait()
 
     async def _release(self) -> None:
         for stream in self._streams:
@@ -158,9 +158,7 @@ class FakeManager:
             await stream.serve(requests)
         finally:
             self._streams.discard(stream)
-
-    def streams(self) -> "set[_Stream]":
-        return self._streams
+            stream.ended.set()
 
     def store(self, session: FakeSession, submitter: bytes, inputs: list[bytes | None]) -> int:
         first_id = session.next_id
@@ -178,8 +176,8 @@ class FakeManager:
 
     # --- Frontend -------------------------------------------------------------------------------
 
-    def _frontend(self) -> dict[str, grpc.RpcMethodHandler]:
-        def handler(name: str, answer: Callable[[Any], Any]) -> grpc.RpcMethodHandler:
+    def _frontend(self) -> dict[str, Any]:
+        def handler(name: str, answer: Callable[[Any], Any]) -> Any:
             async def call(request: Any, context: Any) -> Any:
                 await self._check(context)
                 try:
@@ -269,6 +267,7 @@ class _Stream:
         self.manager = manager
         self.context = context
         self.dropped = asyncio.Event()
+        self.ended = asyncio.Event()
         self.attached: dict[int, tuple[FakeSession, frames.Attach]] = {}
         self.cursor: dict[int, int] = {}
         self.out: asyncio.Queue[frames.ManagerFrame] = asyncio.Queue()
@@ -423,7 +422,7 @@ class _Stream:
                         outputs=outputs,
                         absent=absent,
                         unsuccessful=failed,
-                        failures=[entries[i][2] for i in failed if entries[i][2] is not None],
+                        failures=[failure for _, _, failure in entries if failure is not None],
                     )
                 )
 

@@ -82,7 +82,7 @@ class Delivery:
                 if future.done():
                     continue  # cancelled on this side
                 if outcome is None or outcome.__class__ is bytes:
-                    future.set_result(outcome)  # type: ignore[arg-type]
+                    future.set_result(outcome)
                 else:
                     future.set_exception(outcome)  # type: ignore[arg-type]
 
@@ -139,18 +139,21 @@ class AsyncSession:
     async def submit(self, input: Input = None) -> AsyncFuture:
         """Submit a task as :meth:`run` does, but first await that there is room to queue it."""
         while self._pile.is_full and self._stream.error is None:
-            room = self._loop.create_future()
-
-            def wake() -> None:
-                self._loop.call_soon_threadsafe(lambda: room.done() or room.set_result(None))
-
             self._feed.wake()
-            self._pile.when_room(wake)
-            try:
-                await room
-            finally:
-                self._pile.forget(wake)
+            await self._room()
         return self.run(input)
+
+    async def _room(self) -> None:
+        room = asyncio.Event()
+
+        def wake() -> None:
+            self._loop.call_soon_threadsafe(room.set)
+
+        self._pile.when_room(wake)
+        try:
+            await room.wait()
+        finally:
+            self._pile.forget(wake)
 
     async def map(self, inputs: Iterable[Input]) -> AsyncIterator[bytes | None]:
         """Run a task for each input and yield the outputs in that order; see ``Session.map``."""

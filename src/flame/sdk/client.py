@@ -46,7 +46,8 @@ def connect(
 
     Args:
         endpoint: ``http://host:8080``, or ``https://`` with TLS.
-        token: The cluster's token; or ``token_file``, a file that holds it.
+        token: The cluster's token.
+        token_file: A file that holds it.
         ca_file: The certificate authority of an https endpoint, if it is not a public one.
         config: Another ``flame.yaml`` than the one in ~/.flame.
         timeout: Seconds to wait for the cluster's first word.

@@ -65,7 +65,8 @@ class Connection:
             Unavailable: Nobody answered in ``timeout`` seconds.
         """
         endpoint = configuration.endpoint
-        assert endpoint is not None
+        if endpoint is None:
+            raise InvalidRequest("there is no endpoint to connect to")
         channel = open_channel(
             endpoint, ca_file=configuration.ca_file, max_input_bytes=RECEIVE_LIMIT
         )

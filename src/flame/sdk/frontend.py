@@ -7,7 +7,7 @@ be; tasks are only submitted over the task channel.)
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
@@ -52,7 +52,7 @@ class Frontend:
     async def register_application(self, name: str, spec: ApplicationSpec) -> None:
         message = codec.application_spec_to(spec)
         request = v1.RegisterApplicationRequest(name=name, application=message)
-        await self._call_counted("RegisterApplication", request, done=AlreadyExists)
+        await self._call("RegisterApplication", request, done=AlreadyExists)
 
     async def update_application(self, name: str, spec: ApplicationSpec) -> None:
         message = codec.application_spec_to(spec)
@@ -61,7 +61,7 @@ class Frontend:
 
     async def unregister_application(self, name: str) -> None:
         request = v1.UnregisterApplicationRequest(name=name)
-        await self._call_counted("UnregisterApplication", request, done=NotFound)
+        await self._call("UnregisterApplication", request, done=NotFound)
 
     async def get_application(self, name: str) -> views.Application:
         answer = await self._call("GetApplication", v1.GetApplicationRequest(name=name))
@@ -93,9 +93,8 @@ class Frontend:
         request = v1.CreateSessionRequest(
             session_id=name, session=_spec_message(spec, default_resources)
         )
-        answer, repeated = await self._call_counted("CreateSession", request, done=AlreadyExists)
-        if answer is None:
-            assert repeated  # our own first try made it, and its answer was lost
+        answer = await self._call("CreateSession", request, done=AlreadyExists)
+        if answer is None:  # our own first try made it, and its answer was lost
             return await self.get_session(name)
         return views.session_of(answer)
 
@@ -120,7 +119,7 @@ class Frontend:
 
     async def delete_session(self, name: str) -> None:
         request = v1.DeleteSessionRequest(session_id=name)
-        await self._call_counted("DeleteSession", request, done=NotFound)
+        await self._call("DeleteSession", request, done=NotFound)
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class Frontend:
                 return tasks, True
         return tasks, len(tasks) == limit
 
-    async def watch_task(self, session: str, task_id: int) -> AsyncIterator[views.Task]:
+    async def watch_task(self, session: str, task_id: int) -> AsyncGenerator[views.Task, None]:
         """Yield the task as it is, then once per change, and end after its final state.
 
         A lost connection is not the end: the watch starts again, and what was told is not repeated.
@@ -171,14 +170,10 @@ class Frontend:
 
     # --- calls ----------------------------------------------------------------------------------
 
-    async def _call(self, name: str, request: Message) -> Any:
-        answer, _ = await self._call_counted(name, request)
-        return answer
-
-    async def _call_counted(
+    async def _call(
         self, name: str, request: Message, *, done: type[FlameError] | None = None
-    ) -> tuple[Any, bool]:
-        """Call, and again while nobody answers; return the answer and whether it was repeated.
+    ) -> Any:
+        """Call, and again while nobody answers.
 
         ``done`` is the error that a *repeated* call gets whose first try did its work: no error
         then, and no answer.
@@ -195,7 +190,7 @@ class Frontend:
                     failure.code(), failure.details() or "", failure.trailing_metadata()
                 )
                 if repeated and done is not None and isinstance(error, done):
-                    return None, True
+                    return None
                 if failure.code() not in _UNREACHABLE:
                     raise error from None
                 if time.monotonic() >= deadline:
@@ -209,9 +204,9 @@ class Frontend:
                         grpc.StatusCode.UNKNOWN, answer.message, await call.trailing_metadata()
                     )
                     if repeated and done is not None and isinstance(error, done):
-                        return None, True
+                        return None
                     raise error
-                return answer, repeated
+                return answer
             repeated = True
             await asyncio.sleep(backoff.next_delay())
 

@@ -90,7 +90,7 @@ class Future:
             self._wait(timeout)
             outcome = self._outcome
         if outcome is None or outcome.__class__ is bytes:
-            return outcome  # type: ignore[return-value]
+            return outcome
         try:
             raise outcome  # type: ignore[misc]
         finally:
@@ -176,6 +176,7 @@ def resolve(futures: Iterable[Future], outcomes: Iterable[Outcome]) -> None:
     """Give each future its outcome, the whole batch first, and then call their callbacks."""
     called: list[Future] = []
     # The assignment as a loop target is the cheapest per-task step there is.
+    future: Future
     for future, future._outcome in zip(futures, outcomes):  # noqa: B905
         if future._callbacks is not None:
             called.append(future)

@@ -9,7 +9,6 @@ One that dies is started again, after a back-off, with the same port, token and 
 this process themselves, so they end with it even when it is killed.
 """
 
-import contextlib
 import fcntl
 import json
 import logging
@@ -283,10 +282,8 @@ class _Child:
         if timed_out:
             what = f"was not ready within {START_TIMEOUT:g} s"
         else:
-            assert self._process is not None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=5.0)
-            what = f"ended at its start with exit code {self._process.returncode}"
+            code = self._process and self._process.wait()  # it closed the pipe: it ends
+            what = f"ended at its start with exit code {code}"
         said = self._last_lines()
         text = f"the {self.name} {what}; it wrote (in {self.log}):\n{said}"
         return (_PortTaken if "in use" in said else Unavailable)(text)
@@ -298,8 +295,7 @@ class _Child:
         return "\n".join(f"    {line}" for line in lines[-12:]) or "    (nothing)"
 
     def wait(self) -> int:
-        assert self._process is not None
-        return self._process.wait()
+        return self._process.wait() if self._process else 0
 
     def terminate(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -61,14 +61,14 @@ class Session:
             WrongState: The session or its client is closed.
         """
         stream, pile = self._stream, self._pile
-        if input.__class__ is not bytes or len(input) > SMALL:  # type: ignore[arg-type]
+        if input.__class__ is not bytes or len(input) > SMALL:
             data = self._feed.accept(input)
             if data is not None and len(data) > SMALL:
                 if pile.large_bytes >= MAX_LARGE_BYTES:
                     self._wait_for_room()
                 pile.count_large(len(data))
         else:
-            data = input  # type: ignore[assignment]
+            data = input
         if len(pile.items) >= MAX_TASKS:
             self._wait_for_room()
         if stream.error is not None:
@@ -121,8 +121,7 @@ class Session:
         self.flush()
         if future.task_id is None:
             future.result()  # it was refused, and this says why
-        assert future.task_id is not None
-        return self.get_task(future.task_id)
+        return self.get_task(future.task_id or 0)
 
     def get_task(self, task_id: int) -> Task:
         """Return a task with its input, output and events.

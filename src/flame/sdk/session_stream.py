@@ -183,8 +183,8 @@ class SessionStream:
 
     def next_frame(self) -> frames.ClientFrame | None:
         """Return the next frame that may be sent now; None if there is none."""
-        if self.error is not None and self.pile:
-            self._refuse_pile()
+        if self.error is not None and self.pile.items:
+            self._refuse_pile(self.error)
         if self.state is not State.ATTACHED:
             return None
         if self._owed >= OUTCOME_RETURN:
@@ -321,7 +321,8 @@ class SessionStream:
             ids = range(first_id, first_id + len(futures))
             self._waiting.update(zip(ids, futures, strict=True))
             # The assignment as a loop target is the cheapest per-task step there is.
-            for future, future._task_id in zip(futures, ids, strict=True):
+            future: AnyFuture
+            for future, future._task_id in zip(futures, ids, strict=True):  # noqa: B007
                 pass
             self._accepted_end = max(self._accepted_end, batch.end)
             self._answered += len(futures)
@@ -340,7 +341,7 @@ class SessionStream:
                 continue
             if self._gap is None:
                 self._gap = batch.first
-                self._hold_back_unsent()
+                self._hold_back_unsent(batch.first)
             if closed and self.error is None:
                 self.error = error
             self._answered += len(batch.futures)
@@ -403,7 +404,7 @@ class SessionStream:
         self._unsent = len(self._unaccepted)
         self._resent_below = self._next_number
         if self._gap is not None:
-            self._hold_back_unsent()
+            self._hold_back_unsent(self._gap)
         self.state = State.WANTED
 
     def end(self, error: FlameError) -> None:
@@ -424,7 +425,7 @@ class SessionStream:
         self.cancels.clear()
         if futures:
             self._deliver(futures, [error] * len(futures))
-        self._refuse_pile()
+        self._refuse_pile(error)
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -458,12 +459,11 @@ class SessionStream:
         self._unsent = sum(not batch.sent for batch in kept)
         return taken
 
-    def _hold_back_unsent(self) -> None:
+    def _hold_back_unsent(self, gap: int) -> None:
         """Nothing beyond the gap that is not in flight needs to be sent in vain."""
-        assert self._gap is not None
         kept: deque[Batch] = deque()
         for batch in self._unaccepted:
-            if batch.sent or batch.first < self._gap:
+            if batch.sent or batch.first < gap:
                 kept.append(batch)
             else:
                 self._held_back.append(batch)
@@ -533,14 +533,13 @@ class SessionStream:
     def _closed_error(self) -> WrongState:
         return WrongState(f"session {self.name!r} is closed and takes no more tasks")
 
-    def _refuse_pile(self) -> None:
+    def _refuse_pile(self, error: FlameError) -> None:
         """Nothing more can be submitted: answer what piled up."""
-        assert self.error is not None
         while taken := self.pile.take(frames.FRAME_TASKS):
             inputs, futures = zip(*taken, strict=True)
             self.pile.taken(inputs)
             self._answered += len(futures)
-            self._deliver(futures, [self.error] * len(futures))
+            self._deliver(futures, [error] * len(futures))
         self._tell_who_waits()
 
     def _tell_who_waits(self) -> None:

@@ -29,6 +29,7 @@ from flame.wire.status import error_of, error_of_refusal
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT = 10.0  # seconds that a manager may take to answer a new stream
+DEFAULT_HEARTBEAT = 5  # seconds, of a manager that does not say
 SILENCE = 3  # heartbeats without a word, and the manager is gone
 
 #: The session manager lets us in never, rather than later.
@@ -268,8 +269,7 @@ class TaskChannel:
 
     async def _beat(self, call: Any) -> None:
         """Have something said when nothing else was, and notice a manager that is silent."""
-        assert self.hello is not None
-        seconds = self.hello.heartbeat_seconds or 5
+        seconds = (self.hello.heartbeat_seconds if self.hello else 0) or DEFAULT_HEARTBEAT
         silent = 0
         while silent < SILENCE:
             await asyncio.sleep(seconds)
