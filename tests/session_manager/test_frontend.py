@@ -22,6 +22,7 @@ from flame.model.errors import (
 from flame.model.resources import Resources
 from flame.model.specs import Event, EventCode, SessionState, TaskState
 from flame.session_manager.frontend import Frontend
+from flame.session_manager.listening import Listener
 from flame.wire import codec, v1
 from flame.wire.channels import bearer
 from flame.wire.status import error_of
@@ -422,6 +423,37 @@ async def test_a_list_that_cannot_fit_is_refused_with_its_size(
     code, error = await refusal(released_client("ListSession"))
     assert code is Code.RESOURCE_EXHAUSTED
     assert "the list of 16000 sessions takes" in str(error)
+
+
+# --- anything else on the wire, and the server's end ---
+
+
+@pytest.mark.parametrize("rpc", list(v1.FRONTEND))
+async def test_malformed_bytes_are_an_invalid_argument(client: Client, rpc: str) -> None:
+    method = v1.FRONTEND[rpc]
+    channel = client.channel
+    make = channel.unary_stream if method.server_streams else channel.unary_unary
+    rpc_of_bytes: Any = make(method.path)
+    call = rpc_of_bytes(b"\xff\xff\xff", metadata=bearer(TOKEN), timeout=10)
+    code, error = await refusal(call.read() if method.server_streams else call)
+    assert code is Code.INVALID_ARGUMENT
+    assert "the request is not a flame.v1." in str(error)
+
+
+async def test_a_watch_is_cut_as_unavailable_when_the_server_stops(
+    manager: FakeManager, listener: Listener, client: Client
+) -> None:
+    """Unavailable is what a client tries again."""
+    manager.known_tasks = [a_task(1)]
+    watch = asyncio.create_task(
+        refusal(client.start("WatchTask", task_id="1", session_id="s1").read())
+    )
+    async with asyncio.timeout(10):
+        await manager.watching.wait()
+        await listener.stop()
+        code, _ = await watch
+        await manager.unwatched.wait()
+    assert code is Code.UNAVAILABLE
 
 
 # --- tenants and the backend -------------------------------------------------------------------

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from flame.model.errors import FlameError
+from flame.model.errors import FlameError, InvalidRequest
 from flame.session_manager.access import Caller, caller_of
 from flame.wire import v1
 from flame.wire.status import code_of
@@ -34,35 +35,31 @@ async def refuse(context: Context, error: FlameError, code_of: CodeOf = code_of)
 def unary(method: v1.Method, answer: Answer, code_of: CodeOf = code_of) -> Any:
     """Serve a unary rpc; ``answer`` returns the response, or its bytes."""
 
-    async def handle(request: Any, context: Context) -> Any:
+    async def handle(request: bytes, context: Context) -> Any:
         try:
-            return await answer(request, caller_of(context), context)
+            return await answer(_parse(method, request), caller_of(context), context)
         except FlameError as error:
             await refuse(context, error, code_of)
         except Exception as error:  # a bug of ours must not look like a fault of the network
             log.exception("rpc_failed method=%s", method.path)
             await refuse(context, FlameError(f"a bug in Flame: {error!r}"), code_of)
 
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_deserializer=method.request.FromString, response_serializer=_bytes_of
-    )
+    return grpc.unary_unary_rpc_method_handler(handle, None, _bytes_of)
 
 
 def streaming(method: v1.Method, answer: Stream, code_of: CodeOf = code_of) -> Any:
     """Serve an rpc with streamed responses; ``answer`` writes their bytes to the context."""
 
-    async def handle(request: Any, context: Context) -> None:
+    async def handle(request: bytes, context: Context) -> None:
         try:
-            await answer(request, caller_of(context), context)
+            await answer(_parse(method, request), caller_of(context), context)
         except FlameError as error:
             await refuse(context, error, code_of)
         except Exception as error:  # as above
             log.exception("rpc_failed method=%s", method.path)
             await refuse(context, FlameError(f"a bug in Flame: {error!r}"), code_of)
 
-    return grpc.unary_stream_rpc_method_handler(
-        handle, request_deserializer=method.request.FromString, response_serializer=None
-    )
+    return grpc.unary_stream_rpc_method_handler(handle)
 
 
 def refused(method: v1.Method, code: grpc.StatusCode, sentence: str) -> Any:
@@ -96,6 +93,15 @@ class _Service(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._methods.get(handler_call_details.method)
+
+
+def _parse(method: v1.Method, data: bytes) -> Any:
+    # Not left to gRPC, which would answer UNKNOWN and log a traceback for every malformed message.
+    try:
+        return method.request.FromString(data)
+    except DecodeError as error:
+        name = method.request.DESCRIPTOR.full_name
+        raise InvalidRequest(f"the request is not a {name}: {error}") from error
 
 
 def _bytes_of(response: Any) -> bytes:
