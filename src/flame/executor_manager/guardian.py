@@ -15,6 +15,8 @@ from flame.executor_manager import guardian_process
 
 log = logging.getLogger(__name__)
 
+ORPHAN_PAUSE = 0.02  # seconds between looks for orphans
+
 #: (pid, wait status); the status is None when it was lost with the guardian.
 OnExit = Callable[[int, int | None], None]
 
@@ -39,6 +41,7 @@ class Guardian:
         self._spawning: dict[int, asyncio.Future[int]] = {}
         self._children: set[int] = set()
         self._closed = False
+        self._orphans: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -134,12 +137,19 @@ class Guardian:
         log.error("guardian-lost status=%s executors=%s", status, len(self._children))
         children, self._children = self._children, set()
         self.start()
-        end_orphans(spared={self.pid})
+        if self._orphans is None or self._orphans.done():
+            self._orphans = self._loop.create_task(self._end_orphans(), name="guardian:orphans")
         for answer in self._spawning.values():
             if not answer.done():
                 answer.set_exception(GuardianLost("the guardian process died"))
         for pid in children:
             self._loop.call_soon(self._on_exit, pid, None)
+
+    async def _end_orphans(self) -> None:
+        """Kill and reap what fell to this process, a subreaper, when the guardian died."""
+        while guardian_process.kill_leftovers(os.getpid(), {self.pid}):
+            guardian_process.reap({self.pid})
+            await asyncio.sleep(ORPHAN_PAUSE)
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -151,34 +161,8 @@ class Guardian:
         """Let it kill whatever still runs, and wait until it has."""
         self._closed = True
         self._disconnect()
+        if self._orphans is not None:
+            self._orphans.cancel()
         if self._process is not None:
             self._process.wait()
             self._process = None
-
-
-def end_orphans(spared: set[int]) -> None:
-    """Kill and reap what fell to this process, a subreaper, when the guardian died."""
-    while guardian_process.kill_leftovers(os.getpid(), spared):
-        pass
-    for pid in _zombies():
-        if pid not in spared:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
-
-
-def _zombies() -> list[int]:
-    found = []
-    own = str(os.getpid()).encode()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    stat = file.read()
-            except OSError:
-                continue
-            fields = stat[stat.rindex(b")") + 2 :].split(None, 2)
-            if fields[0] == b"Z" and fields[1] == own:
-                found.append(int(name))
-    return found

@@ -46,13 +46,14 @@ MAX_MESSAGE = 192 * 1024
 _OOM_SCORE = "300"
 
 
-def descendants(root: int, spared: Collection[int] = ()) -> list[int]:
-    """Return the pids below ``root``, parents before their children, without ``spared`` trees.
+def family(root: int, spared: Collection[int] = ()) -> list[tuple[int, bool]]:
+    """Return (pid, whether it still runs) of what is below ``root``, without ``spared`` trees.
 
     One look at /proc: two looks would take a process that an executor started between them for
-    somebody's leftover.
+    somebody's leftover. A zombie is listed and looked below: while the last threads of a killed
+    process end, it is one already and still has its children.
     """
-    children: dict[int, list[int]] = {}
+    children: dict[int, list[tuple[int, bool]]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -62,27 +63,38 @@ def descendants(root: int, spared: Collection[int] = ()) -> list[int]:
         except OSError:
             continue  # it has just ended
         # The command stands in brackets and may hold brackets and spaces; state and ppid follow.
-        fields = stat[stat.rindex(b")") + 2 :].split(None, 2)
-        if fields[0] not in b"ZX":
-            children.setdefault(int(fields[1]), []).append(int(name))
-    found: list[int] = []
+        state, parent, _ = stat[stat.rindex(b")") + 2 :].split(None, 2)
+        children.setdefault(int(parent), []).append((int(name), state not in b"ZX"))
+    found: list[tuple[int, bool]] = []
     waiting = [root]
     while waiting:
-        below = [pid for pid in children.get(waiting.pop(), ()) if pid not in spared]
+        below = [child for child in children.get(waiting.pop(), ()) if child[0] not in spared]
         found += below
-        waiting += below
+        waiting += [pid for pid, _ in below]
     return found
 
 
 def kill_leftovers(root: int, spared: Collection[int] = ()) -> int:
-    """SIGKILL what is below ``root``, sparing some trees. Returns how many there were."""
-    victims = descendants(root, spared)
-    for pid in victims:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    return len(victims)
+    """SIGKILL what is below ``root``, sparing some trees. Returns how many there are, dead or not."""
+    found = family(root, spared)
+    for pid, runs in found:
+        if runs:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    return len(found)
+
+
+def reap(spared: Collection[int] = ()) -> None:
+    """Take note of the ends of our children, but not of the spared ones'."""
+    own = os.getpid()
+    for pid, runs in family(own, spared):
+        if not runs:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass  # a child of a child of ours
 
 
 class Guardian:

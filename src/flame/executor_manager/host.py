@@ -188,7 +188,13 @@ def _prepare_process(application: ApplicationSpec) -> None:
     # The interpreter read PYTHONPATH when it started, before it knew its application.
     added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     if application.working_directory:
-        os.chdir(application.working_directory)
+        try:
+            os.chdir(application.working_directory)
+        except OSError as error:
+            raise ServiceUnusable(
+                f"working_directory {application.working_directory!r} cannot be entered "
+                f"on this node: {error.strerror}"
+            ) from error
     for path in reversed([*added, os.getcwd()]):
         if path not in sys.path:
             sys.path.insert(0, path)

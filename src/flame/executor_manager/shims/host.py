@@ -11,10 +11,10 @@ the executor manager reports it, and the cell names the task that ran.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
-import string
 import subprocess
 import threading
 import time
@@ -37,6 +37,10 @@ STOP_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 #: What a gRPC server takes in one message unless told otherwise; released services are not told.
 RELEASED_LIMIT = v1.RELEASED_MAX_RECEIVE
 
+STDERR_TAIL = 2048  # bytes, of a program that did not start
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+
 
 class HostShim:
     """A service program, started and connected to.
@@ -53,6 +57,7 @@ class HostShim:
         self._path = request.assignment.socket
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+        self._stderr = os.fstat(2).st_size
         self._process = self._start()
         try:
             self._wait_until_it_listens()
@@ -173,8 +178,6 @@ class HostShim:
         own = {**os.environ, **environment}
         argv = [expand(text, own) for text in (application.command, *application.arguments)]
         cwd = application.working_directory or self._request.assignment.directory
-        if not os.path.isabs(cwd) or not os.path.isdir(cwd):
-            raise ServiceUnusable(f"working_directory {cwd!r} is not a directory on this node")
         program = shutil.which(argv[0], path=own.get("PATH", os.defpath))
         if program is None:
             raise ServiceUnusable(
@@ -224,12 +227,13 @@ class HostShim:
             if code is not None:
                 raise ServiceUnusable(
                     f"the service {_exit_sentence(code)} before it listened on "
-                    f"FLAME_INSTANCE_ENDPOINT ({self._path}); its stderr is with the executor's"
+                    f"FLAME_INSTANCE_ENDPOINT ({self._path}){_stderr_since(self._stderr)}"
                 )
             if time.monotonic() > deadline:
                 raise ServiceUnusable(
                     f"the service did not listen on FLAME_INSTANCE_ENDPOINT ({self._path}) within "
                     f"{timeout:g} s ({START_TIMEOUT_VARIABLE} sets the limit)"
+                    f"{_stderr_since(self._stderr)}"
                 )
             time.sleep(delay)
             delay = min(delay * 1.5, 0.05)
@@ -261,7 +265,11 @@ class HostShim:
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
     """Replace ``$NAME`` and ``${NAME}``; names that are not set stay as they are written."""
-    return string.Template(text).safe_substitute(environment)
+
+    def value(match: re.Match[str]) -> str:
+        return environment.get(match[1] or match[2], match[0])
+
+    return _VARIABLE.sub(value, text)
 
 
 def _start_timeout(environments: tuple[tuple[str, str], ...]) -> float:
@@ -274,6 +282,17 @@ def _start_timeout(environments: tuple[tuple[str, str], ...]) -> float:
         raise ServiceUnusable(
             f"{START_TIMEOUT_VARIABLE} is {text!r}; it must be a number of seconds"
         ) from None
+
+
+def _stderr_since(position: int) -> str:
+    """Say what a program wrote to the stderr that it shares with us; it is a file."""
+    try:
+        with open("/proc/self/fd/2", "rb") as file:
+            file.seek(max(position, os.fstat(2).st_size - STDERR_TAIL))
+            text = file.read(STDERR_TAIL).decode("utf-8", "replace").strip()
+    except OSError:  # a terminal or a pipe, when somebody runs an executor by hand
+        text = ""
+    return f"; its stderr: {text}" if text else ""
 
 
 def _exit_sentence(code: int) -> str:

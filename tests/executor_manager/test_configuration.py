@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from flame.executor_manager.configuration import find_access
+from flame.model.errors import InvalidConfiguration
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("FLAME_ENDPOINT", "FLAME_TOKEN", "FLAME_TOKEN_FILE", "FLAME_CA_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLAME_CONFIG_DIR", str(tmp_path / "home"))
+
+
+def test_options_come_before_the_environment_and_the_file_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "flame-cluster.yaml"
+    file.write_text("cluster: {endpoint: 'https://file:1', tls: {ca_file: /ca}}")
+    found = find_access(None, None, None, str(file))
+    assert (str(found.endpoint), found.token, found.ca_file) == ("https://file:1", None, "/ca")
+    monkeypatch.setenv("FLAME_ENDPOINT", "http://environment:2")
+    assert str(find_access(None, None, None, str(file)).endpoint) == "http://environment:2"
+    assert str(find_access("http://option:3", None, None, str(file)).endpoint) == "http://option:3"
+
+
+def test_the_local_clusters_token_is_found_for_loopback_only(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "token").write_text("secret\n")
+    assert find_access("http://127.0.0.1:1", None, None, None).token == "secret"
+    assert find_access("http://elsewhere:1", None, None, None).token is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [", "is not YAML"),
+        ("cache: {}", "key 'cluster' is needed"),
+        ("cluster: {endpoint: 8080}", "endpoint is 8080; a text is needed"),
+        ("cluster: {endpoint: 'ftp://x:1'}", "ftp://x:1"),
+        ("cluster: {tls: yes}", "cluster.tls is True; a mapping is needed"),
+    ],
+)
+def test_a_wrong_file_names_itself_and_the_key(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "flame-cluster.yaml"
+    file.write_text(content)
+    with pytest.raises(InvalidConfiguration, match=said):
+        find_access(None, None, None, str(file))
+
+
+def test_a_token_file_must_be_there_and_hold_a_token(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match="cannot be read"):
+        find_access(None, str(tmp_path / "absent"), None, None)
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(InvalidConfiguration, match="is empty"):
+        find_access(None, str(tmp_path / "empty"), None, None)

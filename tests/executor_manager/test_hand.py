@@ -1,0 +1,76 @@
+import threading
+
+from flame.executor_manager.channel import end_hand
+from flame.executor_manager.hand import End, Hand, Leave, held_of
+from flame.model.ids import TaskId
+from flame.wire import frames
+
+
+def hand_with(count: int) -> Hand:
+    hand = Hand()
+    hand.deal((TaskId(i), 1, b"") for i in range(1, count + 1))
+    return hand
+
+
+def ids(hand: Hand) -> list[int]:
+    return [task[0] for task in hand.tasks]
+
+
+def test_the_last_ones_are_taken_back_first() -> None:
+    hand = hand_with(5)
+    assert hand.take_back((), 2) == [5, 4]
+    assert ids(hand) == [1, 2, 3]
+    assert hand.take_back((), 9) == [3, 2, 1]
+
+
+def test_named_tasks_are_taken_back_and_the_others_keep_their_order() -> None:
+    hand = hand_with(6)
+    assert sorted(hand.take_back([2, 5, 99])) == [2, 5]
+    assert ids(hand) == [1, 3, 4, 6]
+
+
+def test_commands_wait_for_the_tasks_before_them() -> None:
+    hand = hand_with(1)
+    hand.command(Leave())
+    assert hand.wait() is None
+    hand.tasks.popleft()
+    assert hand.wait() == Leave()
+
+
+def test_an_end_gives_up_what_has_not_started() -> None:
+    hand = hand_with(3)
+    end_hand(hand)
+    assert hand.wait() == End()
+
+
+def test_a_frames_attempts_are_1_unless_it_says_otherwise() -> None:
+    assert list(held_of(frames.Tasks(task_ids=[4, 5]), [b"a", None])) == [
+        (4, 1, b"a"),
+        (5, 1, None),
+    ]
+    assert list(held_of(frames.Tasks(task_ids=[4], attempts=[3]), [b"a"])) == [(4, 3, b"a")]
+
+
+def test_no_task_is_lost_or_done_twice_while_two_threads_pull() -> None:
+    """The worker starts tasks while the other end takes them back and deals them again."""
+    hand, count, done = Hand(), 20_000, []
+
+    def work() -> None:
+        while hand.wait() is None:
+            while hand.tasks:
+                try:
+                    done.append(hand.tasks.popleft()[0])
+                except IndexError:
+                    break
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    taken: list[int] = []
+    for first in range(1, count, 100):
+        hand.deal((TaskId(i), 1, b"") for i in range(first, first + 100))
+        taken += hand.take_back([first + 50, first + 99])
+        taken += hand.take_back((), 3)
+    hand.command(End())
+    worker.join(20)
+    assert not worker.is_alive()
+    assert sorted(done + taken) == list(range(1, count + 1))

@@ -1,0 +1,65 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flame.executor_manager.window import LEAST, MOST, MOST_BYTES, Window
+
+US, MS = 1_000, 1_000_000
+
+
+def settled(task_ns: int, input_bytes: int = 0) -> Window:
+    window = Window()
+    for _ in range(60):
+        count = window.tasks
+        window.observe(count, task_ns * count, input_bytes * count)
+    return window
+
+
+def test_it_starts_with_one_that_runs_and_one_that_is_next() -> None:
+    assert Window().tasks == 2
+
+
+def test_tiny_tasks_come_by_the_thousand() -> None:
+    assert settled(US // 2).tasks == MOST
+
+
+def test_it_holds_about_four_milliseconds_of_work() -> None:
+    assert 30 <= settled(100 * US).tasks <= 50
+
+
+def test_a_long_task_has_one_successor_at_hand() -> None:
+    assert settled(50 * MS).tasks == LEAST
+
+
+def test_it_grows_by_at_most_four_times_at_a_step() -> None:
+    window = Window()
+    assert window.observe(2, 2 * US, 0)
+    assert window.tasks == 8
+
+
+def test_one_slow_task_shrinks_it_at_once() -> None:
+    window = settled(US)
+    assert window.slow_task(10 * MS)
+    assert window.tasks == LEAST
+
+
+def test_large_inputs_bound_it_by_their_memory() -> None:
+    assert settled(US, 1024 * 1024).tasks <= MOST_BYTES // (1024 * 1024)
+
+
+def test_a_small_change_is_not_announced() -> None:
+    window = settled(100 * US)
+    before = window.tasks
+    assert not window.observe(before, before * 105 * US, 0)
+    assert window.tasks == before
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5000), st.integers(0, 10**12), st.integers(0, 2**34)), max_size=40
+    )
+)
+def test_it_stays_within_its_bounds(batches: list[tuple[int, int, int]]) -> None:
+    window = Window()
+    for count, elapsed, size in batches:
+        window.observe(count, elapsed, size)
+        assert LEAST <= window.tasks <= MOST
