@@ -352,7 +352,7 @@ def test_a_reader_beside_the_writer_sees_whole_groups_only(store: Store) -> None
     done = threading.Event()
 
     def look() -> None:
-        while not done.is_set():
+        while not done.wait(0.0005):  # lets the writer have the interpreter
             seen = len(store.tasks(S1, 0, 2_000))
             if seen % 10:
                 problems.append(seen)
