@@ -225,14 +225,27 @@ def test_an_error_of_the_cluster_is_one_sentence_on_stderr(
     assert result.stderr.count("\n") == 1
 
 
+def test_commands_connect_to_the_cluster_of_this_machine_unless_told_otherwise(
+    client: FakeClient, run: Run
+) -> None:
+    run(flmctl, "list")
+    arguments, options = client.connected_with
+    assert arguments == (None,)
+    assert options["default_endpoint"] == "http://127.0.0.1:8080"
+    run(flmctl, "list", "--endpoint", "http://there:1", "--token-file", "t", "--config", "c")
+    arguments, options = client.connected_with
+    assert arguments == ("http://there:1",)
+    assert (options["token_file"], options["config"]) == ("t", "c")
+
+
 def test_a_cluster_that_is_not_there_is_an_error_of_the_cluster(
     client: FakeClient, run: Run
 ) -> None:
-    client.error = Unavailable("nobody listens on http://127.0.0.1:8080; start one: flame up")
+    client.error = Unavailable("nobody answers at http://127.0.0.1:8080")
     result = run(flmctl, "list")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: nobody listens on http://127.0.0.1:8080; start one: flame up\n"
+        "Error: nobody answers at http://127.0.0.1:8080. To start a cluster here: flame up\n"
     )
 
 

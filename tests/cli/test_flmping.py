@@ -136,9 +136,15 @@ def test_ctrl_c_closes_the_session_and_exits_with_130(client: FakeClient, run: R
     assert "Interrupted: session <4> is closed." in result.stderr
 
 
+def test_it_may_start_a_cluster_of_its_own(client: FakeClient, run: Run) -> None:
+    run(flmping, "--executors", "3")
+    assert client.connected_with == ((), {"executors": 3})
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--executors", "2", "--endpoint", "http://there:1"],
         ["-t", "many"],
         ["-t", "-1"],
         ["--size", "big"],

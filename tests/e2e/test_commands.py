@@ -7,13 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+
+from flame.sdk.local_cluster import LocalCluster
+from tests.conftest import StartCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_TIMEOUT = 60.0  # seconds
@@ -51,7 +52,7 @@ class Commands:
 
 
 @pytest.fixture
-def commands(cluster: Any, tmp_path: Path) -> Commands:
+def commands(cluster: LocalCluster, tmp_path: Path) -> Commands:
     return Commands(cluster.endpoint, cluster.token_file, tmp_path)
 
 
@@ -204,20 +205,18 @@ def test_what_is_not_there_is_one_sentence_on_stderr(
     assert result.stderr.count("\n") == 1
 
 
-def test_without_the_token_nobody_is_let_in(cluster: Any, tmp_path: Path) -> None:
-    result = Commands(cluster.endpoint, None, tmp_path)("flmctl", "list")
-    assert result.returncode == 1
+def test_without_the_token_nobody_is_let_in(start_cluster: StartCluster, tmp_path: Path) -> None:
+    result = Commands(start_cluster(executors=0).endpoint, None, tmp_path)("flmctl", "list")
+    assert (result.returncode, result.stdout) == (1, "")
     assert "token" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_cluster_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
-    begin = time.monotonic()
     result = Commands("http://127.0.0.1:1", None, tmp_path)("flmctl", "list")
     assert result.returncode == 1
     assert "127.0.0.1:1" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert time.monotonic() - begin < 30
+    assert result.stderr.count("\n") == 1
 
 
 # --- flame up ----------------------------------------------------------------------------------

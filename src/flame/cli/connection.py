@@ -14,8 +14,12 @@ from typing import Any
 import click
 
 import flame
+from flame.model.errors import Unavailable
 
 LOCAL_ENDPOINT = "http://127.0.0.1:8080"
+
+#: Seconds; long enough for a session manager that is being started again.
+CONNECT_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,19 @@ class Connection:
                     "--executors starts a cluster of its own; --endpoint names one"
                 )
             return flame.connect(executors=executors)
-        return flame.connect(
-            self.endpoint,
-            token_file=self.token_file,
-            ca_file=self.ca_file,
-            config=self.config,
-            default_endpoint=LOCAL_ENDPOINT,
-        )
+        try:
+            return flame.connect(
+                self.endpoint,
+                token_file=self.token_file,
+                ca_file=self.ca_file,
+                config=self.config,
+                default_endpoint=LOCAL_ENDPOINT,
+                timeout=CONNECT_TIMEOUT,
+            )
+        except Unavailable as error:
+            if LOCAL_ENDPOINT not in str(error):
+                raise
+            raise Unavailable(f"{error}. To start a cluster here: flame up") from error
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
