@@ -15,8 +15,8 @@ from random import Random
 import pytest
 
 from flame.core.records import ApplicationPut, OutcomesRecorded, SessionEvent
-from flame.model.errors import ResourceExhausted, WrongState
-from flame.model.ids import TaskId
+from flame.model.errors import IllegalTransition, ResourceExhausted, WrongState
+from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import ApplicationSpec, Event
 from flame.storage.sqlite import SqliteStore, checkpointer
 from flame.storage.store import CorruptStore
@@ -36,6 +36,7 @@ from tests.storage.records import (
 )
 
 ENOUGH = 1 << 30
+S9 = SessionNumber(9)
 
 
 @pytest.fixture
@@ -277,6 +278,20 @@ def test_a_full_disk_refuses_the_whole_group_and_later_commits_work(path: Path) 
         recovered = store.load()
         assert recovered.next_session == 2
         assert [p[0] for p in read(recovered).pending[S1]] == [2]
+
+
+def test_a_group_with_a_bug_in_it_leaves_nothing_behind(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([session_put()], sync=False)
+        with pytest.raises(IllegalTransition):
+            store.commit(
+                [submitted(1, b"x"), session_put(S2), recorded(0, 1, session=S9)], sync=True
+            )
+        assert store.tasks(S1, 0, 10) == []
+        store.commit([submitted(1, b"y")], sync=False)
+        assert [task.input for task in store.tasks(S1, 0, 10)] == [b"y"]
+    with closing(SqliteStore(path)) as store:
+        assert store.load().next_session == 2
 
 
 def test_a_limit_on_the_files_size_is_a_full_disk(path: Path) -> None:
