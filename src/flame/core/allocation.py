@@ -30,7 +30,9 @@ def take_snapshot(state: State, now: float) -> Snapshot:
         if session.state is not SessionState.OPEN:
             continue
         kept = sum([e.state in _KEPT for e in session.executors.values()])
-        wanted = 0 if now < session.retry_at else demand(state, session)
+        wanted = demand(state, session)
+        if now < session.retry_at:
+            wanted = min(wanted, kept)  # no new ones until the next attempt is due
         if wanted or kept:
             sessions.append(
                 SessionDemand(
@@ -135,7 +137,11 @@ def _matches(executor: Executor, session: Session) -> bool:
 def _release(state: State, session: Session, count: int, now: float) -> None:
     """Take executors from a session: those without tasks first, then those with the fewest."""
     candidates = sorted(
-        (e for e in session.executors.values() if e.state in _KEPT),
+        (
+            e
+            for e in session.executors.values()
+            if e.state in _KEPT and e.id not in session.unreported
+        ),
         key=lambda e: (e.started is not None, len(e.held), -e.incarnation),
     )
     for executor in candidates[:count]:

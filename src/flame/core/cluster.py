@@ -142,7 +142,7 @@ class Cluster:
         return effects
 
     def _review_close(self, session: Any, now: float) -> None:
-        if session is not None and session.closing is not None and session.closing.waiting:
+        if session is not None and session.closing is not None:
             sessions.review_close(self.state, session, now)
 
     def _committed(self, store: Store, now: float) -> None:
@@ -150,6 +150,8 @@ class Cluster:
         match record, cause:
             case OutcomesRecorded(), outcomes.OutcomesStored():
                 outcomes.outcomes_stored(state, record, cause)
+            case _, outcomes.OutcomesStored():
+                outcomes.results_dropped(state, cause)
             case TasksSubmitted(), submission.SubmitStored() | submission.CreateStored():
                 submission.tasks_stored(state, record, cause, now)
             case _, submission.DuplicatesStored():
@@ -160,6 +162,8 @@ class Cluster:
                 sessions.reply_done(state, cause)
             case _, sessions.CloseBegins():
                 sessions.close_begins(state, cause, now)
+            case _, executors.LeaseLostStored():
+                executors.lease_lost_stored(state, cause)
             case _, executors.BindingStored():
                 executors.binding_stored(state, cause, now)
             case _:
@@ -173,10 +177,10 @@ class Cluster:
             nodes.forget(state, NodeName(str(key)))
         elif kind == "retry":
             state.replan = True
-        elif kind == "close":
+        elif kind in ("close", "review"):
             session = state.sessions.get(SessionNumber(int(key)))
             if session is not None:
-                sessions.review_close(state, session, now, overdue=True)
+                sessions.review_close(state, session, now, overdue=kind == "close")
         else:
             executor = state.executors.get(ExecutorId(str(key)))
             if executor is not None:
@@ -188,12 +192,9 @@ class Cluster:
             if executor.state is ExecutorState.IDLE:
                 executors.stop(state, executor, now)
             elif session is not None and not executor.held:
-                kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
-                if kept > session.spec.min_instances:
-                    executors.unbind(state, executor, now)
+                executors.idle_overdue(state, session, executor, now)
         elif kind == "stop":
-            # Its node does not answer for it; the node's own lease will show.
-            executors.lose(state, executor, None, "its process did not end when asked", now)
+            executors.stop_overdue(state, executor, now)
         elif kind == "leave":
             executors.leave_overdue(state, executor, now)
         elif kind == "bind":

@@ -1,7 +1,7 @@
 """Moments at which something must be looked at, by key.
 
-Moving a deadline later, which happens all the time, touches only a dictionary: the heap's entry is
-put back when it comes up too early.
+Moving a deadline later, or clearing and setting it again, happens all the time and touches only
+dictionaries: a key keeps its one entry in the heap, which is put back when it comes up too early.
 """
 
 from heapq import heappop, heappush
@@ -15,14 +15,16 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
+        # When the heap's one true entry of a key comes up; other entries of it are leftovers.
+        self._entry: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
 
     def set(self, key: Key, when: float) -> None:
         """Make ``key`` due at ``when``, whatever was set before."""
-        before = self._due.get(key)
         self._due[key] = when
-        if before is None or when < before:
-            heappush(self._heap, (when, key))
+        entry = self._entry.get(key)
+        if entry is None or when < entry:
+            self._push(key, when)
 
     def clear(self, key: Key) -> None:
         """Forget ``key``."""
@@ -41,16 +43,23 @@ class Deadlines:
             if not self._heap or self._heap[0][0] > now:
                 return due
             _, key = heappop(self._heap)
-            del self._due[key]
+            del self._due[key], self._entry[key]
             due.append(key)
+
+    def _push(self, key: Key, when: float) -> None:
+        self._entry[key] = when
+        heappush(self._heap, (when, key))
 
     def _settle(self) -> None:
         """Make the heap's first entry a true one."""
         while self._heap:
             when, key = self._heap[0]
             due = self._due.get(key)
-            if due == when:
+            current = self._entry.get(key) == when
+            if current and due == when:
                 return
             heappop(self._heap)
-            if due is not None and due > when:
-                heappush(self._heap, (due, key))
+            if current:
+                del self._entry[key]
+                if due is not None:
+                    self._push(key, due)

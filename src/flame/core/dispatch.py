@@ -37,7 +37,7 @@ def dispatch(state: State, session: Session) -> None:
         if count <= 0:
             break
         _hand_out(state, session, executor, count)
-    _give_credit_back(state, session)
+    give_credit_back(state, session)
 
 
 def rebalance(state: State, session: Session) -> None:
@@ -108,7 +108,7 @@ def queue_is_full(state: State, session: Session) -> bool:
     )
 
 
-def _give_credit_back(state: State, session: Session) -> None:
+def give_credit_back(state: State, session: Session) -> None:
     """Return the submit credit that was withheld while the queue was full."""
     if not any(a.withheld for a in session.attachments.values()) or queue_is_full(state, session):
         return

@@ -224,7 +224,7 @@ class RefuseExecutor:
 
 @dataclass(slots=True)
 class RefuseNode:
-    """The node may not register: its name is in use by a live one."""
+    """The node may not register (its name is in use by a live one), or must register again."""
 
     node: NodeName
     instance: bytes

@@ -12,7 +12,7 @@ state a lost process leads to Released: the slot is given up and its tasks are q
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flame.core.task import Task
+from flame.core.task import FINISHING, Task
 from flame.model.ids import ExecutorId, NodeName, TaskId, Tenant
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState
@@ -26,6 +26,8 @@ BIND_TIMEOUT = 120.0
 LEAVE_TIMEOUT = 5.0
 #: Seconds that an executor whose process lives may be without a channel.
 RECONNECT_TIMEOUT = 30.0
+#: Tasks that an executor wants in hand until it says otherwise: one that runs, one that is next.
+FIRST_WINDOW = 2
 #: Seconds that a process has to end after it was asked to.
 STOP_GRACE = 2.0
 
@@ -44,6 +46,7 @@ class Executor:
         take_back: The number of an unanswered request to give tasks up; 0: none.
         connected: Its process has a channel to us now.
         process: The incarnation its process was started with; 0: no node was told to start one.
+        granted: The last incarnation whose binding is stored, so that its process may know of it.
     """
 
     id: ExecutorId
@@ -54,7 +57,7 @@ class Executor:
     incarnation: int
     state: ExecutorState
     session: "Session | None" = None
-    window: int = 1
+    window: int = FIRST_WINDOW
     held: dict[TaskId, Task] = field(default_factory=dict)
     started: Task | None = None
     recorded: int = 0
@@ -63,8 +66,14 @@ class Executor:
     connected: bool = False
     reusable: bool = False
     process: int = 0
+    granted: int = 0
 
     @property
     def is_usable(self) -> bool:
         """Whether tasks may be handed to it now."""
         return self.state is ExecutorState.BOUND and self.connected
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether it holds a task that has no outcome yet (a cancelled one has)."""
+        return any(task.stage != FINISHING for task in self.held.values())

@@ -23,6 +23,7 @@ from flame.core.events import (
 )
 from flame.core.executor import (
     BIND_TIMEOUT,
+    FIRST_WINDOW,
     LEAVE_TIMEOUT,
     RECONNECT_TIMEOUT,
     STOP_GRACE,
@@ -50,6 +51,15 @@ class BindingStored:
     incarnation: int
 
 
+@dataclass(slots=True)
+class LeaseLostStored:
+    """Cause: that the lease was lost is on record, so its tasks may be given to others."""
+
+    session: Session
+    executor: ExecutorId
+    tasks: list[Task]
+
+
 # --- birth and binding -------------------------------------------------------------------------
 
 
@@ -75,7 +85,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.incarnation = state.take_incarnation()
     executor.state = ExecutorState.BINDING
     executor.session = session
-    executor.window = 1
+    executor.window = FIRST_WINDOW
     executor.recorded = executor.stored = executor.take_back = 0
     session.executors[executor.id] = executor
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
@@ -103,6 +113,7 @@ def binding_stored(state: State, cause: BindingStored, now: float) -> None:
         or executor.state is not ExecutorState.BINDING
     ):
         return  # lost, or its session closed, in the meantime
+    executor.granted = executor.incarnation
     application = state.application(executor.tenant, executor.application)
     executor.reusable = application.spec.reusable
     if executor.process:
@@ -141,29 +152,44 @@ def _send_bind(state: State, executor: Executor, session: Session) -> None:
 def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
     """A process opened its channel: bind it, or agree with it on what it holds."""
     executor = state.executors.get(event.executor)
-    if executor is None or executor.incarnation != event.incarnation:
+    if executor is None or not _is_expected(executor, event):
         _refuse(state, event.executor, event.incarnation)
         return
     executor.connected = True
-    executor.window = max(1, event.window)
+    executor.window = event.window
     state.deadlines.clear(("reconnect", executor.id))
     session = executor.session
     if session is None:
+        state.replan = True  # an idle one can be bound again
         return
     session.unreported.pop(executor.id, None)
     if executor.state is ExecutorState.BINDING:
-        if event.bound:
-            _bound(state, executor, session, now)
-        else:
-            _send_bind(state, executor, session)
+        if not event.bound:
+            if executor.granted == executor.incarnation:
+                _send_bind(state, executor, session)
+            dispatch(state, session)  # its others may have waited for this report
             return
+        _bound(state, executor, session, now)
     _agree(state, session, executor, event)
     state.emit(SendResultsStored(executor.id, executor.stored))
     if executor.state is ExecutorState.UNBINDING:
+        if executor.held:
+            ask_back(state, executor, len(executor.held))
         state.emit(SendUnbind(executor.id))
     dispatch(state, session)
     if not executor.held and executor.state is ExecutorState.BOUND:
         out_of_work(state, session, executor, now)
+
+
+def _is_expected(executor: Executor, event: ExecutorConnected) -> bool:
+    """Whether the process speaks for the current binding, or waits, warm, to be told of it."""
+    if executor.incarnation == event.incarnation:
+        return True
+    return (
+        executor.state is ExecutorState.BINDING
+        and event.incarnation < executor.incarnation
+        and not event.bound
+    )
 
 
 def _agree(state: State, session: Session, executor: Executor, event: ExecutorConnected) -> None:
@@ -234,7 +260,9 @@ def bind_failed(state: State, session: Session, message: str, now: float) -> Non
     """Count a failed bind; wait before the next one, or give the waiting tasks up."""
     session.bind_failures += 1
     _note(state, session, EventCode.BIND_FAILED, message, now)
-    if session.bind_failures < state.limits.bind_attempts:
+    works = any(e.state is ExecutorState.BOUND for e in session.executors.values())
+    if session.bind_failures < state.limits.bind_attempts or works:
+        # While another executor does the session's work, only the next attempt waits.
         wait = BIND_BACKOFF[min(session.bind_failures, len(BIND_BACKOFF)) - 1]
         session.retry_at = now + wait
         state.deadlines.set(("retry", session.number), session.retry_at)
@@ -263,9 +291,11 @@ def _note(state: State, session: Session, code: EventCode, message: str, now: fl
 
 def on_window(state: State, executor: Executor, event: WindowChanged, now: float) -> None:
     """The executor wants more, or less, in hand."""
-    executor.window = max(1, event.window)
-    if executor.session is not None:
-        dispatch(state, executor.session)
+    executor.window = event.window
+    session = executor.session
+    if session is not None:
+        dispatch(state, session)
+        rebalance(state, session)  # its tasks may have turned out to be slow
 
 
 def on_started(state: State, executor: Executor, event: TaskStarted, now: float) -> None:
@@ -305,11 +335,22 @@ def on_taken_back(state: State, executor: Executor, event: TasksTakenBack, now: 
                 back.append(task)
     session.requeue(back)
     dispatch(state, session)
-    if not executor.held and executor.state is ExecutorState.BOUND and not session.queued:
+    if not executor.held and executor.state is ExecutorState.BOUND:
         out_of_work(state, session, executor, now)
 
 
 # --- the way out -------------------------------------------------------------------------------
+
+
+def idle_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+    """It had nothing in hand for a while: let it go, unless the session keeps that many."""
+    if session.queued:
+        # Nothing may be handed out at the moment; look again later.
+        state.deadlines.set(("idle", executor.id), now + state.delay_release(session) + 1.0)
+        return
+    kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
+    if kept > session.spec.min_instances:
+        unbind(state, executor, now)
 
 
 def unbind(state: State, executor: Executor, now: float) -> None:
@@ -318,13 +359,14 @@ def unbind(state: State, executor: Executor, now: float) -> None:
     if session is None or executor.state not in (ExecutorState.BOUND, ExecutorState.BINDING):
         return
     if executor.state is ExecutorState.BINDING:
+        if executor.id in session.unreported and session.state is SessionState.OPEN:
+            return  # it may be at work; nobody knows before it has told
+        session.unreported.pop(executor.id, None)
         _detach_from_session(state, executor)
         stop(state, executor, now)
         return
     executor.state = ExecutorState.UNBINDING
     state.deadlines.clear(("idle", executor.id))
-    if session.state is SessionState.CLOSED:
-        state.deadlines.set(("leave", executor.id), now + LEAVE_TIMEOUT)
     if executor.connected:
         if len(executor.held) > 0:
             ask_back(state, executor, len(executor.held))
@@ -339,6 +381,7 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     _return_tasks(state, session, executor, None, now, "the executor left with tasks in hand")
     _detach_from_session(state, executor)
     state.deadlines.clear(("leave", executor.id))
+    state.deadlines.clear(("idle", executor.id))
     if not executor.reusable:
         stop(state, executor, now)
         return
@@ -374,10 +417,8 @@ def _detach_from_session(state: State, executor: Executor) -> None:
     session = executor.session
     if session is not None:
         session.executors.pop(executor.id, None)
-        session.unreported.pop(executor.id, None)
         if session.closing is not None:
-            session.closing.waiting.discard(executor.id)
-            state.deadlines.set(("close", session.number), 0.0)
+            state.deadlines.set(("review", session.number), 0.0)
     executor.session = None
     state.replan = True
 
@@ -431,15 +472,20 @@ def reconnect_overdue(state: State, executor: Executor, now: float) -> None:
             reason,
         )
         _detach_from_session(state, executor)
-        dispatch(state, session)
     stop(state, executor, now)
+
+
+def stop_overdue(state: State, executor: Executor, now: float) -> None:
+    """Its node does not answer for it; the node's own lease will show. Ask once more, and move on."""
+    state.emit(StopExecutor(executor.node, executor.id, executor.process, 0.0))
+    lose(state, executor, None, "its process did not end when asked", now)
 
 
 def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> None:
     """The channel broke. The process may come back; its node will say if it is gone."""
     executor = state.executors.get(event.executor)
-    if executor is None or executor.incarnation != event.incarnation:
-        return
+    if executor is None or event.incarnation > executor.incarnation:
+        return  # an older one: a warm process that was not told of its next binding yet
     executor.connected = False
     if executor.state is not ExecutorState.RELEASING:
         state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
@@ -485,7 +531,6 @@ def lose(
             f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: {reason}"
         )
         bind_failed(state, session, message, now)
-    dispatch(state, session)
 
 
 def _return_tasks(
@@ -496,15 +541,28 @@ def _return_tasks(
     now: float,
     reason: str,
 ) -> None:
-    """Take everything out of the executor's hand; charge an attempt to the task that ran."""
+    """Take everything out of the executor's hand; charge an attempt to the task that ran.
+
+    The tasks are queued again once it is stored that the lease was lost: whoever runs one of them a
+    second time can show why.
+    """
+    unreported = executor.id in session.unreported
     held = [t for t in executor.held.values() if t.stage != FINISHING]
     charged = executor.held.get(running) if running else None
-    if charged is not None and charged.stage == FINISHING:
+    if charged is None and running and unreported:
+        charged = session.live.get(running)  # a restarted manager hears of it only now
+        if charged is not None and charged.stage == QUEUED:
+            session.withdraw(charged)
+            held.append(charged)
+    if charged is not None and charged not in held:
         charged = None
     for task in list(executor.held.values()):
         _drop_from_hand(session, executor, task)
-    if not held:
+    if not held and not unreported:
         return
+    for task in held:
+        task.stage = HELD
+        task.holder = None
     spent = charged.attempts + 1 if charged is not None else 0
     state.store(
         LeaseLost(
@@ -517,15 +575,22 @@ def _return_tasks(
             reason,
             milliseconds(now),
         ),
+        LeaseLostStored(session, executor.id, held),
         session=session,
     )
     if charged is not None:
         charged.attempts = spent
         if spent >= session.spec.max_attempts:
-            held.remove(charged)
-            charged.stage = HELD
             end_without_result(state, session, [charged], _lost(spent, reason, executor.node), now)
-    session.requeue(held)
+
+
+def lease_lost_stored(state: State, cause: LeaseLostStored) -> None:
+    """Queue the tasks again, but for those that got an outcome in the meantime."""
+    session = cause.session
+    session.unreported.pop(cause.executor, None)
+    session.requeue([t for t in cause.tasks if t.stage == HELD and t.holder is None])
+    state.replan = True
+    dispatch(state, session)
 
 
 def _lost(attempts: int, reason: str, node: NodeName) -> tuple[TaskState, int, str]:

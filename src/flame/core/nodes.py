@@ -2,12 +2,13 @@
 
 from flame.core.effects import RefuseNode, StopExecutor
 from flame.core.events import NodeConnected, NodeDisconnected, NodeLeft, NodeRenewed
+from flame.core.executor import STOP_GRACE
 from flame.core.executors import lose
 from flame.core.node import DISCONNECT_GRACE, FORGET_AFTER, LEASE, Node
 from flame.core.state import State
-from flame.model.errors import AlreadyExists
+from flame.model.errors import AlreadyExists, WrongState
 from flame.model.ids import NodeName
-from flame.model.specs import NodeState
+from flame.model.specs import ExecutorState, NodeState
 
 
 def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
@@ -38,6 +39,9 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
         known = theirs.get(executor.id)
         if known is not None:
             executor.process = known
+            if executor.state is ExecutorState.RELEASING:
+                # The order may have been lost with the channel.
+                state.emit(StopExecutor(node.name, executor.id, known, STOP_GRACE))
         elif executor.process:
             lose(state, executor, None, "its node no longer has it", now)
     for executor_id, incarnation in event.executors:
@@ -49,9 +53,15 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
 def on_renewed(state: State, event: NodeRenewed, now: float) -> None:
     """The node is alive."""
     node = state.nodes.get(event.node)
-    if node is not None and node.connected:
-        node.renewed = now
-        state.deadlines.set(("lease", node.name), now + LEASE)
+    if node is None:
+        return
+    if not node.connected:
+        # It was silent for longer than its lease, on a channel that lives: it must start over.
+        error = WrongState(f"the lease of node {event.node!r} has ended; register again")
+        state.emit(RefuseNode(node.name, node.instance, error))
+        return
+    node.renewed = now
+    state.deadlines.set(("lease", node.name), now + LEASE)
 
 
 def on_node_disconnected(state: State, event: NodeDisconnected, now: float) -> None:

@@ -7,7 +7,7 @@ task that was taken back, cancelled or finished, is an ordinary case: counted an
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flame.core.dispatch import dispatch, rebalance
+from flame.core.dispatch import dispatch, give_credit_back, rebalance
 from flame.core.effects import (
     FetchOutcomes,
     FinalTask,
@@ -21,7 +21,7 @@ from flame.core.effects import (
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
 from flame.core.executor import Executor
 from flame.core.outcome_log import Attachment, cut
-from flame.core.records import OutcomesAcknowledged, OutcomesRecorded
+from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, QUEUED, STARTED, Task
@@ -58,7 +58,10 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
         state.stale_results += len(stale)
         ids, outputs, failures = _without(stale, ids, outputs, failures)
     cause = OutcomesStored(session, executor.id, executor.incarnation, event.sequence)
-    record(state, session, ids, outputs, failures, now, cause)
+    if ids:
+        record(state, session, ids, outputs, failures, now, cause)
+    else:
+        state.store(Barrier(), cause, session=session)
     dispatch(state, session)
     if not executor.held:
         out_of_work(state, session, executor, now)
@@ -75,15 +78,15 @@ def _take_from_hand(
         if task is None:
             stale.add(index)
             continue
+        if attempts and attempts[index] != task.attempts + 1:
+            stale.add(index)
+            held[task_id] = task
+            continue
         if task.stage == STARTED:
             session.running -= 1
             executor.started = None
         elif task.stage == FINISHING:
             stale.add(index)
-            continue
-        if attempts and attempts[index] != task.attempts + 1:
-            stale.add(index)
-            held[task_id] = task
             continue
         task.stage = FINISHING
     return stale
@@ -106,10 +109,9 @@ def _without(
 def out_of_work(state: State, session: Session, executor: Executor, now: float) -> None:
     """The executor has nothing in hand: find it something, or let it wait for its release."""
     rebalance(state, session)
-    if not session.queued:
-        state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
-        if len(session.executors) > len(session.live):
-            state.replan = True
+    state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
+    if len(session.executors) > len(session.live):
+        state.replan = True
 
 
 def record(
@@ -146,17 +148,14 @@ def end_without_result(
         ids = ending[start : start + RECORD_TASKS]
         failures = dict.fromkeys(range(len(ids)), failure)
         record(state, session, ids, [None] * len(ids), failures, now, OutcomesStored(session))
+    give_credit_back(state, session)  # the queue has become shorter
 
 
 def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored) -> None:
     """The outcomes are safe: forget the tasks, tell everybody."""
     session = cause.session
-    executor = state.executors.get(cause.executor) if cause.executor is not None else None
-    if executor is not None and executor.incarnation == cause.incarnation:
-        executor.stored = cause.sequence
-        state.emit(SendResultsStored(executor.id, cause.sequence))
-    if not batch.task_ids:
-        return
+    if cause.executor is not None:
+        results_dropped(state, cause)
     if session.watchers:
         _notify(state, session, batch)
     _count(session, batch)
@@ -168,8 +167,16 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
             serve(state, session, attachment)
     elif session.is_volatile and not session.was_attached:
         acknowledge(state, session, session.log_end)
-    if not session.live and session.executors:
-        state.replan = True
+    if len(session.live) < len(session.executors):
+        state.replan = True  # it has more than it can use
+
+
+def results_dropped(state: State, cause: OutcomesStored) -> None:
+    """Tell the executor that it may forget its results: they are stored, or count for nothing."""
+    executor = state.executors.get(cause.executor) if cause.executor is not None else None
+    if executor is not None and executor.incarnation == cause.incarnation:
+        executor.stored = cause.sequence
+        state.emit(SendResultsStored(executor.id, cause.sequence))
 
 
 def _count(session: Session, batch: OutcomesRecorded) -> None:
@@ -228,7 +235,7 @@ def on_grant(state: State, event: GrantOutcomes, now: float) -> None:
         return
     attachment.taken = max(attachment.taken, min(event.position, attachment.cursor))
     attachment.credit += event.credit
-    if session.is_volatile:
+    if session.is_volatile and attachment.subscribed:
         acknowledge(
             state, session, min(a.taken for a in session.attachments.values() if a.subscribed)
         )

@@ -4,7 +4,7 @@ Tasks that executors may still hold are not handed out again until those executo
 hold, or are known to be gone: a session with stored bindings starts with its executors unreported.
 """
 
-from flame.core.executor import RECONNECT_TIMEOUT, Executor
+from flame.core.executor import BIND_TIMEOUT, RECONNECT_TIMEOUT, Executor
 from flame.core.node import RESTART_GRACE, Node
 from flame.core.records import (
     BindingDeleted,
@@ -51,9 +51,9 @@ def _session(known: RecoveredSession) -> Session:
     session.succeeded, session.failed = known.succeeded, known.failed
     session.cancelled = known.cancelled
     session.events = list(known.events)
+    session.submitters = {key: Submitter(ranges) for key, ranges in known.submitters.items()}
     if put.state is SessionState.CLOSED:
         return session
-    session.submitters = {key: Submitter(ranges) for key, ranges in known.submitters.items()}
     tasks: list[Task] = []
     for task_id, value, created_ms, attempts in known.pending:
         task = Task(task_id, value, created_ms)
@@ -109,6 +109,8 @@ def _executor(state: State, binding: BindingPut, now: float) -> None:
         ExecutorState.BINDING,
         session,
         process=binding.incarnation,
+        granted=binding.incarnation,
+        reusable=state.application(binding.tenant, binding.application).spec.reusable,
     )
     state.executors[executor.id] = executor
     node.executors[executor.id] = executor
@@ -116,3 +118,4 @@ def _executor(state: State, binding: BindingPut, now: float) -> None:
     session.executors[executor.id] = executor
     session.unreported[executor.id] = None
     state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
+    state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)

@@ -21,10 +21,14 @@ MAX_EVENTS = 100
 
 @dataclass(slots=True)
 class Closing:
-    """A close that waits for handed-out tasks to come back."""
+    """A close that waits for what was submitted before it, then for handed-out tasks.
+
+    ``begun``: everything submitted before is in the queue, and tasks were asked back.
+    """
 
     replies: list[Reply]
-    waiting: set[ExecutorId] = field(default_factory=set)
+    cancel_running: bool
+    begun: bool = False
 
 
 @dataclass(slots=True, eq=False)

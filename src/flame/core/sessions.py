@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from flame.core.dispatch import ask_back
-from flame.core.effects import Answer, Done, Refuse, SendCancel
+from flame.core.dispatch import ask_back, dispatch, rebalance
+from flame.core.effects import Answer, Done, Refuse, SendCancel, SendSessionClosed
 from flame.core.events import (
     CancelTasks,
     CloseSession,
@@ -14,6 +14,7 @@ from flame.core.events import (
     Reply,
     UnregisterApplication,
 )
+from flame.core.executor import LEAVE_TIMEOUT
 from flame.core.executors import unbind
 from flame.core.outcomes import end_without_result, serve
 from flame.core.records import (
@@ -35,7 +36,14 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
-from flame.model.specs import EventCode, Failure, SessionSpec, SessionState, TaskState
+from flame.model.specs import (
+    EventCode,
+    ExecutorState,
+    Failure,
+    SessionSpec,
+    SessionState,
+    TaskState,
+)
 
 #: Seconds for which a close waits for tasks that are in an executor's hand and not known to run.
 CLOSE_WAIT = 0.5
@@ -73,7 +81,6 @@ class CloseBegins:
     """Cause: everything submitted before the close is stored; now cancel it."""
 
     session: Session
-    cancel_running: bool
 
 
 # --- applications ------------------------------------------------------------------------------
@@ -91,6 +98,7 @@ def on_register(state: State, event: RegisterApplication, now: float) -> None:
     created = known.created_ms if known is not None else milliseconds(now)
     put = ApplicationPut(event.tenant, event.name, event.spec, created)
     state.applications[key] = put
+    state.replan = True  # another limit may let sessions have more
     state.store(put, ReplyDone(event.reply))
 
 
@@ -177,7 +185,8 @@ def _create(
     state.names[(tenant, name)] = session
     put = SessionPut(number, tenant, name, spec, session.state, session.created_ms)
     _store_session(state, session, put, ReplySession(session, [reply]))
-    state.replan = spec.min_instances > 0
+    if spec.min_instances > 0:
+        state.replan = True
 
 
 # --- close and delete --------------------------------------------------------------------------
@@ -194,14 +203,14 @@ def on_close(state: State, event: CloseSession, now: float) -> None:
         return
     if session.closing is not None:
         session.closing.replies.append(event.reply)
-        if event.cancel_running:
-            _finish_close(state, session, now)
+        session.closing.cancel_running |= event.cancel_running
+        review_close(state, session, now)
         return
     if session.running and not event.cancel_running:
         raise WrongState("Cannot close session with running tasks")
-    session.closing = Closing([event.reply])
+    session.closing = Closing([event.reply], event.cancel_running)
     # What was submitted before the close must be in the queue, to be cancelled with the rest.
-    state.store(Barrier(), CloseBegins(session, event.cancel_running), session=session)
+    state.store(Barrier(), CloseBegins(session), session=session)
 
 
 def close_begins(state: State, cause: CloseBegins, now: float) -> None:
@@ -209,29 +218,29 @@ def close_begins(state: State, cause: CloseBegins, now: float) -> None:
     session = cause.session
     if session.closing is None:
         return
-    holders = [e for e in session.executors.values() if e.held]
-    if cause.cancel_running or not holders:
-        _finish_close(state, session, now)
-        return
-    for executor in holders:
-        session.closing.waiting.add(executor.id)
-        if executor.connected:
-            ask_back(state, executor, len(executor.held))
+    session.closing.begun = True
     state.deadlines.set(("close", session.number), now + CLOSE_WAIT)
+    if not session.closing.cancel_running:
+        for executor in session.executors.values():
+            if executor.connected and executor.has_unfinished:
+                ask_back(state, executor, len(executor.held))
+    review_close(state, session, now)
 
 
 def review_close(state: State, session: Session, now: float, *, overdue: bool = False) -> None:
     """Finish a close that waits, when nothing is in hand any more; refuse it when a task runs."""
-    if session.closing is None:
+    closing = session.closing
+    if closing is None or not closing.begun:
         return
-    if not any(e.held for e in session.executors.values()):
+    if closing.cancel_running or not any(e.has_unfinished for e in session.executors.values()):
         _finish_close(state, session, now)
     elif session.running or overdue:
-        replies = session.closing.replies
         session.closing = None
         state.deadlines.clear(("close", session.number))
-        for reply in replies:
+        for reply in closing.replies:
             state.emit(Refuse(reply, WrongState("Cannot close session with running tasks")))
+        dispatch(state, session)  # the session goes on with what was taken back
+        rebalance(state, session)
 
 
 def _finish_close(state: State, session: Session, now: float) -> None:
@@ -290,9 +299,11 @@ def session_stored(state: State, cause: ReplySession, now: float) -> None:
         session.storing_close = False
         session.closed_ms = milliseconds(now)
         session.queue.clear()
-        session.submitters.clear()
+        # Its submitters stay known: a client that reconnects learns which submits were accepted.
         for executor in list(session.executors.values()):
             unbind(state, executor, now)
+            if executor.state is ExecutorState.UNBINDING:
+                state.deadlines.set(("leave", executor.id), now + LEAVE_TIMEOUT)
         for attachment in list(session.attachments.values()):
             serve(state, session, attachment)
         state.replan = True
@@ -306,10 +317,11 @@ def on_delete(state: State, event: DeleteSession, now: float) -> None:
     session = state.session_named(event.tenant, event.name)
     if session.state is not SessionState.CLOSED:
         raise WrongState(f"session {event.name!r} is open; close it before it is deleted")
-    for executor in list(session.executors.values()):
-        unbind(state, executor, now)
     for attachment in session.attachments.values():
         state.attachments.pop(attachment.id, None)
+        if not attachment.told_closed:
+            # It had not taken all outcomes yet, and now never will.
+            state.emit(SendSessionClosed(attachment.id))
     del state.sessions[session.number]
     del state.names[(session.tenant, session.name)]
     _store_session(
@@ -326,7 +338,8 @@ def on_cancel(state: State, event: CancelTasks, now: float) -> None:
     session = state.sessions.get(attachment.session) if attachment is not None else None
     if session is None:
         raise NotFound("the session of this cancel is not attached")
-    tasks = [t for i in event.task_ids if (t := session.live.get(i)) is not None]
+    ids = dict.fromkeys(event.task_ids)
+    tasks = [t for i in ids if (t := session.live.get(i)) is not None]
     _cancel(state, session, tasks, _CANCELLED_BY_USER, now)
     state.store(Barrier(), ReplyDone(event.reply), session=session)
 

@@ -47,6 +47,7 @@ class DuplicatesStored:
 
     attachment: AttachmentId
     ranges: list[SubmittedRange]
+    cost: int
 
 
 def on_attach(state: State, event: Attach, now: float) -> None:
@@ -110,11 +111,13 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     error = _refusal(state, session, event, attachment, known)
     if error is not None:
         state.emit(SubmitRefused(event.attachment, event.first_number, count, error))
+        state.emit(GrantSubmits(event.attachment, _cost(event.inputs)))
         return
     repeated = min(count, known - event.first_number)
     if repeated and submitter is not None:
         ranges = list(submitter.ids_of(event.first_number, repeated))
-        state.store(Barrier(), DuplicatesStored(event.attachment, ranges), session=session)
+        known_before = DuplicatesStored(event.attachment, ranges, _cost(event.inputs[:repeated]))
+        state.store(Barrier(), known_before, session=session)
     inputs = event.inputs[repeated:] if repeated else event.inputs
     if not inputs:
         return
@@ -123,11 +126,16 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     first_id = TaskId(session.next_id)
     session.next_id += len(inputs)
     submitter.accept(known, len(inputs), first_id)
-    cost = OUTCOME_COST * len(inputs) + sum([len(i) for i in inputs if i is not None])
+    cost = _cost(inputs)
     record = TasksSubmitted(
         session.number, attachment.submitter, known, first_id, inputs, milliseconds(now)
     )
     state.store(record, SubmitStored(session, event.attachment, cost), session=session)
+
+
+def _cost(inputs: Sequence[bytes | None]) -> int:
+    """Return how much of its credit the client spent on these."""
+    return OUTCOME_COST * len(inputs) + sum([len(i) for i in inputs if i is not None])
 
 
 def _refusal(
@@ -220,3 +228,4 @@ def duplicates_stored(state: State, cause: DuplicatesStored) -> None:
         return
     for known in cause.ranges:
         state.emit(Accepted(attachment.id, known.first_number, known.count, known.first_id))
+    state.emit(GrantSubmits(attachment.id, cause.cost))
