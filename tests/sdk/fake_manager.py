@@ -59,7 +59,6 @@ class FakeManager:
         self.regrant = True
         self.hold_accepts = False
         self.hold_outcomes = False
-        self.silent = False
         self.lose_accepts = False
         self.work: Callable[[bytes | None], bytes | frames.Failure | None] = reverse
         self.refuse: Callable[[bytes | None], FlameError | None] = lambda _input: None
@@ -105,6 +104,11 @@ class FakeManager:
     def drop_streams(self) -> None:
         """Break every task channel, as a lost connection does."""
         self._do(self._drop())
+
+    def silence_streams(self) -> None:
+        """Say nothing more on the streams that are open now, without closing them."""
+        for stream in self._streams:
+            stream.silent = True
 
     def release(self) -> None:
         """Send what was held back and may be sent now."""
@@ -266,6 +270,7 @@ class _Stream:
     def __init__(self, manager: FakeManager, context: Any) -> None:
         self.manager = manager
         self.context = context
+        self.silent = False
         self.dropped = asyncio.Event()
         self.ended = asyncio.Event()
         self.attached: dict[int, tuple[FakeSession, frames.Attach]] = {}
@@ -292,7 +297,7 @@ class _Stream:
     async def _write(self) -> None:
         while True:
             frame = await self.out.get()
-            if not self.manager.silent:
+            if not self.silent:
                 await self.context.write(frame)
 
     async def _read(self, requests: AsyncIterator[frames.ClientFrame]) -> None:

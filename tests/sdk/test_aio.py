@@ -98,8 +98,7 @@ async def test_submit_waits_for_room_without_blocking_the_loop(
             futures.append(await session.submit(b"x"))  # noqa: PERF401
 
     task = asyncio.create_task(submit())
-    while len(session._pile) < 10:
-        await asyncio.sleep(0)
+    await asyncio.to_thread(until, lambda: len(session._pile) >= 10, "the pile is full")
     assert not task.done()
     manager.hold_accepts = False
     await asyncio.to_thread(manager.release)

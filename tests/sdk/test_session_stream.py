@@ -368,7 +368,9 @@ def test_a_refused_batch_fails_its_futures_and_the_rest_goes_on_as_a_new_submitt
     assert not h.futures[4096].done()
 
 
-def test_what_was_refused_is_settled_even_if_the_connection_is_lost_before_the_last_answer() -> None:
+def test_what_was_refused_is_settled_even_if_the_connection_is_lost_before_the_last_answer() -> (
+    None
+):
     h = Harness()
     h.run(*[b"a"] * 2048, *[b"b"] * 2048, *[b"c"] * 2048)
     h.sent()

@@ -211,7 +211,13 @@ class SessionStream:
     @property
     def has_something_to_send(self) -> bool:
         """Whether :meth:`next_frame` might return a frame. Cheap, and never wrongly False."""
-        return bool(self.pile.items or self._unsent or self._owed >= OUTCOME_RETURN or self.cancels)
+        return bool(
+            self.pile.items
+            or self._unsent
+            or self._owed >= OUTCOME_RETURN
+            or self.cancels
+            or self._gap is not None
+        )
 
     def credit_frame(self) -> frames.ClientFrame | None:
         """Return what gives outcome credit back, however little; None if nothing is owed."""

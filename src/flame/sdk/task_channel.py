@@ -57,10 +57,12 @@ class TaskChannel:
         self._first_hello: asyncio.Future[frames.ManagerHello] = self._loop.create_future()
         self._last_error: FlameError | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._streams: list[SessionStream] = []
+        self._streams: dict[SessionStream, None] = {}  # in the order they came
+        self._active: dict[SessionStream, None] = {}  # those that may have something to send
         self._by_alias: dict[int, SessionStream] = {}
         self._next_alias = 1
-        self._ready = asyncio.Event()  # there may be something to send
+        self._left: list[int] = []  # aliases that the manager can forget
+        self._ready = asyncio.Event()  # the writer has something to look at
         self._heard = False
         self._spoke = False
         self._beat_due = False
@@ -109,14 +111,16 @@ class TaskChannel:
 
     def add(self, stream: SessionStream) -> None:
         """Carry a session; it attaches once it wants to."""
-        self._streams.append(stream)
-        self._ready.set()
+        self._streams[stream] = None
+        self._poke(stream)
 
     def remove(self, stream: SessionStream) -> None:
         """Carry a session no longer; its stream has ended or nobody wants its outcomes."""
-        if stream in self._streams:
-            self._streams.remove(stream)
-        self._by_alias.pop(stream.alias, None)
+        self._streams.pop(stream, None)
+        self._active.pop(stream, None)
+        if self._by_alias.pop(stream.alias, None) is not None:
+            self._left.append(stream.alias)
+            self._ready.set()
 
     def wake(self, stream: SessionStream) -> None:
         """Say that a stream has something to do. Any thread; call when ``awake`` was False."""
@@ -130,6 +134,12 @@ class TaskChannel:
         # First the flag, then the look into the pile: whoever appends after this wakes us again.
         stream.awake = False
         stream.want()
+        if stream.error is not None:
+            stream.next_frame()  # refuses what piled up meanwhile, connected or not
+        self._poke(stream)
+
+    def _poke(self, stream: SessionStream) -> None:
+        self._active[stream] = None
         self._ready.set()
 
     # --- the connection -------------------------------------------------------------------------
@@ -154,8 +164,10 @@ class TaskChannel:
             finally:
                 call.cancel()
                 self._by_alias.clear()
+                self._left.clear()
                 for stream in self._streams:
                     stream.disconnected()
+                self._active = dict.fromkeys(self._streams)
             self._last_error = error
             if isinstance(error, _FINAL):
                 self._give_up(error)
@@ -232,20 +244,28 @@ class TaskChannel:
         while True:
             await self._ready.wait()
             self._ready.clear()
-            sent = True
-            while sent:
-                sent = False
-                for stream in list(self._streams):
-                    if stream.state is State.WANTED:
-                        await self._attach(call, stream)
-                    frame = stream.next_frame()
-                    if frame is not None:
-                        sent = True
-                        await call.write(frame)
-                        self._spoke = True
+            while self._active:
+                # One frame for each session in turn, so that none waits for another's pile.
+                turn, self._active = self._active, {}
+                for stream in turn:
+                    await self._write_next(call, stream)
+            while self._left:
+                detach = frames.Detach(alias=self._left.pop())
+                await call.write(frames.ClientFrame(detach=detach))
             if self._beat_due:
                 self._beat_due = False
                 await self._say_something(call)
+
+    async def _write_next(self, call: Any, stream: SessionStream) -> None:
+        if stream.state is State.WANTED:
+            await self._attach(call, stream)
+        frame = stream.next_frame()
+        if frame is not None:
+            self._active[stream] = None
+            self._spoke = True
+            await call.write(frame)
+        elif stream.state is State.WANTED:  # it starts over, as a new submitter
+            self._active[stream] = None
 
     async def _attach(self, call: Any, stream: SessionStream) -> None:
         if self._by_alias.pop(stream.alias, None) is not None:
@@ -285,40 +305,40 @@ class TaskChannel:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.attached(frame)
-            self._ready.set()
+            self._poke(stream)
 
     def _on_attach_refused(self, frame: frames.AttachRefused) -> None:
         stream = self._by_alias.pop(frame.alias, None)
         if stream is not None:
             stream.attach_refused(error_of_refusal(frame.refusal))
-            self._ready.set()
+            self._poke(stream)
 
     def _on_accepted(self, frame: frames.Accepted) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.accepted(frame.first_number, frame.count, frame.first_task_id)
-            if stream.cancels:
-                self._ready.set()
+            if stream.has_something_to_send:
+                self._poke(stream)
 
     def _on_submit_refused(self, frame: frames.SubmitRefused) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.refused(frame.first_number, frame.count, error_of_refusal(frame.refusal))
-            self._ready.set()
+            self._poke(stream)
 
     def _on_submit_credit(self, frame: frames.SubmitCredit) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.granted(frame.bytes)
             if stream.has_something_to_send:
-                self._ready.set()
+                self._poke(stream)
 
     def _on_outcomes(self, frame: frames.Outcomes) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.outcomes(frame)
             if stream.has_something_to_send:
-                self._ready.set()
+                self._poke(stream)
 
     def _on_session_closed(self, frame: frames.SessionClosed) -> None:
         stream = self._by_alias.get(frame.alias)
