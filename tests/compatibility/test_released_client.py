@@ -106,7 +106,8 @@ def told(data):
         return session.invoke(data).decode()
     except flamepy.FlameError as error:
         return error.message
-answers = [told(data) for data in (b"one", b"fail", b"large", b"two")]
+inputs = (b"one", b"fail", b"large", bytes(5 * 1024 * 1024), b"two")
+answers = [told(data) for data in inputs]
 watched = [task.state.name for task in session.watch_task("2")]
 task = session.get_task("2")
 session.close()
@@ -121,15 +122,16 @@ print(json.dumps({
 
 
 def test_a_service_of_the_released_sdk_runs_unchanged(cluster: Cluster, tmp_path: Path) -> None:
-    """One task fails with its text, one is too large for its client, and the session goes on."""
+    """One fails with its text, one result and one input are too large, and the session goes on."""
     service = tmp_path / "service.py"
     service.write_text(SERVICE)
     seen = cluster.released(SERVED, released_python(), str(service))
     assert isinstance(seen, dict), cluster.logs()
-    one, failed, large, two = seen["answers"]
+    one, failed, large, too_large, two = seen["answers"]
     assert (one, two) == ("> ONE", "> TWO")
     assert "the input was fail" in failed
     assert "receives at most 4194304" in large
+    assert "4194304" in too_large or "4 MiB" in too_large
     assert seen["watched"] == ["FAILED"]
     assert seen["task"] == ["FAILED", 3]
     assert seen["gone"] is True
@@ -188,6 +190,83 @@ import json, flamepy
 print(json.dumps([last.state.name, last.output.decode()]))
 """
     assert cluster.released(again) == ["SUCCEED", "slow"]
+
+
+REFUSED = """
+import json, flamepy
+from flamepy import SessionAttributes
+from flamepy.core.types import FlameErrorCode
+session = flamepy.create_session("flmping", session_id="s", common_data=b'{"duration_ms": 1500}')
+slow = session.run(b"slow")
+waiting = [session.run(b"waiting") for _ in range(3)]
+first = next(iter(session.watch_task("1")))
+def told(call):
+    try:
+        call()
+    except flamepy.FlameError as error:
+        return [FlameErrorCode(error.code).name, error.message]
+print(json.dumps({
+    "running": first.state.name,
+    "close": told(session.close),
+    "same spec": told(lambda: flamepy.open_session("s", SessionAttributes(application="flmping"))),
+    "other spec": told(lambda: flamepy.open_session(
+        "s", SessionAttributes(application="flmping", max_instances=3))),
+    "absent": told(lambda: flamepy.open_session("absent")),
+    "twice": told(lambda: flamepy.create_session("flmping", session_id="s")),
+    "application": told(lambda: flamepy.create_session("absent")),
+    "task": told(lambda: session.get_task("99")),
+    "watched": told(lambda: list(session.watch_task("99"))),
+    "id": told(lambda: session.get_task("x")),
+    "register": told(lambda: flamepy.register_application(
+        "flmping", flamepy.ApplicationAttributes(command="x"))),
+    "unregister": told(lambda: flamepy.unregister_application("absent")),
+    "slow": slow.result(timeout=30).decode(),
+    "waiting": [f.result(timeout=30).decode() for f in waiting],
+    "closed": told(session.close),
+    "late": told(lambda: session.run(b"late")),
+}))
+"""
+
+
+def test_what_is_refused_says_why_in_the_released_client_s_words(cluster: Cluster) -> None:
+    seen = cluster.released(REFUSED)
+    assert isinstance(seen, dict)
+    for key, code, text in (
+        ("close", "INTERNAL", "Cannot close session with running tasks"),
+        ("other spec", "INVALID_ARGUMENT", "spec mismatch: max_instances differs"),
+        ("absent", "NOT_FOUND", "absent"),
+        ("twice", "INTERNAL", "'s'"),
+        ("application", "INTERNAL", "'absent'"),
+        ("task", "INTERNAL", "task 99"),
+        ("watched", "INTERNAL", "task 99"),
+        ("id", "INTERNAL", "'x' is not a whole number"),
+        ("register", "INTERNAL", "'flmping'"),
+        ("unregister", "INTERNAL", "'absent'"),
+        ("late", "INTERNAL", "is closed"),
+    ):
+        assert seen[key] is not None, key
+        assert seen[key][0] == code, key
+        assert text in seen[key][1], (key, seen[key])
+    assert seen["running"] == "RUNNING"
+    assert seen["same spec"] is None
+    assert seen["closed"] is None
+    assert (seen["slow"], seen["waiting"]) == ("slow", ["waiting"] * 3)
+
+
+CANCELLED = """
+import json, flamepy
+session = flamepy.create_session("flmping", resreq=flamepy.ResourceRequirement(cpu=1, gpu=8))
+futures = [session.run(b"never") for _ in range(3)]
+states = [t.state.name for t in session.list_tasks()]
+session.close()
+ended = [type(f.exception(timeout=30)).__name__ for f in futures]
+print(json.dumps([states, ended]))
+"""
+
+
+def test_closing_a_session_ends_the_futures_of_its_pending_tasks(cluster: Cluster) -> None:
+    """The released client has no word for a cancelled task; its future gets an error."""
+    assert cluster.released(CANCELLED) == [["PENDING"] * 3, ["FlameError"] * 3]
 
 
 def test_the_released_environment_does_not_know_this_project() -> None:
