@@ -26,7 +26,6 @@ from flame.model.specs import (
     TaskState,
 )
 from flame.storage.memory import MemoryStore
-from flame.storage.split import SplitStore
 from flame.storage.sqlite import SqliteStore
 from flame.storage.store import Store
 from tests.storage.records import (
@@ -61,10 +60,8 @@ class Engine:
         match self.kind:
             case "memory":
                 return MemoryStore()
-            case "sqlite":
-                return SqliteStore(self._path)
             case _:
-                return SplitStore(SqliteStore(self._path), MemoryStore())
+                return SqliteStore(self._path)
 
     def restart(self) -> Read:
         """Load again. A memory store survives only as an object, as the simulator uses it."""
@@ -74,7 +71,7 @@ class Engine:
         return read(self.store.load())
 
 
-@pytest.fixture(params=["memory", "sqlite", "split"])
+@pytest.fixture(params=["memory", "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(request.param, tmp_path)
     yield engine

@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flame.core import events, executors, nodes, outcomes, recovery, sessions, submission
+from flame.core import (
+    events,
+    executors,
+    invariants,
+    nodes,
+    outcomes,
+    recovery,
+    sessions,
+    submission,
+)
 from flame.core.allocation import replan
 from flame.core.effects import (
     ApplicationView,
@@ -132,6 +141,14 @@ class Cluster:
     def next_deadline(self) -> float | None:
         """Return when to send the next Tick, or None."""
         return self.state.deadlines.next()
+
+    def check(self) -> None:
+        """Derive every index of the state again.
+
+        Raises:
+            AssertionError: One of them is wrong, which is a bug in Flame.
+        """
+        invariants.check(self.state)
 
     def _settle(self, now: float) -> list[Effect]:
         state = self.state

@@ -30,6 +30,10 @@ class Deadlines:
         """Forget ``key``."""
         self._due.pop(key, None)
 
+    def items(self) -> list[tuple[Key, float]]:
+        """Return every key with its due time."""
+        return list(self._due.items())
+
     def next(self) -> float | None:
         """Return the earliest due time, or None."""
         self._settle()

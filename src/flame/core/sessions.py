@@ -1,6 +1,6 @@
 """Applications and sessions: create, open, close, delete."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flame.core.dispatch import ask_back, dispatch, rebalance
 from flame.core.effects import Answer, Done, Refuse, SendCancel, SendSessionClosed
@@ -130,7 +130,12 @@ def on_create_session(state: State, event: CreateSession, now: float) -> None:
     """Make a session under a name that is free."""
     if (event.tenant, event.name) in state.names:
         raise AlreadyExists(f"there is a session {event.name!r} already")
-    _create(state, event.tenant, event.name, event.spec, event.reply, now)
+    _create(state, event.tenant, event.name, _kept(state, event.spec), event.reply, now)
+
+
+def _kept(state: State, spec: SessionSpec) -> SessionSpec:
+    """Return the spec with the durability that the cluster can give."""
+    return replace(spec, durability=Durability.MEMORY) if state.limits.memory_only else spec
 
 
 def on_open_session(state: State, event: OpenSession, now: float) -> None:
@@ -139,12 +144,12 @@ def on_open_session(state: State, event: OpenSession, now: float) -> None:
     if session is None:
         if event.spec is None:
             raise NotFound(f"there is no session {event.name!r}")
-        _create(state, event.tenant, event.name, event.spec, event.reply, now)
+        _create(state, event.tenant, event.name, _kept(state, event.spec), event.reply, now)
         return
     if session.state is not SessionState.OPEN:
         raise WrongState(f"session {event.name!r} is not open")
     if event.spec is not None:
-        _compare(session, event.spec)
+        _compare(session, _kept(state, event.spec))
     # Behind a barrier: the session itself may still be on its way into the store.
     state.store(Barrier(), ReplySession(session, [event.reply]))
 

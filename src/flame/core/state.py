@@ -26,6 +26,7 @@ class Limits:
         submit_credit: Bytes a client may have on their way to the store, per session.
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
+        memory_only: Nothing survives this cluster's manager, so every session says so.
     """
 
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
@@ -35,6 +36,7 @@ class Limits:
     submit_credit: int = 64 * 1024 * 1024
     delay_release: float = DEFAULT_DELAY_RELEASE
     bind_attempts: int = 5
+    memory_only: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 
 from flame.core.cluster import Cluster, Committed
 from flame.core.effects import Effect, Store
-from flame.core.records import Barrier, Record, Recovered
+from flame.core.records import Barrier, OutcomesRecorded, Record, Recovered, TasksSubmitted
+
+#: A group of at most so many records, tasks a record, and bytes of payload is small.
+SMALL_RECORDS = 8
+SMALL_TASKS = 64
+SMALL_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,23 @@ class Group:
 
     records: Sequence[Record]
     sync: bool
+
+    def is_small(self) -> bool:
+        """Whether the commit takes less time than handing it to another thread."""
+        if self.sync or len(self.records) > SMALL_RECORDS:
+            return False
+        size = 0
+        for record in self.records:
+            if isinstance(record, TasksSubmitted):
+                payloads = record.inputs
+            elif isinstance(record, OutcomesRecorded):
+                payloads = record.outputs
+            else:
+                continue
+            if len(payloads) > SMALL_TASKS:
+                return False
+            size += sum([len(p) for p in payloads if p is not None])
+        return size <= SMALL_BYTES
 
 
 class Engine:

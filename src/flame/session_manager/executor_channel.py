@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that an executor may wait to hear that its results are stored; mostly it hears with its
+#: next tasks.
+STORED_WITHIN = 0.01
+
 
 @dataclass(slots=True)
 class _StoredItem:
@@ -94,7 +98,9 @@ class ExecutorChannels:
         self._put(effect.executor, effect)
 
     def _results_stored(self, effect: effects.SendResultsStored) -> None:
-        self._put(effect.executor, _StoredItem(effect.sequence))
+        executor = self._streams.get(effect.executor)
+        if executor is not None:
+            executor.stream.put_later(_StoredItem(effect.sequence), STORED_WITHIN)
 
     def _bind(self, effect: effects.SendBind) -> None:
         executor = self._streams.get(effect.executor)

@@ -28,6 +28,7 @@ from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import Listener, TlsFiles
 from flame.session_manager.shell import Shell
+from flame.storage.memory import MemoryStore
 from flame.storage.open import open_store
 from flame.wire.channels import Endpoint
 
@@ -182,6 +183,7 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
         max_input_bytes=configuration.max_input_bytes,
         max_sessions=configuration.max_sessions,
         bind_attempts=configuration.retry_limits,
+        memory_only=isinstance(store, MemoryStore),
     )
     shell = Shell(store=store, token=token, limits=limits)
     try:

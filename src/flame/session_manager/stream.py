@@ -43,6 +43,7 @@ class Stream:
         self._refusal = refusal
         self._outbox: list[Any] = []
         self._wake: asyncio.Future[None] | None = None
+        self._flush: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closing: FlameError | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -52,6 +53,22 @@ class Stream:
     def put(self, item: Any) -> None:
         """Have an item sent behind what is waiting."""
         self._outbox.append(item)
+        wake = self._wake
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    def put_later(self, item: Any, within: float) -> None:
+        """Have an item sent along with the next one, or alone after ``within`` seconds.
+
+        For acknowledgements that nobody waits for: a message of its own costs each side as much as
+        a message full of tasks.
+        """
+        self._outbox.append(item)
+        if self._flush is None and self._wake is not None:
+            self._flush = self._loop.call_later(within, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush = None
         wake = self._wake
         if wake is not None and not wake.done():
             wake.set_result(None)
@@ -76,6 +93,8 @@ class Stream:
         try:
             await asyncio.wait((self._reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if self._flush is not None:
+                self._flush.cancel()
             for task in (self._reader, writer):
                 task.cancel()
             results = await asyncio.gather(self._reader, writer, return_exceptions=True)
@@ -106,6 +125,9 @@ class Stream:
                 self._wake = loop.create_future()
                 await self._wake
                 self._wake = None
+                if self._flush is not None:
+                    self._flush.cancel()
+                    self._flush = None
                 continue
             items, self._outbox = self._outbox, []
             for frame in self._build(items):

@@ -1,7 +1,7 @@
 """The memory engine: nothing survives the process, and nothing waits for a disk.
 
 It is the store of a ``memory`` cluster, and it holds the sessions with ``Durability.MEMORY`` of any
-other cluster (see ``flame.storage.split``). A commit keeps references to the batches it is given and
+other cluster. A commit keeps references to the batches it is given and
 does nothing per task. What readers need per task is worked out when they first ask.
 
 A session with ``Durability.MEMORY`` forgets finished tasks once every subscriber has taken their

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from flame.model.errors import InvalidConfiguration
 from flame.storage.memory import MemoryStore
-from flame.storage.split import SplitStore
 from flame.storage.sqlite import SqliteStore
 from flame.storage.store import Store
 
@@ -26,4 +25,4 @@ def open_store(url: str) -> Store:
         raise InvalidConfiguration(f"storage {url!r} is not known; allowed are {ALLOWED}")
     if not path or path.endswith("/") or "?" in path or "\0" in path:
         raise InvalidConfiguration(f"storage {url!r} names no file; allowed are {ALLOWED}")
-    return SplitStore(SqliteStore(Path(path)), MemoryStore())
+    return SqliteStore(Path(path))
