@@ -37,6 +37,7 @@ from flame.model.errors import (
 )
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
 from flame.model.specs import (
+    Durability,
     EventCode,
     ExecutorState,
     Failure,

@@ -1,0 +1,256 @@
+"""What is true of a cluster's state between any two events.
+
+Every index is derived again from what it indexes, and compared. The simulator calls :func:`check`
+after every event; it costs as much as the state is large, so nobody else does.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from flame.core.executor import Executor
+from flame.core.node import Node
+from flame.core.session import Session
+from flame.core.state import State
+from flame.core.task import FINISHING, HELD, QUEUED, STARTED
+from flame.model.resources import Resources
+from flame.model.specs import ExecutorState, NodeState, SessionState
+
+_WITH_SESSION = (ExecutorState.BINDING, ExecutorState.BOUND, ExecutorState.UNBINDING)
+_WITHOUT_SESSION = (ExecutorState.IDLE, ExecutorState.RELEASING)
+
+
+def check(state: State) -> None:
+    """Compare every index with what it should say.
+
+    Raises:
+        AssertionError: One differs; the text names the thing, what is there and what should be.
+    """
+    for problem in problems(state):
+        raise AssertionError(problem)
+
+
+def problems(state: State) -> Iterator[str]:
+    """Yield a sentence for everything that is not as it should be."""
+    yield from _names(state)
+    for session in state.sessions.values():
+        yield from _counts(session)
+        yield from _hands(session)
+        yield from _log(session)
+        yield from _submitters(session)
+        yield from _attachments(state, session)
+        yield from _closing(session)
+    for executor in state.executors.values():
+        yield from _executor(state, executor)
+    for node in state.nodes.values():
+        yield from _node(state, node)
+    for identity, attachment in state.attachments.items():
+        session_of = state.sessions.get(attachment.session)
+        if session_of is None or session_of.attachments.get(identity) is not attachment:
+            yield f"attachment {identity} is unknown to its session {attachment.session}"
+    yield from _waits(state)
+
+
+def _names(state: State) -> Iterator[str]:
+    for key, session in state.names.items():
+        if key != (session.tenant, session.name):
+            yield f"name {key} leads to session {session.number}, named {session.name!r}"
+        if state.sessions.get(session.number) is not session:
+            yield f"name {key} leads to session {session.number}, which is not there"
+    if len(state.names) != len(state.sessions):
+        yield f"{len(state.sessions)} sessions have {len(state.names)} names"
+    for number, session in state.sessions.items():
+        if session.number != number or number >= state.next_session:
+            yield f"session {session.number} is kept under {number}; next is {state.next_session}"
+
+
+def _counts(session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    queued = {t.id: t for t in session.queue if t.stage == QUEUED}
+    live = {t.id for t in session.live.values() if t.stage == QUEUED}
+    if set(queued) != live:
+        yield f"{who}: tasks {sorted(live ^ set(queued))[:9]} are QUEUED or in the queue, not both"
+    if session.queued != len(live):
+        yield f"{who}: queued is {session.queued}; {len(live)} tasks are QUEUED"
+    size = sum(len(t.input or b"") for t in queued.values())
+    if session.queued_bytes != size:
+        yield f"{who}: queued_bytes is {session.queued_bytes}; the QUEUED tasks have {size}"
+    started = [t for t in session.live.values() if t.stage == STARTED]
+    if session.running != len(started):
+        yield f"{who}: running is {session.running}; {len(started)} tasks are STARTED"
+    for task_id, task in session.live.items():
+        if task.id != task_id or not 1 <= task_id < session.next_id:
+            yield f"{who}: task {task.id} is live as {task_id}; next id is {session.next_id}"
+        if task.stage != FINISHING and task.attempts >= session.spec.max_attempts:
+            yield f"{who}: task {task_id} goes on after {task.attempts} attempts"
+    for task_id in session.watchers:
+        if task_id not in session.live:
+            yield f"{who}: task {task_id} is watched but not live"
+        if not session.watchers[task_id]:
+            yield f"{who}: an empty list of watchers is kept for task {task_id}"
+    final = session.succeeded + session.failed + session.cancelled
+    if final != session.log_end:
+        yield f"{who}: {final} final tasks are counted; its log holds {session.log_end}"
+    if session.log_end + len(session.live) > session.next_id - 1:
+        yield (
+            f"{who}: {session.log_end} final and {len(session.live)} live tasks; "
+            f"only {session.next_id - 1} have ids"
+        )
+    if session.state is SessionState.CLOSED and session.live:
+        yield f"{who} is closed with {len(session.live)} live tasks, {min(session.live)} first"
+
+
+def _hands(session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    holders: dict[int, Executor] = {}
+    for executor in session.executors.values():
+        if executor.session is not session:
+            yield f"{who}: executor {executor.id} is listed but serves another"
+        for task_id, task in executor.held.items():
+            if task_id in holders:
+                yield f"{who}: task {task_id} is in two hands"
+            holders[task_id] = executor
+            live = session.live.get(task_id)
+            if task.stage == FINISHING:
+                continue  # cancelled; the executor has not given it up yet
+            if live is not task:
+                yield f"{who}: executor {executor.id} holds task {task_id}, which is not live"
+            if task.stage == QUEUED:
+                yield f"{who}: task {task_id} is QUEUED and held by {executor.id}"
+            if task.holder is not executor:
+                yield f"{who}: task {task_id} is held by {executor.id} and names another holder"
+        started = executor.started
+        if started is not None and (
+            started.stage != STARTED or executor.held.get(started.id) is not started
+        ):
+            yield f"{who}: executor {executor.id} runs task {started.id}, which is not STARTED there"
+    for task_id, task in session.live.items():
+        if task.stage == STARTED and (task.holder is None or task.holder.started is not task):
+            yield f"{who}: task {task_id} is STARTED; its executor does not say so"
+        if task.stage == HELD and task.holder is not None and task_id not in holders:
+            yield f"{who}: task {task_id} is HELD by {task.holder.id}, which has left"
+        if task.stage == QUEUED and (task.holder is not None or task_id in holders):
+            yield f"{who}: task {task_id} is QUEUED and has a holder"
+
+
+def _log(session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    if not 0 <= session.log_end <= session.next_position:
+        yield f"{who}: its log ends at {session.log_end}; next is {session.next_position}"
+    if session.acknowledged > session.log_end:
+        yield f"{who}: {session.acknowledged} outcomes are acknowledged of {session.log_end}"
+    finishing = sum(t.stage == FINISHING for t in session.live.values())
+    if session.next_position - session.log_end != finishing:
+        yield (
+            f"{who}: {session.next_position - session.log_end} outcomes are being stored; "
+            f"{finishing} live tasks are FINISHING"
+        )
+
+
+def _submitters(session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    ids: list[tuple[int, int]] = []
+    for key, submitter in session.submitters.items():
+        number = 0
+        for known in submitter.ids_of(0, submitter.next_number):
+            if known.first_number != number or known.count < 1:
+                yield f"{who}: submitter {key.hex()} has {known} where {number} is next"
+            number = known.first_number + known.count
+            ids.append((known.first_id, known.first_id + known.count))
+        if number != submitter.next_number:
+            yield f"{who}: submitter {key.hex()} ends at {number}, not {submitter.next_number}"
+    ids.sort()
+    for (_, end), (start, _) in pairwise(ids):
+        if start < end:
+            yield f"{who}: task {start} belongs to two submits"
+    if ids and ids[-1][1] > session.next_id:
+        yield f"{who}: task {ids[-1][1] - 1} was submitted; next id is {session.next_id}"
+
+
+def _attachments(state: State, session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    for identity, attachment in session.attachments.items():
+        if attachment.id != identity or state.attachments.get(identity) is not attachment:
+            yield f"{who}: attachment {identity} is unknown to the cluster"
+        if attachment.cursor > session.log_end:
+            yield f"{who}: attachment {identity} was sent {attachment.cursor} of {session.log_end}"
+        if attachment.taken > attachment.cursor:
+            yield f"{who}: attachment {identity} took {attachment.taken} of {attachment.cursor}"
+
+
+def _closing(session: Session) -> Iterator[str]:
+    who = f"session {session.number}"
+    if session.closing is not None and session.storing_close:
+        yield f"{who} waits for its close and stores it"
+    if session.state is SessionState.CLOSED and not session.storing_close and session.closing:
+        yield f"{who} is closed and waits for its close"
+    for executor_id in session.unreported:
+        if session.state is SessionState.OPEN and executor_id in session.executors:
+            executor = session.executors[executor_id]
+            if executor.held or executor.state is not ExecutorState.BINDING:
+                yield f"{who}: executor {executor_id} has reported and is waited for"
+
+
+def _executor(state: State, executor: Executor) -> Iterator[str]:
+    who = f"executor {executor.id}"
+    session, node = executor.session, state.nodes.get(executor.node)
+    if node is None or node.executors.get(executor.id) is not executor:
+        yield f"{who} is unknown to its node {executor.node}"
+    if executor.state in _WITH_SESSION:
+        if session is None or session.executors.get(executor.id) is not executor:
+            yield f"{who} is {executor.state.name} and unknown to its session"
+    elif executor.state in _WITHOUT_SESSION:
+        if session is not None or executor.held:
+            yield f"{who} is {executor.state.name} with a session or {len(executor.held)} tasks"
+    else:
+        yield f"{who} is {executor.state.name} and still listed"
+    serving = [s.number for s in state.sessions.values() if executor.id in s.executors]
+    if len(serving) > 1:
+        yield f"{who} serves sessions {serving}"
+    if executor.incarnation >= state.next_incarnation:
+        yield f"{who} has incarnation {executor.incarnation}; next is {state.next_incarnation}"
+    if executor.stored > executor.recorded:
+        yield f"{who}: results are stored to {executor.stored}, taken to {executor.recorded}"
+
+
+def _node(state: State, node: Node) -> Iterator[str]:
+    who = f"node {node.name}"
+    used = Resources()
+    for executor_id, executor in node.executors.items():
+        used = used + executor.resources
+        if state.executors.get(executor_id) is not executor or executor.node != node.name:
+            yield f"{who}: executor {executor_id} is listed and elsewhere"
+    if used != node.used:
+        yield f"{who}: {node.used} are used; its executors take {used}"
+    if node.state is NodeState.READY and not used.fits_in(node.capacity):
+        yield f"{who}: {used} are used of {node.capacity}"
+    if (node.state is NodeState.READY) != node.connected:
+        yield f"{who} is {node.state.name}, connected {node.connected}"
+
+
+def _waits(state: State) -> Iterator[str]:
+    """Whoever waits for something that may never come has a deadline."""
+    due = {key for key, _ in state.deadlines.items()}
+    for node in state.nodes.values():
+        if node.state is NodeState.NOT_READY:
+            if ("forget", node.name) not in due:
+                yield f"node {node.name} is lost and will never be forgotten"
+        elif ("lease", node.name) not in due:
+            yield f"node {node.name} is {node.state.name} without a lease"
+    for executor in state.executors.values():
+        who = f"executor {executor.id}, {executor.state.name},"
+        if executor.state is ExecutorState.BINDING and ("bind", executor.id) not in due:
+            yield f"{who} has no deadline for its binding"
+        if executor.state is ExecutorState.RELEASING and ("stop", executor.id) not in due:
+            yield f"{who} has no deadline for its end"
+        if (
+            executor.state in (ExecutorState.BOUND, ExecutorState.UNBINDING, ExecutorState.IDLE)
+            and not executor.connected
+            and ("reconnect", executor.id) not in due
+        ):
+            yield f"{who} is away without a deadline"
+        if executor.state is ExecutorState.IDLE and ("idle", executor.id) not in due:
+            yield f"{who} has no deadline for its release"
+    for session in state.sessions.values():
+        closing = session.closing
+        if closing is not None and closing.begun and ("close", session.number) not in due:
+            yield f"session {session.number} waits for its close without a deadline"
