@@ -66,7 +66,16 @@ async def running_node(
     node = NodeProcess(process, directory)
     try:
         before = len(manager.registrations)
-        await manager.until(lambda: len(manager.registrations) > before, "the registration")
+        registered = asyncio.ensure_future(
+            manager.until(lambda: len(manager.registrations) > before, "the registration")
+        )
+        ended = asyncio.ensure_future(process.wait())
+        await asyncio.wait([registered, ended], return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            registered.cancel()
+            raise AssertionError(f"the executor manager ended with code {process.returncode}")
+        ended.cancel()
+        await registered
         yield node
     finally:
         if process.returncode is None:

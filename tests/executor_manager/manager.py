@@ -6,7 +6,7 @@ a given one to play a manager that restarted.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -79,7 +79,7 @@ class FakeManager:
         self.lines: list[ExecutorLine] = []
         self.node_orders: asyncio.Queue[frames.NodeOrder | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
-        self._incarnations = itertools.count(1)
+        self.incarnations: Iterator[int] = itertools.count(1)
 
     @property
     def endpoint(self) -> str:
@@ -124,7 +124,7 @@ class FakeManager:
         return await self.line(executor, incarnation)
 
     def order_start(self, executor: str = "e1") -> int:
-        incarnation = next(self._incarnations)
+        incarnation = next(self.incarnations)
         self.node_orders.put_nowait(
             frames.NodeOrder(
                 start=frames.StartExecutor(

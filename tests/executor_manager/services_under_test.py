@@ -67,6 +67,19 @@ class Obedient(FlameService):
         time.sleep(60)
         return b""
 
+    def fork(self, rest: str, context: TaskContext) -> bytes:
+        """Both come back from the task, as careless code does."""
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            return b"parent %d" % os.waitstatus_to_exitcode(status)
+        return b"child"
+
+    def allocate(self, rest: str, context: TaskContext) -> bytes:
+        block = bytearray(int(rest))
+        block[::4096] = b"x" * len(range(0, len(block), 4096))
+        return b""
+
     def segfault(self, rest: str, context: TaskContext) -> bytes:
         ctypes.string_at(0)
         return b""

@@ -231,6 +231,14 @@ async def test_a_new_stream_hears_what_is_held_and_gets_unstored_results_again(
             assert [e.executor for e in second.registrations[0].executors] == ["e1"]
 
 
+async def test_a_forked_child_that_returns_from_its_task_takes_no_part(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    await run(manager, line, {1: b"fork", 2: b"echo x", 3: b"echo y"})
+    assert line.outputs == {1: b"parent 1", 2: b"x", 3: b"y"}
+
+
 async def test_services_do_not_see_the_operators_token(
     manager: FakeManager, node: NodeProcess
 ) -> None:

@@ -27,6 +27,7 @@ from flame.executor_manager.channel import ExecutorChannel, end_hand
 from flame.executor_manager.guardian_process import CONTROL_FD
 from flame.executor_manager.hand import Hand
 from flame.executor_manager.host import Host
+from flame.executor_manager.logs import log_to_stderr
 from flame.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Executor:
         self._cell = Cell(assignment.cell)
         self._started = threading.Event()
         self._ending = threading.Lock()
+        self._unwanted = False
         self._loop: asyncio.AbstractEventLoop
         self._channel: ExecutorChannel
 
@@ -75,7 +77,7 @@ class Executor:
         _exit_now(SERVICE_DIED)
 
     def _end(self, code: int, patience: float) -> None:
-        self._flush(patience)
+        self._flush(0.0 if self._unwanted else patience)
         # Exit handlers and threads of the user's get their turn, but not for ever.
         threading.Thread(target=_linger, args=(code,), name="flame-end", daemon=True).start()
         sys.exit(code)
@@ -116,19 +118,21 @@ class Executor:
     async def _follow_orders(self) -> None:
         """Obey the executor manager; its end of the socket closes when it dies."""
         self._control.setblocking(False)
+        data = b""  # a Stop may have come together with the assignment
         while True:
+            for order in self._orders.feed(data):
+                if isinstance(order, Stop):
+                    end_hand(self._hand)
             try:
                 data = await self._loop.sock_recv(self._control, 64 * 1024)
             except OSError:
                 data = b""
             if not data:
                 _exit_now(0)  # no owner, no reason to be (decision 16)
-            for order in self._orders.feed(data):
-                if isinstance(order, Stop):
-                    end_hand(self._hand)
 
     def _on_refused(self, reason: str) -> None:
         log.warning("ending executor=%s reason=%r", self._assignment.executor, reason)
+        self._unwanted = True
         end_hand(self._hand)
         # The task that runs may take for ever, and nobody wants its result.
         threading.Thread(target=_linger, args=(0,), name="flame-end", daemon=True).start()
@@ -177,12 +181,7 @@ def _await_assignment(control: socket.socket, orders: Orders) -> Assignment:
 
 def main() -> None:
     """Become the executor that the manager at the other end of fd 3 assigns."""
-    level = os.environ.get("FLAME_LOG", "warning").upper()
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "WARNING",
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr("warning")
     faulthandler.enable()  # a segfault leaves its stack in the captured stderr
     signal.signal(signal.SIGINT, _no_interrupt)
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -42,6 +42,8 @@ class Guardian:
         self._children: set[int] = set()
         self._closed = False
         self._orphans: asyncio.Task[None] | None = None
+        self._started = 0.0
+        self._running = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -59,10 +61,12 @@ class Guardian:
                 start_new_session=True,  # Ctrl-C at a terminal is not for it
                 env={"PATH": os.environ.get("PATH", os.defpath)},
             )
+        self._started = self._loop.time()
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
         self._socket = ours
         self._loop.add_reader(ours, self._readable)
+        self._running.set()
 
     async def spawn(
         self, argv: Sequence[str], env: dict[str, str], cwd: str, fds: Sequence[int]
@@ -73,8 +77,9 @@ class Guardian:
             GuardianLost: The guardian died meanwhile.
             OSError: The request could not be sent: the environment is over 192 KiB, for one.
         """
+        await self._running.wait()
         if self._socket is None:
-            raise GuardianLost("no guardian is running")
+            raise GuardianLost("the guardian process died")
         self._numbers += 1
         number = self._numbers
         request = {"spawn": number, "argv": list(argv), "env": env, "cwd": cwd}
@@ -136,7 +141,10 @@ class Guardian:
         status = process.wait() if process is not None else None
         log.error("guardian-lost status=%s executors=%s", status, len(self._children))
         children, self._children = self._children, set()
-        self.start()
+        if self._loop.time() - self._started > 1.0:
+            self.start()
+        else:  # it cannot live here; trying without a pause would only burn the processor
+            self._loop.call_later(1.0, self._start_again)
         if self._orphans is None or self._orphans.done():
             self._orphans = self._loop.create_task(self._end_orphans(), name="guardian:orphans")
         for answer in self._spawning.values():
@@ -145,6 +153,10 @@ class Guardian:
         for pid in children:
             self._loop.call_soon(self._on_exit, pid, None)
 
+    def _start_again(self) -> None:
+        if not self._closed and self._process is None:
+            self.start()
+
     async def _end_orphans(self) -> None:
         """Kill and reap what fell to this process, a subreaper, when the guardian died."""
         while guardian_process.kill_leftovers(os.getpid(), {self.pid}):
@@ -152,6 +164,7 @@ class Guardian:
             await asyncio.sleep(ORPHAN_PAUSE)
 
     def _disconnect(self) -> None:
+        self._running.clear()
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()

@@ -73,6 +73,8 @@ class Host:
         self._service_died = service_died
         self._shim: Shim | None = None
         self._session = ""
+        self._pid = os.getpid()
+        os.register_at_fork(after_in_child=hand.tasks.clear)  # tasks stay with the parent
 
     def run(self) -> None:
         """Serve until told to end.
@@ -133,6 +135,8 @@ class Host:
             if not hand.awake:
                 hand.awake = True
                 wake()
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that a service forked came back from its task: the task is ours
         self._cell.write(None)
 
     def _enter(self, bind: frames.Bind) -> None:

@@ -7,14 +7,15 @@ memory, spares, start...  Supervisor   with the supervisor     logged; ends are 
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from dataclasses import dataclass
+from typing import TextIO
 
 import click
 import uvloop
@@ -22,8 +23,9 @@ import uvloop
 from flame.executor_manager.agent import Identity, NodeAgent, default_name
 from flame.executor_manager.capacity import detect_capacity
 from flame.executor_manager.configuration import find_access
+from flame.executor_manager.logs import log_to_stderr
 from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor, socket_directory
-from flame.model.errors import FlameError
+from flame.model.errors import FlameError, InvalidConfiguration
 from flame.model.resources import UNIT, Resources
 from flame.runtime.processes import ParentWatch, become_subreaper
 from flame.runtime.tasks import Tasks
@@ -65,6 +67,7 @@ class Manager:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks("executor-manager", self._failed)
         self._grace: float | None = None
+        self._ready_fd = options.ready_fd
 
     async def run(self) -> None:
         """Serve until a signal, the parent's death or a failure ends it.
@@ -118,15 +121,18 @@ class Manager:
         self._agent.exited(report)
 
     def _on_registered(self) -> None:
-        fd = self._options.ready_fd
+        fd = self._ready_fd
         if fd is None:
             return
+        self._ready_fd = None
         line = {"node": self._options.identity.name, "pid": os.getpid()}
-        with os.fdopen(fd, "w") as file:
-            file.write(json.dumps(line) + "\n")
-        self._options = Options(
-            self._options.identity, self._options.directory, None, self._options.parent
-        )
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(json.dumps(line) + "\n")
+        except BrokenPipeError:  # who wanted to know is gone
+            log.warning("ready-unread fd=%s", fd)
+            if self._options.parent is not None:
+                self._stop(ORPHAN_GRACE)
 
 
 @click.command()
@@ -168,23 +174,20 @@ def main(
 ) -> None:
     """Offer this machine to a Flame cluster and run executors on it."""
     parent = os.getppid() if die_with_parent else None
-    logging.basicConfig(
-        level=os.environ.get("FLAME_LOG", "info").upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr("info")
     temporary = None
     try:
         access = find_access(endpoint, token_file, ca_file, config)
         capacity = _capacity(executors, cpus, memory, gpus)
         if directory is None:
             directory = temporary = tempfile.mkdtemp(prefix="flame-")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        directory = os.path.abspath(directory)
+        lock = _claim(directory)
         identity = Identity(
             name or default_name(), capacity, access.endpoint, access.token, access.ca_file
         )
-        options = Options(identity, os.path.abspath(directory), ready_fd, parent)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        options = Options(identity, directory, ready_fd, parent)
+        with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(options))
     except FlameError as error:
         raise SystemExit(f"flame-executor-manager: {error}") from error
@@ -195,6 +198,27 @@ def main(
 
 async def _run(options: Options) -> None:
     await Manager(options).run()
+
+
+def _claim(directory: str) -> TextIO:
+    """Make the directory ours until the file that is returned closes.
+
+    Raises:
+        InvalidConfiguration: It cannot be made, or another executor manager works in it.
+    """
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        lock = open(os.path.join(directory, "lock"), "a")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise InvalidConfiguration(f"directory {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InvalidConfiguration(
+            f"directory {directory} is in use by another executor manager; give each its own"
+        ) from None
+    return lock
 
 
 def _capacity(

@@ -113,6 +113,9 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the guardian and the first spares."""
+        for pattern in ("spare-*", "*.cell"):  # of a manager that was killed
+            for stale in Path(self._node.directory).glob(pattern):
+                stale.unlink(missing_ok=True)
         self._guardian.start()
         self._tasks.start(self._sample_memory(), "memory")
         self._replenish_soon(0.0)
@@ -159,7 +162,10 @@ class Supervisor:
         await self._tasks.close()
         self._guardian.close()
         while self._by_pid:
-            self._disconnect(self._by_pid.popitem()[1])
+            process = self._by_pid.popitem()[1]
+            self._disconnect(process)
+            if process.key is None:
+                self._delete_output(process.name)
 
     # --- starting
 
@@ -221,7 +227,8 @@ class Supervisor:
         ours.setblocking(False)
         with theirs, self._output(name, "out") as out, self._output(name, "err") as err:
             pid = await self._guardian.spawn(
-                [sys.executable, "-m", "flame.executor_manager.executor"],
+                # -P: what lies in the working directory cannot be imported by accident.
+                [sys.executable, "-P", "-m", "flame.executor_manager.executor"],
                 self._environment,
                 self._node.directory,
                 [theirs.fileno(), out.fileno(), err.fileno()],
@@ -317,10 +324,12 @@ class Supervisor:
     def _spare_ended(self, process: Process, status: int | None) -> None:
         if process in self._spares:
             self._spares.remove(process)
+        stderr = tail(self._path(process.name, "err"))
+        self._delete_output(process.name)
         if self._closing:
             return
         self._failed_spares += 1
-        log.error("spare-ended status=%s stderr=%r", status, tail(self._path(process.name, "err")))
+        log.error("spare-ended status=%s stderr=%r", status, stderr)
         self._replenish_soon(min(60.0, SPARE_PAUSE * 2**self._failed_spares))
 
     def _add_report(self, key: Key, ended: frames.ExecutorExited) -> None:
@@ -349,9 +358,11 @@ class Supervisor:
             self._loop.run_in_executor(None, shutil.rmtree, directory, True)
         self._outputs.append(process.name)
         while len(self._outputs) > KEPT_OUTPUTS:
-            name = self._outputs.popleft()
-            for kind in ("out", "err"):
-                Path(self._path(name, kind)).unlink(missing_ok=True)
+            self._delete_output(self._outputs.popleft())
+
+    def _delete_output(self, name: str) -> None:
+        for kind in ("out", "err"):
+            Path(self._path(name, kind)).unlink(missing_ok=True)
 
     def _path(self, name: str, kind: str) -> str:
         return os.path.join(self._node.directory, f"{name}.{kind}")
