@@ -23,7 +23,7 @@ class Owner:
 
 
 def make(count: int) -> list[Future]:
-    return [Future(Owner()) for _ in range(count)]
+    return [Future(Owner(), b"in") for _ in range(count)]
 
 
 def later(work: Callable[[], None]) -> threading.Thread:
@@ -115,14 +115,14 @@ def test_a_callback_that_raises_is_logged_and_does_not_stop_the_others(
 
 
 def test_waiting_in_the_thread_that_brings_outcomes_is_refused_instead_of_hanging() -> None:
-    future = Future(Owner(may_wait=False))
+    future = Future(Owner(may_wait=False), None)
     with pytest.raises(WrongState, match="another thread"):
         future.result()
 
 
 def test_cancel_asks_the_owner_only_while_there_is_no_outcome() -> None:
     owner = Owner()
-    future = Future(owner)
+    future = Future(owner, None)
     assert future.cancel()
     assert owner.cancelled == [future]
     fail([future], TaskCancelled("gone"))

@@ -58,8 +58,8 @@ class Harness:
         return frame.attach
 
     def run(self, *inputs: bytes | None) -> list[Future]:
-        futures = [Future(Owner()) for _ in inputs]
-        self.stream.pile.items.extend(zip(inputs, futures, strict=True))
+        futures = [Future(Owner(), data) for data in inputs]
+        self.stream.pile.items.extend(futures)
         self.futures += futures
         return futures
 
@@ -155,7 +155,7 @@ def test_order_survives_what_is_put_back_for_want_of_credit() -> None:
 
 def test_nothing_is_sent_before_the_session_is_attached() -> None:
     stream = SessionStream("s", resolve)
-    stream.pile.items.append((b"x", Future(Owner())))
+    stream.pile.items.append(Future(Owner(), b"x"))
     assert stream.next_frame() is None
     stream.want()
     assert stream.next_frame() is None

@@ -39,15 +39,15 @@ class AsyncFuture(asyncio.Future[bytes | None]):
     """
 
     # A real asyncio.Future: awaiting one of our own making would cost an asyncio.Task in gather().
-    __slots__ = ("_task_id", "_feed")
+    __slots__ = ("_task", "_feed")
 
-    _task_id: int
+    _task: bytes | int | None  # the input; the task's id, once it is stored
     _feed: Feed
 
     @property
     def task_id(self) -> int | None:
         """The task's id within its session; None until the cluster has stored the task."""
-        return self._task_id or None
+        return self._task if isinstance(self._task, int) else None
 
     def cancel(self, msg: object | None = None) -> bool:
         cancelled = super().cancel(msg)
@@ -129,9 +129,9 @@ class AsyncSession:
         if stream.error is not None:
             raise stream.error
         future = AsyncFuture(loop=self._loop)
-        future._task_id = 0
+        future._task = data
         future._feed = self._feed
-        pile.items.append((data, future))
+        pile.items.append(future)
         if not stream.awake:
             self._feed.wake()
         return future
@@ -179,7 +179,7 @@ class AsyncSession:
         await self.flush()
         if future.task_id is None:
             await future  # it was refused, and this says why
-        return await self.get_task(future._task_id)
+        return await self.get_task(future.task_id or 0)
 
     async def get_task(self, task_id: int) -> Task:
         """Return a task with its input, output and events."""

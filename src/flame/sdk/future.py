@@ -1,7 +1,8 @@
 """The future of one task: what ``Session.run`` returns.
 
-It is made for every task, so it is lean: four slots and no lock. The I/O thread stores the outcome
-in one slot and moves on; only a future that somebody waits for, or that has callbacks, costs more.
+It is made for every task, so it is lean: four slots, no lock, and no second object beside it: until
+the task is stored it holds the input, afterwards the task's id. The I/O thread stores the outcome in
+one slot and moves on; only a future that somebody waits for, or that has callbacks, costs more.
 
 How a waiter and the I/O thread meet without a lock on the hot path: the waiter adds its callback and
 *then* looks at the outcome; the I/O thread stores the outcome and *then* looks for callbacks. So one
@@ -54,18 +55,19 @@ class Future:
     A lost session manager never shows here: the outcome comes after the reconnection.
     """
 
-    __slots__ = ("_outcome", "_callbacks", "_task_id", "_owner")
+    __slots__ = ("_outcome", "_callbacks", "_task", "_owner")
 
-    def __init__(self, owner: TaskOwner) -> None:
+    def __init__(self, owner: TaskOwner, input: bytes | None) -> None:
         self._outcome: Outcome | _Pending = PENDING
         self._callbacks: list[Callable[[Future], object]] | None = None
-        self._task_id = 0
+        self._task: bytes | int | None = input  # its id, once it is stored
         self._owner = owner
 
     @property
     def task_id(self) -> int | None:
         """The task's id within its session; None until the cluster has stored the task."""
-        return self._task_id or None
+        task = self._task
+        return task if isinstance(task, int) else None
 
     def done(self) -> bool:
         """Whether the outcome is here."""
@@ -169,7 +171,7 @@ class Future:
             state = type(outcome).__name__
         else:
             state = "succeeded"
-        return f"<flame.Future task={self._task_id or '?'} {state}>"
+        return f"<flame.Future task={self.task_id or '?'} {state}>"
 
 
 def resolve(futures: Iterable[Future], outcomes: Iterable[Outcome]) -> None:

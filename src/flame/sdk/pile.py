@@ -17,14 +17,16 @@ MAX_LARGE_BYTES = 64 * 1024 * 1024
 #: Inputs over this size count in bytes.
 SMALL = 256
 
-Item = tuple[bytes | None, Any]  # an input and its future
+#: A future that holds its input in ``_task``: of threads or of asyncio.
+Item = Any
 
 
 class Pile:
     """A session's unsent tasks.
 
     Attributes:
-        items: (input, future), oldest first. Any thread may append; only the I/O thread takes.
+        items: Futures with their inputs, oldest first. Any thread may append; only the I/O thread
+            takes.
         large_bytes: How much the large inputs among them come to.
     """
 
@@ -82,10 +84,10 @@ class Pile:
         """Undo a part of :meth:`take`."""
         self.items.extendleft(reversed(items))
 
-    def taken(self, inputs: Sequence[bytes | None]) -> None:
-        """These will not come back: let those who wait for room go on."""
+    def taken(self, sizes: Sequence[int]) -> None:
+        """Inputs of these sizes will not come back: let those who wait for room go on."""
         if self.large_bytes:
-            large = sum([len(i) for i in inputs if i is not None and len(i) > SMALL])
+            large = sum([size for size in sizes if size > SMALL])
             with self._lock:
                 self.large_bytes -= large
         if self._hopeful and not self.is_full:

@@ -40,7 +40,7 @@ class Session:
         self._connection = client._connection
         self._stream = stream
         self._pile = stream.pile
-        self._append: Callable[[tuple[bytes | None, Future]], None] = stream.pile.items.append
+        self._append: Callable[[Future], None] = stream.pile.items.append
         self._feed = Feed(client._connection, stream)
 
     @property
@@ -73,8 +73,8 @@ class Session:
             self._wait_for_room()
         if stream.error is not None:
             raise stream.error
-        future = Future(self._feed)
-        self._append((data, future))
+        future = Future(self._feed, data)
+        self._append(future)
         # The I/O thread clears the flag before it looks into the pile: what is appended while the
         # flag is set will be seen.
         if not stream.awake:

@@ -57,15 +57,16 @@ class State(Enum):
 class Batch:
     """Consecutive numbers and their tasks, as they were or will be sent."""
 
-    __slots__ = ("first", "inputs", "futures", "sent")
+    __slots__ = ("first", "futures", "sent")
 
-    def __init__(
-        self, first: int, inputs: Sequence[bytes | None], futures: Sequence[AnyFuture]
-    ) -> None:
+    def __init__(self, first: int, futures: Sequence[AnyFuture]) -> None:
         self.first = first
-        self.inputs = inputs
         self.futures = futures
         self.sent = False
+
+    @property
+    def inputs(self) -> list[bytes | None]:
+        return [future._task for future in self.futures]
 
     @property
     def end(self) -> int:
@@ -74,7 +75,7 @@ class Batch:
     def part(self, low: int, high: int) -> "Batch":
         """Return the numbers from ``low`` up to ``high`` as a batch of their own."""
         cut = slice(low - self.first, high - self.first)
-        part = Batch(low, self.inputs[cut], self.futures[cut])
+        part = Batch(low, self.futures[cut])
         part.sent = self.sent
         return part
 
@@ -236,7 +237,7 @@ class SessionStream:
             # The manager has them: that they are sent again costs no credit, and grants none.
             count, cost = min(len(batch.futures), self._known_below - batch.first), 0
         else:
-            count, cost = _cut(batch.inputs, self._credit)
+            count, cost = _fitting(_sizes(batch.inputs), self._credit)
         if not count:
             return None
         if count < len(batch.futures):
@@ -255,19 +256,21 @@ class SessionStream:
         pile = self.pile
         if self._gap is not None or self._credit < frames.TASK_COST or not pile.items:
             return None
-        taken = pile.take(self._chunk)
-        inputs, futures = zip(*taken, strict=True)
-        count, cost = _cut(inputs, self._credit)
-        # Large inputs: do not take 2048 each time to put most of them back.
-        self._chunk = min(frames.FRAME_TASKS, max(16, 2 * count))
-        if count < len(taken):
-            pile.put_back(taken[count:])
+        futures = pile.take(self._chunk)
+        sizes = _sizes([future._task for future in futures])
+        count, cost = _fitting(sizes, self._credit)
+        if count < len(futures):
+            # Large inputs: do not take 2048 each time to put most of them back.
+            self._chunk = count + count // 8 + 1
+            pile.put_back(futures[count:])
             if not count:
                 return None
-            inputs, futures = inputs[:count], futures[:count]
-        pile.taken(inputs)
+            del futures[count:], sizes[count:]
+        else:
+            self._chunk = min(frames.FRAME_TASKS, 2 * self._chunk)
+        pile.taken(sizes)
         self._credit -= cost
-        batch = Batch(self._next_number, inputs, futures)
+        batch = Batch(self._next_number, futures)
         batch.sent = True
         self._next_number += count
         self._unaccepted.append(batch)
@@ -278,9 +281,9 @@ class SessionStream:
         later, ids = [], []
         while self.cancels:
             future = self.cancels.popleft()
-            if future._task_id in self._waiting:
-                ids.append(future._task_id)
-            elif not future._task_id:
+            if future.task_id in self._waiting:
+                ids.append(future.task_id)
+            elif future.task_id is None:
                 later.append(future)
         self.cancels.extend(later)
         if not ids:
@@ -328,7 +331,7 @@ class SessionStream:
             self._waiting.update(zip(ids, futures, strict=True))
             # The assignment as a loop target is the cheapest per-task step there is.
             future: AnyFuture
-            for future, future._task_id in zip(futures, ids, strict=True):  # noqa: B007
+            for future, future._task in zip(futures, ids, strict=True):  # noqa: B007
                 pass
             self._accepted_end = max(self._accepted_end, batch.end)
             self._answered += len(futures)
@@ -541,9 +544,8 @@ class SessionStream:
 
     def _refuse_pile(self, error: FlameError) -> None:
         """Nothing more can be submitted: answer what piled up."""
-        while taken := self.pile.take(frames.FRAME_TASKS):
-            inputs, futures = zip(*taken, strict=True)
-            self.pile.taken(inputs)
+        while futures := self.pile.take(frames.FRAME_TASKS):
+            self.pile.taken(_sizes([future._task for future in futures]))
             self._answered += len(futures)
             self._deliver(futures, [error] * len(futures))
         self._tell_who_waits()
@@ -564,23 +566,26 @@ class SessionStream:
                 callback()
 
 
-def _cut(inputs: Sequence[bytes | None], credit: int) -> tuple[int, int]:
-    """Return how many inputs fit in a frame and in the credit, and their cost.
+def _sizes(inputs: Sequence[bytes | None]) -> list[int]:
+    try:
+        return list(map(len, inputs))  # type: ignore[arg-type]
+    except TypeError:  # some are None
+        return [0 if value is None else len(value) for value in inputs]
+
+
+def _fitting(sizes: Sequence[int], credit: int) -> tuple[int, int]:
+    """Return how many inputs of these sizes fit in a frame and in the credit, and their cost.
 
     A single input may exceed the frame's size, never the credit.
     """
-    try:
-        size = sum(map(len, inputs))  # type: ignore[arg-type]
-    except TypeError:  # some are None
-        size = sum([len(value) for value in inputs if value is not None])
-    cost = size + frames.TASK_COST * len(inputs)
-    if size <= frames.FRAME_BYTES and cost <= credit:
-        return len(inputs), cost
-    count = size = cost = 0
-    for value in inputs:
-        length = 0 if value is None else len(value)
-        next_cost = cost + length + frames.TASK_COST
-        if next_cost > credit or (count and size + length > frames.FRAME_BYTES):
+    total = sum(sizes)
+    cost = total + frames.TASK_COST * len(sizes)
+    if total <= frames.FRAME_BYTES and cost <= credit:
+        return len(sizes), cost
+    count = total = cost = 0
+    for size in sizes:
+        next_cost = cost + size + frames.TASK_COST
+        if next_cost > credit or (count and total + size > frames.FRAME_BYTES):
             break
-        count, size, cost = count + 1, size + length, next_cost
+        count, total, cost = count + 1, total + size, next_cost
     return count, cost
