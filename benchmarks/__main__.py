@@ -9,7 +9,6 @@ from benchmarks.options import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = (
-    "raw_transport",
     "throughput",
     "latency",
     "startup",

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from flame.sdk.local_cluster import LocalCluster
 
 import flame
 from flame.model.specs import ApplicationSpec, ExecutorState, ShimKind
+from flame.sdk.local_cluster import LocalCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 STORAGES = ("sqlite", "memory")

@@ -5,7 +5,7 @@
 
 Four processes as in a cluster of two executors. The relay keeps nothing, checks nothing and stores
 nothing: it splits what arrives between the echoes and sends their answers back. What Flame reaches
-is judged against this (``benchmarks.throughput`` prints the ratio when both are run together).
+is judged against this: ``benchmarks.throughput`` measures both and prints the ratio.
 """
 
 import argparse
@@ -44,6 +44,7 @@ from flame.wire.frames import (
 )
 
 ECHOES = 2
+LOOPS = ((8, 5_000), (64, 20_000), (512, 50_000))  # outstanding, tasks
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -80,19 +81,31 @@ class Relay:
     """The middle process: one client stream, one stream per echo."""
 
     WINDOW = 4096  # tasks in an echo's hands, the most that an executor of Flame announces
+    WHOLE = 32  # a smaller frame is not split: halves would cost more messages than they gain
 
     def __init__(self) -> None:
-        self.tasks = Outbox()
+        self.echoes: list[Outbox] = []
         self.outcomes = Outbox()
+        self._turn = 0
 
     async def client(self, requests: Any, context: Any) -> None:
+        while len(self.echoes) < ECHOES:
+            await asyncio.sleep(0.01)
         sending = asyncio.create_task(self._send_outcomes(context), name="outcomes")
         try:
             async for frame in requests:
-                submit = frame.submit
-                self.tasks.extend(enumerate(submit.inputs, start=submit.first_number))
+                self._distribute(
+                    list(enumerate(frame.submit.inputs, start=frame.submit.first_number))
+                )
         finally:
             sending.cancel()
+
+    def _distribute(self, tasks: list[tuple[int, bytes]]) -> None:
+        parts = 1 if len(tasks) < self.WHOLE else len(self.echoes)
+        size = -(-len(tasks) // parts)
+        for start in range(0, len(tasks), size):
+            self._turn = (self._turn + 1) % len(self.echoes)
+            self.echoes[self._turn].extend(tasks[start : start + size])
 
     async def _send_outcomes(self, context: Any) -> None:
         position = 0
@@ -105,6 +118,7 @@ class Relay:
     async def echo(self, requests: Any, context: Any) -> None:
         in_hand = 0
         freed = asyncio.Event()
+        tasks = Outbox()
 
         async def send() -> None:
             nonlocal in_hand
@@ -112,27 +126,22 @@ class Relay:
                 while in_hand >= self.WINDOW:
                     freed.clear()
                     await freed.wait()
-                # Half of what waits, so that the other echo has work too.
-                most = max(
-                    1, min(FRAME_TASKS, self.WINDOW - in_hand, -(-len(self.tasks.waiting) // 2))
-                )
-                ids, inputs = await self.tasks.batch(most)
+                ids, inputs = await tasks.batch(min(FRAME_TASKS, self.WINDOW - in_hand))
                 in_hand += len(ids)
                 await context.write(ExecutorOrder(tasks=Tasks(task_ids=ids, inputs=inputs)))
 
-        sending: asyncio.Task[None] | None = None
+        sending = asyncio.create_task(send(), name="tasks")
         try:
             async for frame in requests:
                 if frame.HasField("hello"):
-                    sending = asyncio.create_task(send(), name="tasks")
+                    self.echoes.append(tasks)
                     continue
                 results = frame.results
                 in_hand -= len(results.task_ids)
                 freed.set()
                 self.outcomes.extend(zip(results.task_ids, results.outputs, strict=True))
         finally:
-            if sending:
-                sending.cancel()
+            sending.cancel()
 
 
 def _service(path: str, behaviour: Any, request: Any, response: Any) -> grpc.GenericRpcHandler:
@@ -170,6 +179,7 @@ async def run_echo(port: int) -> None:
             EXECUTOR_CHANNEL, ExecutorFrame.SerializeToString, ExecutorOrder.FromString
         )()
         await stream.write(ExecutorFrame(hello=ExecutorHello(executor="echo")))
+        print("ready", flush=True)
         sequence = 0
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for order in stream:
@@ -259,8 +269,7 @@ async def round_trips(client: Client, payloads: list[bytes]) -> list[float]:
 async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
     """All figures, interleaved by round so that a slow minute hurts every row alike."""
     source = random.Random(1)
-    bulks = [(16, 10_000), (16, rounds.many), (1024, rounds.many)]
-    loops = [(8, 5_000), (64, 20_000), (512, 50_000)]
+    bulks = [(size, count) for size in (16, 1024) for count in (10_000, rounds.many)]
     rates: dict[tuple[str, int, int], list[float]] = {}
     trips: list[list[float]] = []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel:
@@ -275,7 +284,7 @@ async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
                 rates.setdefault(("bulk", size, count), []).append(
                     count / await bulk(client, payloads)
                 )
-            for outstanding, count in loops:
+            for outstanding, count in LOOPS:
                 payloads = [source.randbytes(16) for _ in range(rounds.scaled(count))]
                 rates.setdefault((f"{outstanding} outstanding", 16, len(payloads)), []).append(
                     len(payloads) / await closed_loop(client, payloads, outstanding)
@@ -316,9 +325,13 @@ def processes() -> Iterator[int]:
         assert relay.stdout is not None
         port = int(relay.stdout.readline())
         for _ in range(ECHOES):
-            echo = subprocess.Popen([*command, "echo", "--port", str(port)], cwd=ROOT)
+            echo = subprocess.Popen(
+                [*command, "echo", "--port", str(port)], stdout=subprocess.PIPE, cwd=ROOT
+            )
             stack.enter_context(echo)
             stack.callback(echo.kill)
+            assert echo.stdout is not None
+            echo.stdout.readline()
         yield port
 
 

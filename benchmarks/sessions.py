@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import flame
 from benchmarks.clusters import Bench, bench
@@ -13,22 +13,32 @@ from benchmarks.work import Payloads, check
 TASKS_EACH = 100
 
 
-def run(cluster: Bench, service: str, sessions: int, each: int, payloads: Payloads) -> float:
-    """Open all, submit all, take all, close all; seconds."""
+class Seconds(NamedTuple):
+    """Of opening all sessions, of all their tasks, of closing them."""
+
+    opening: float
+    working: float
+    closing: float
+
+
+def run(cluster: Bench, service: str, sessions: int, each: int, payloads: Payloads) -> Seconds:
+    """Open all, submit all, take all, close all."""
     work = [payloads.make(each) for _ in range(sessions)]
     begin = time.perf_counter()
-    opened = [cluster.session(service) for _ in range(sessions)]
+    sessions_open = [cluster.session(service) for _ in range(sessions)]
+    opened = time.perf_counter()
     futures: list[list[flame.Future]] = [
         [session.run(payload) for payload in batch]
-        for session, batch in zip(opened, work, strict=True)
+        for session, batch in zip(sessions_open, work, strict=True)
     ]
     outputs = [[future.result() for future in batch] for batch in futures]
-    for session in opened:
+    worked = time.perf_counter()
+    for session in sessions_open:
         session.close()
-    seconds = time.perf_counter() - begin
+    closed = time.perf_counter()
     for batch, answers in zip(work, outputs, strict=True):
         check(batch, answers)
-    return seconds
+    return Seconds(opened - begin, worked - opened, closed - worked)
 
 
 def main() -> None:
@@ -45,10 +55,7 @@ def main() -> None:
         ):
             run(cluster, service, 1, 100, payloads)  # warm
             count = rounds.count if service == "Reusable" else 1
-            rates = [
-                sessions * each / run(cluster, service, sessions, each, payloads)
-                for _ in range(count)
-            ]
+            runs = [run(cluster, service, sessions, each, payloads) for _ in range(count)]
             rows.append(
                 {
                     **cluster.labels(),
@@ -56,11 +63,13 @@ def main() -> None:
                     "sessions": sessions,
                     "tasks each": each,
                     "unit": "tasks/s",
-                    **summary(rates),
+                    **summary(sessions * each / seconds.working for seconds in runs),
+                    "open ms each": summary(s.opening for s in runs)["median"] / sessions * 1000,
+                    "close ms each": summary(s.closing for s in runs)["median"] / sessions * 1000,
                 }
             )
     rows.append({"sessions": "many over one", "median": rows[1]["median"] / rows[0]["median"]})
-    report("sessions", rows, "opening and closing included")
+    report("sessions", rows, "first submit to last result; opened and closed one by one")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Tasks per second: all at once, and with a bounded number outstanding."""
+"""Tasks per second: all at once, and with a bounded number outstanding; and as a part of what the
+same frames reach with no Flame in between, in the same run.
+"""
 
 import argparse
 from typing import Any
 
+import uvloop
+
+from benchmarks import raw_transport
 from benchmarks.clusters import STORAGES, Bench, bench
 from benchmarks.options import Rounds, parse
 from benchmarks.report import report, summary
 from benchmarks.work import Payloads, bulk, closed_loop
-
-LOOPS = ((8, 5_000), (64, 20_000), (512, 50_000))  # outstanding, tasks
 
 
 def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
@@ -20,7 +23,7 @@ def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
             for size, count in bulks:
                 work = payloads.make(count, size)
                 rates.setdefault(("bulk", size, count), []).append(count / bulk(session, work))
-            for outstanding, count in LOOPS:
+            for outstanding, count in raw_transport.LOOPS:
                 work = payloads.make(rounds.scaled(count))
                 rate = len(work) / closed_loop(session, work, outstanding)
                 rates.setdefault((f"{outstanding} outstanding", 16, len(work)), []).append(rate)
@@ -39,11 +42,17 @@ def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    _, rounds = parse(argparse.ArgumentParser(description=__doc__))
+    _, rounds = parse(argparse.ArgumentParser(description=__doc__.partition("\n")[0]))
     rows: list[dict[str, Any]] = []
     for storage in STORAGES:
         with bench(storage) as cluster:
             rows += measure(cluster, rounds)
+    with raw_transport.processes() as port:
+        raw = uvloop.run(raw_transport.measure(port, rounds))
+    rates = {(row["mode"], row["bytes"], row["tasks"]): row["median"] for row in raw}
+    for row in rows:
+        row["of raw"] = row["median"] / rates[row["mode"], row["bytes"], row["tasks"]]
+    rows += [{"storage": "(no Flame)", **row} for row in raw if row["unit"] == "tasks/s"]
     report("throughput", rows, "first submit to last result, session warm, 2 executors")
 
 
