@@ -54,9 +54,13 @@ def main() -> int:
             target = TARGET / package
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-            (target / "__init__.py").write_text('"""Generated; see scripts/generate_protos.py."""\n')
+            (target / "__init__.py").write_text(
+                '"""Generated; see scripts/generate_protos.py."""\n'
+            )
             for path in sorted((out / folder).iterdir()):
-                if path.name.startswith("common_pb2_grpc") or path.name.startswith("types_pb2_grpc"):
+                if path.name.startswith("common_pb2_grpc") or path.name.startswith(
+                    "types_pb2_grpc"
+                ):
                     continue  # no services in there
                 (target / path.name).write_text(localize(path.read_text()))
     return 0

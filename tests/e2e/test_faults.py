@@ -33,7 +33,9 @@ def inputs_of(count: int) -> list[bytes]:
     return [b"task %d" % number for number in range(count)]
 
 
-def join_node(cluster: object, name: str, executors: int, directory: Path) -> "subprocess.Popen[bytes]":
+def join_node(
+    cluster: object, name: str, executors: int, directory: Path
+) -> "subprocess.Popen[bytes]":
     """Start one more executor manager, as an operator would."""
     return subprocess.Popen(
         [
@@ -110,8 +112,10 @@ def test_a_node_that_is_killed_loses_no_task_and_leaves_no_process(
             session = client.create_session(slow)
             futures = [session.run(value) for value in inputs_of(400)]
             wait_until(
-                lambda: {e.node for e in client.list_executors() if e.session == session.name}
-                == {node.name for node in client.list_nodes()},
+                lambda: (
+                    {e.node for e in client.list_executors() if e.session == session.name}
+                    == {node.name for node in client.list_nodes()}
+                ),
                 "the session on both nodes",
             )
             futures[20].result(timeout=FINISH)
