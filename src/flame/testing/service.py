@@ -1,0 +1,20 @@
+"""The service that simulated executors host: what an input makes of its task.
+
+ok:...     returns the input backwards
+fail:...   raises
+slow:...   the same as ok, after a while
+poison:... kills its executor
+"""
+
+from flame.model.specs import EventCode, Failure, TaskState
+
+KINDS = ("ok", "fail", "slow", "poison")
+
+
+def expected(value: bytes | None) -> bytes | None | Failure:
+    """Return a task's output, or why it fails."""
+    if value is None:
+        return None
+    if value.startswith(b"fail:"):
+        return (TaskState.FAILED, int(EventCode.FAILED), f"ValueError: {value.decode()}")
+    return value[::-1]

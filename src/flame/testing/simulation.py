@@ -1,0 +1,296 @@
+"""A whole cluster in virtual time, from a seed: clients, nodes, executors, faults, and a checker.
+
+    python -m flame.testing.simulation SEED     replays one run and prints its story
+
+The engine, core, policy and store are the real ones; everything around them is simulated: streams
+that delay and break, executors that die in a task, nodes that fall silent or are lost, a manager that
+is killed and starts again. After every event ``Cluster.check`` derives all indexes again, and the
+:class:`~flame.testing.witness.Witness` compares what was promised with what happened. Equal seeds
+give equal histories.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flame.core import events
+from flame.core.state import Limits
+from flame.engine.engine import Engine
+from flame.model.errors import Unavailable
+from flame.model.ids import DEFAULT_TENANT
+from flame.model.specs import ApplicationSpec, Durability, SessionSpec
+from flame.storage.memory import MemoryStore
+from flame.storage.store import Store
+from flame.testing.clients import Client
+from flame.testing.manager import EngineOf, Manager
+from flame.testing.nodes import Executor, Node
+from flame.testing.service import expected
+from flame.testing.witness import Broken, Witness
+from flame.testing.world import START, World
+
+#: Seconds in which every task of an open session must end after the last fault.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a simulation went: a hash of its history, and how much happened."""
+
+    seed: int
+    digest: str
+    events: int
+    tasks: int
+    executions: int
+    restarts: int
+
+
+class Simulation:
+    """One run.
+
+    Args:
+        store: Makes the durable store; memory that survives restarts unless another is given.
+        engine_of: Makes the engine; tests plant bugs here.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        store: Callable[[], Store] = MemoryStore,
+        engine_of: EngineOf = Engine,
+    ) -> None:
+        self.seed = seed
+        self.world = World(seed)
+        self.witness = Witness(expected)
+        dice = self.world.random
+        limits = Limits(
+            submit_credit=dice.choice((2_000, 64_000)),
+            max_queued_tasks=dice.choice((5, 40, 1_000_000)),
+            delay_release=dice.choice((0.1, 3.0, 30.0)),
+        )
+        self.manager = Manager(self.world, store(), self.witness, limits, engine_of)
+        self.nodes = [
+            Node(self.world, self.manager, self.witness, f"n{i}", dice.randint(1, 4))
+            for i in range(dice.randint(1, 3))
+        ]
+        self.clients = self._make_clients()
+        self._faults_end = START + dice.uniform(3.0, 15.0)
+        self._restarts = 0
+
+    def run(self) -> Ran:
+        """Play it to its end.
+
+        Raises:
+            AssertionError: A promise was broken; a line that replays the run is printed.
+        """
+        try:
+            return self._run()
+        except Exception:
+            print(
+                f"\nseed {self.seed} failed; replay: python -m flame.testing.simulation {self.seed}"
+            )
+            raise
+
+    def _run(self) -> Ran:
+        world = self.world
+        self._plan()
+        world.run(self._faults_end, lambda: False)
+        self._heal()
+        world.run(world.now + PATIENCE, self._is_over)
+        self._conclude()
+        return Ran(
+            self.seed,
+            world.digest(),
+            world.events,
+            sum(len(kept.tasks) for kept in self.witness.sessions.values()),
+            sum(
+                len(runs)
+                for kept in self.witness.sessions.values()
+                for runs in kept.executions.values()
+            ),
+            self.manager.starts - 1,
+        )
+
+    # --- what will happen ------------------------------------------------------------------------
+
+    def _make_clients(self) -> list[Client]:
+        dice = self.world.random
+        clients: list[Client] = []
+        for index in range(dice.randint(1, 3)):
+            spec = SessionSpec(
+                dice.choice(("app", "app", "warm")),
+                common_data=dice.choice((None, None, None, None, b"flaky", b"broken")),
+                min_instances=dice.choice((0, 0, 1)),
+                max_instances=dice.choice((None, None, 1, 2)),
+                priority=dice.choice((0, 0, 1)),
+                durability=dice.choice((Durability.DURABLE, Durability.SYNC, Durability.MEMORY)),
+                max_attempts=dice.choice((1, 2, 3)),
+            )
+            for _ in range(dice.choice((1, 1, 2))):
+                name = f"c{len(clients)}"
+                clients.append(
+                    Client(self.world, self.manager, self.witness, name, f"s{index}", spec)
+                )
+        return clients
+
+    def _plan(self) -> None:
+        """Put the load and the faults on the calendar."""
+        world, dice = self.world, self.world.random
+        self.manager.start()
+        for name, reusable in (("app", False), ("warm", True)):
+            spec = ApplicationSpec(reusable=reusable)
+            self._register(name, spec)
+        for node in self.nodes:
+            world.after(dice.uniform(0.0, 2.0), node.start)
+        length = self._faults_end - world.now
+        for client in self.clients:
+            world.after(0.05, client.start)
+            for _ in range(dice.randint(1, 6)):
+                world.after(dice.uniform(0.1, length), client.submit, self._tasks(client))
+            for _ in range(dice.choice((0, 0, 2))):
+                world.after(dice.uniform(0.1, length), client.cancel, dice.randint(1, 5))
+            for _ in range(dice.choice((0, 2, 4))):
+                world.after(dice.uniform(0.1, length), client.watch)
+            if dice.random() < 0.3:
+                when = dice.uniform(0.5, length)
+                world.after(when, client.close, dice.random() < 0.5)
+        for fault in (self._fault for _ in range(dice.choice((0, 3, 8, 15)))):
+            world.after(dice.uniform(0.3, length), fault)
+
+    def _register(self, name: str, spec: ApplicationSpec) -> None:
+        self.manager.call(
+            lambda reply: events.RegisterApplication(DEFAULT_TENANT, name, spec, reply),
+            lambda answer: self._registered(name, spec, answer),
+        )
+
+    def _registered(self, name: str, spec: ApplicationSpec, answer: object) -> None:
+        if isinstance(answer, Unavailable):
+            self.world.after(0.2, self._register, name, spec)
+
+    def _tasks(self, client: Client) -> list[bytes]:
+        dice = self.world.random
+        count = dice.choice((1, 2, 5, 20, 40))
+        kinds = dice.choice((["ok"], ["ok"], ["ok", "slow"], ["ok", "fail", "slow", "poison"]))
+        weights = [6 if kind == "ok" else 1 for kind in kinds]
+        return [
+            f"{kind}:{client.name}:{dice.getrandbits(32):x}".encode()
+            for kind in dice.choices(kinds, weights, k=count)
+        ]
+
+    # --- faults ----------------------------------------------------------------------------------
+
+    def _fault(self) -> None:
+        """Do something bad to somebody."""
+        dice = self.world.random
+        fault = dice.choice(
+            (
+                self._restart_manager,
+                self._kill_executor,
+                self._kill_executor,
+                self._cut_executor,
+                self._cut_executor,
+                self._cut_client,
+                self._cut_client,
+                self._cut_node,
+                self._silence_node,
+                self._kill_node,
+            )
+        )
+        fault()
+
+    def _restart_manager(self) -> None:
+        if self.manager.up:
+            self.manager.crash()
+            for client in self.clients:
+                client.manager_died()
+            self.world.after(self.world.random.uniform(0.05, 3.0), self._start_manager)
+
+    def _start_manager(self) -> None:
+        if not self.manager.up:
+            self.manager.start()
+
+    def _executors(self) -> list[Executor]:
+        return [process for node in self.nodes for process in node.processes.values()]
+
+    def _kill_executor(self) -> None:
+        processes = self._executors()
+        if processes:
+            self.world.random.choice(processes).kill()
+
+    def _cut_executor(self) -> None:
+        processes = self._executors()
+        if processes:
+            self.world.random.choice(processes).disconnect()
+
+    def _cut_client(self) -> None:
+        self.world.random.choice(self.clients).disconnect()
+
+    def _cut_node(self) -> None:
+        self.world.random.choice(self.nodes).disconnect()
+
+    def _silence_node(self) -> None:
+        node = self.world.random.choice(self.nodes)
+        node.silent_until = self.world.now + self.world.random.uniform(5.0, 20.0)
+
+    def _kill_node(self) -> None:
+        node = self.world.random.choice(self.nodes)
+        node.die()
+        self.world.after(self.world.random.uniform(0.1, 8.0), node.start)
+
+    def _heal(self) -> None:
+        """The last fault has happened."""
+        self._start_manager()
+        for node in self.nodes:
+            node.silent_until = min(node.silent_until, self.world.now)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        return (
+            self.manager.up and all(client.done for client in self.clients) and not self._starving()
+        )
+
+    def _starving(self) -> list[tuple[int, int]]:
+        """Return the tasks without an outcome that somebody could still run."""
+        return [(number, task_id) for number, task_id in self.witness.unfinished()]
+
+    def _conclude(self) -> None:
+        late = self._starving()
+        if late:
+            raise Broken(
+                f"{len(late)} tasks are not final {PATIENCE:.0f} s after the last fault; "
+                f"(session, task): {late[:9]}"
+            )
+        for client in self.clients:
+            if not client.done:
+                missing = [i for i in range(len(client.inputs)) if i not in client.results]
+                raise Broken(
+                    f"{client.name} waits for ever: futures {missing[:9]}, watches "
+                    f"{list(client.watching)[:9]}, close {client.close_wanted} {client.closed}"
+                )
+        for session in self.manager.cluster.sessions(DEFAULT_TENANT):
+            kept = self.witness.sessions[session.number]
+            total = (
+                session.pending
+                + session.running
+                + session.succeeded
+                + session.failed
+                + session.cancelled
+            )
+            if session.number not in self.witness.forgotten and total != len(kept.tasks):
+                raise Broken(
+                    f"session {session.number} accepted {len(kept.tasks)} tasks and shows {total}"
+                )
+
+
+def main() -> None:
+    """Replay one seed and print its story."""
+    simulation = Simulation(int(sys.argv[1]))
+    try:
+        print(simulation.run())
+    finally:
+        print(simulation.world.story(None if "--all" in sys.argv else 60))
+
+
+if __name__ == "__main__":
+    main()
