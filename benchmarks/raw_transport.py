@@ -11,6 +11,7 @@ is judged against this: ``benchmarks.throughput`` measures both and prints the r
 import argparse
 import asyncio
 import contextlib
+import gc
 import random
 import subprocess
 import sys
@@ -55,6 +56,11 @@ class Outbox:
         self.waiting: deque[tuple[int, bytes]] = deque()
         self._news = asyncio.Event()
 
+    def add(self, task: tuple[int, bytes]) -> None:
+        self.waiting.append(task)
+        if len(self.waiting) == 1:
+            self._news.set()
+
     def extend(self, tasks: Any) -> None:
         self.waiting.extend(tasks)
         self._news.set()
@@ -87,10 +93,10 @@ class Relay:
         self.echoes: list[Outbox] = []
         self.outcomes = Outbox()
         self._turn = 0
+        self._complete = asyncio.Event()
 
     async def client(self, requests: Any, context: Any) -> None:
-        while len(self.echoes) < ECHOES:
-            await asyncio.sleep(0.01)
+        await self._complete.wait()
         sending = asyncio.create_task(self._send_outcomes(context), name="outcomes")
         try:
             async for frame in requests:
@@ -135,6 +141,8 @@ class Relay:
             async for frame in requests:
                 if frame.HasField("hello"):
                     self.echoes.append(tasks)
+                    if len(self.echoes) == ECHOES:
+                        self._complete.set()
                     continue
                 results = frame.results
                 in_hand -= len(results.task_ids)
@@ -193,25 +201,41 @@ async def run_echo(port: int) -> None:
 # --- Client ------------------------------------------------------------------------------------
 
 
+class Future:
+    """One task's outcome. As lean as it gets: only one that is waited for costs an asyncio future."""
+
+    __slots__ = ("output", "waiter")
+
+    def __init__(self) -> None:
+        self.output: bytes | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    async def result(self) -> bytes:
+        if self.output is None:
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
+        assert self.output is not None
+        return self.output
+
+
 class Client:
-    """Submits tasks, each with its own future (a slot and, when awaited, an asyncio future)."""
+    """Submits tasks, each with its own future."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._outbox = Outbox()
-        self._futures: dict[int, asyncio.Future[bytes]] = {}
+        self._futures: dict[int, Future] = {}
         self._next = 1
-        self._loop = asyncio.get_running_loop()
         self._tasks = [
             asyncio.create_task(self._send(), name="submits"),
             asyncio.create_task(self._receive(), name="outcomes"),
         ]
 
-    def submit(self, payload: bytes) -> asyncio.Future[bytes]:
+    def submit(self, payload: bytes) -> Future:
         number = self._next
         self._next += 1
-        future = self._futures[number] = self._loop.create_future()
-        self._outbox.extend(((number, payload),))
+        future = self._futures[number] = Future()
+        self._outbox.add((number, payload))
         return future
 
     async def _send(self) -> None:
@@ -221,10 +245,14 @@ class Client:
             await self._stream.write(ClientFrame(submit=submit))
 
     async def _receive(self) -> None:
+        take = self._futures.pop
         async for frame in self._stream:
             outcomes = frame.outcomes
             for task_id, output in zip(outcomes.task_ids, outcomes.outputs, strict=True):
-                self._futures.pop(task_id).set_result(output)
+                future = take(task_id)
+                future.output = output
+                if future.waiter is not None:
+                    future.waiter.set_result(None)
 
     def close(self) -> None:
         for task in self._tasks:
@@ -236,7 +264,7 @@ async def bulk(client: Client, payloads: list[bytes]) -> float:
     """Submit all, take all; seconds from the first submit to the last result."""
     begin = time.perf_counter()
     futures = [client.submit(payload) for payload in payloads]
-    outputs = [await future for future in futures]
+    outputs = [await future.result() for future in futures]
     seconds = time.perf_counter() - begin
     assert all(output == payload[::-1] for output, payload in zip(outputs, payloads, strict=True))
     return seconds
@@ -245,14 +273,14 @@ async def bulk(client: Client, payloads: list[bytes]) -> float:
 async def closed_loop(client: Client, payloads: list[bytes], outstanding: int) -> float:
     """Keep so many outstanding; seconds from the first submit to the last result."""
     begin = time.perf_counter()
-    window: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
+    window: deque[tuple[bytes, Future]] = deque()
     for payload in payloads:
         if len(window) == outstanding:
             sent, future = window.popleft()
-            assert await future == sent[::-1]
+            assert await future.result() == sent[::-1]
         window.append((payload, client.submit(payload)))
     for sent, future in window:
-        assert await future == sent[::-1]
+        assert await future.result() == sent[::-1]
     return time.perf_counter() - begin
 
 
@@ -261,7 +289,7 @@ async def round_trips(client: Client, payloads: list[bytes]) -> list[float]:
     times = []
     for payload in payloads:
         begin = time.perf_counter()
-        assert await client.submit(payload) == payload[::-1]
+        assert await client.submit(payload).result() == payload[::-1]
         times.append((time.perf_counter() - begin) * 1000)
     return sorted(times)
 
@@ -340,6 +368,7 @@ def main() -> None:
     options.add_argument("--role", choices=["client", "relay", "echo"], default="client")
     options.add_argument("--port", type=int, default=0)
     chosen, rounds = parse(options)
+    gc.set_threshold(50_000, 20, 100)  # what Flame's own processes do
     if chosen.role == "relay":
         uvloop.run(run_relay())
     elif chosen.role == "echo":
