@@ -9,6 +9,7 @@ import pytest
 
 from flame.executor_manager.shims.host import expand
 from flame.model.specs import ApplicationSpec, ShimKind
+from tests.compatibility.released import released_python
 from tests.executor_manager.conftest import HERE, SOURCES, NodeProcess, eventually
 from tests.executor_manager.manager import FakeManager, bind
 from tests.executor_manager.test_executor import bound, run
@@ -149,3 +150,19 @@ async def test_a_program_ends_with_its_binding(manager: FakeManager, node: NodeP
 
 def test_only_names_that_are_set_are_expanded() -> None:
     assert expand("${A}/$A.b/$B/$$/$/${A", {"A": "x"}) == "x/x.b/$B/$$/$/${A"
+
+
+async def test_a_service_written_with_the_released_sdk_runs_unchanged(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    application = ApplicationSpec(
+        shim=ShimKind.HOST,
+        command=released_python(),
+        arguments=(os.path.join(HERE, "released_service.py"),),
+        environments=(("PYTHONPATH", ""),),
+    )
+    line = await bound(manager, application)
+    await run(manager, line, {1: b"one", 2: b"fail", 3: None, 4: bytes(5 * MIB)})
+    assert line.outputs[1] == b"ONE"
+    assert line.failures[2] == "the released reason"
+    assert "4 MiB" in line.failures[4]

@@ -241,6 +241,20 @@ async def test_a_binding_leaves_its_output_in_files(
     assert not (node.directory / f"e1-{line.hello.incarnation}.cell").exists()
 
 
+async def test_an_executors_directory_goes_with_it_and_the_next_one_has_its_own(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    directory = node.directory / "e1"
+    (directory / "of-the-first").touch()
+    line.send({1: b"exit 0"})
+    await manager.until(lambda: manager.exits, "the report")
+    again = await bound(manager)
+    assert again.hello.incarnation != line.hello.incarnation
+    assert not (directory / "of-the-first").exists()
+    await eventually(lambda: not list(node.directory.glob("*.gone")), "the old one's end")
+
+
 async def test_a_wrong_token_ends_the_executor_manager_with_a_clear_line(tmp_path: Path) -> None:
     async with FakeManager() as manager:
         manager.refuse_nodes = True

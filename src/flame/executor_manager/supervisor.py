@@ -116,6 +116,8 @@ class Supervisor:
         for pattern in ("spare-*", "*.cell"):  # of a manager that was killed
             for stale in Path(self._node.directory).glob(pattern):
                 stale.unlink(missing_ok=True)
+        for stale in Path(self._node.directory).glob("*.gone"):
+            shutil.rmtree(stale, ignore_errors=True)
         self._guardian.start()
         self._tasks.start(self._sample_memory(), "memory")
         self._replenish_soon(0.0)
@@ -354,11 +356,20 @@ class Supervisor:
         Path(self._path(process.name, "cell")).unlink(missing_ok=True)
         executor = process.key[0] if process.key is not None else ""
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
-            directory = os.path.join(self._node.directory, executor)
-            self._loop.run_in_executor(None, shutil.rmtree, directory, True)
+            self._delete_directory(executor, process.name)
         self._outputs.append(process.name)
         while len(self._outputs) > KEPT_OUTPUTS:
             self._delete_output(self._outputs.popleft())
+
+    def _delete_directory(self, executor: str, name: str) -> None:
+        gone = self._path(name, "gone")
+        try:
+            # The name is free at once: the executor's next incarnation may start right now.
+            os.rename(os.path.join(self._node.directory, executor), gone)
+        except OSError as error:
+            log.warning("directory-kept executor=%s error=%s", executor, error)
+        else:
+            self._loop.run_in_executor(None, shutil.rmtree, gone, True)
 
     def _delete_output(self, name: str) -> None:
         for kind in ("out", "err"):
