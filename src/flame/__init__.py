@@ -1,12 +1,12 @@
 """Flame: a distributed system for intelligent workloads.
 
-import flame
+    import flame
 
-def double(data: bytes) -> bytes:
-return data * 2
+    def double(data: bytes) -> bytes:
+        return data * 2
 
-with flame.connect() as client, client.create_session(double) as session:
-print(session.invoke(b"ab"))
+    with flame.connect() as client, client.create_session(double) as session:
+        print(session.invoke(b"ab"))
 """
 
 from importlib import import_module as _import_module

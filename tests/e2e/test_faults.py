@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import flame
+from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
 from tests.e2e.services import HostileService, LoggingService, NeverEnters, transform
 
@@ -34,19 +35,26 @@ def inputs_of(count: int) -> list[bytes]:
 
 
 def join_node(
-    cluster: object, name: str, executors: int, directory: Path
+    cluster: LocalCluster, name: str, executors: int, directory: Path
 ) -> "subprocess.Popen[bytes]":
     """Start one more executor manager, as an operator would."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "flame.executor_manager"),
-            *("--endpoint", cluster.endpoint, "--token-file", str(cluster.token_file)),  # type: ignore[attr-defined]
+            *("--endpoint", cluster.endpoint, "--token-file", str(cluster.token_file)),
             *("--node", name, "--executors", str(executors), "--directory", str(directory)),
             "--die-with-parent",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def kill_and_await_restart(cluster: LocalCluster) -> None:
+    """Kill the session manager; return when the next one runs."""
+    before = cluster.pids["session-manager"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: cluster.pids["session-manager"] != before, "a restart")
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -59,7 +67,7 @@ def test_killing_the_session_manager_five_times_changes_no_outcome(
     cluster = start_cluster(executors=2, directory=tmp_path / "cluster")
     log = tmp_path / "executions"
     inputs = inputs_of(10_000)
-    resolved: Counter[int] = Counter()
+    resolved: Counter[int | None] = Counter()
     with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
         session = client.create_session(LoggingService, name="killed", common_data=os.fsencode(log))
         futures = []
@@ -67,9 +75,7 @@ def test_killing_the_session_manager_five_times_changes_no_outcome(
         for number, value in enumerate(inputs):
             if kills and number == kills[0]:
                 kills.pop(0)
-                before = cluster.pids["session-manager"]
-                os.kill(before, signal.SIGKILL)
-                wait_until(lambda: cluster.pids["session-manager"] != before, "a restart")
+                kill_and_await_restart(cluster)
             future = session.run(value)
             future.add_done_callback(lambda f: resolved.update([f.task_id]))
             futures.append(future)
