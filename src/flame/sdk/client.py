@@ -14,6 +14,7 @@ from flame.sdk.connection import Connection
 from flame.sdk.embedded import EmbeddedUse, use_embedded
 from flame.sdk.future import resolve as resolve_futures
 from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
+from flame.sdk.local_cluster import LocalCluster
 from flame.sdk.session import Session
 from flame.sdk.session_options import SessionOptions, new_session
 from flame.sdk.views import Application, Executor, Node, SessionInfo
@@ -127,6 +128,11 @@ class Client:
     def endpoint(self) -> str:
         """Where the session manager is."""
         return self._connection.where
+
+    @property
+    def embedded(self) -> LocalCluster | None:
+        """The cluster of this process's own that it uses, if it does."""
+        return None if self._embedded is None else self._embedded.cluster
 
     # --- sessions -------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ class LocalCluster:
             raise
 
     def _manager_command(self, where: Endpoint) -> list[str]:
-        storage = self._storage or f"sqlite:///{self.directory / 'flame.db'}"
+        storage = self._storage or f"sqlite://{self.directory / 'flame.db'}"
         command = ["-m", "flame.session_manager", "--listen", where.target, "--storage", storage]
         command += ["--token-file", str(self.token_file), "--die-with-parent"]
         return [*command, "--anonymous"] if self._anonymous else command

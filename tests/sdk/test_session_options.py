@@ -1,0 +1,120 @@
+"""What a session is created with, and how a service becomes an application."""
+
+import threading
+from typing import Any
+
+import cloudpickle
+import pytest
+
+import flame
+from flame.model.errors import InvalidRequest
+from flame.model.resources import GIB, Resources
+from flame.model.specs import Durability, ShimKind
+from flame.sdk.applications import application_of
+from flame.sdk.session_options import SessionOptions, new_session
+
+
+def shout(data: bytes | None) -> bytes | None:
+    """Make it louder."""
+    return data and data.upper()
+
+
+class Service(flame.FlameService):
+    """A service of this module."""
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes | None:
+        return context.input
+
+
+def options(**given: Any) -> SessionOptions:
+    return SessionOptions(**given)
+
+
+def test_a_name_is_made_up_from_the_applications() -> None:
+    first, second = (new_session("app", None, options()).name for _ in range(2))
+    assert first.startswith("app-")
+    assert first != second
+    assert len(new_session("a" * 256, None, options()).name) == 256
+
+
+def test_resources_may_be_text_or_left_to_the_cluster() -> None:
+    new = new_session("app", None, options(resources="cpu=2,mem=4g"))
+    assert new.spec.resources == Resources(2000, 4 * GIB)
+    assert not new.default_resources
+    assert new_session("app", None, options()).default_resources
+
+
+@pytest.mark.parametrize("value", ["memory", "MEMORY", Durability.MEMORY])
+def test_durability_may_be_text_or_the_enumeration(value: object) -> None:
+    assert new_session("app", None, options(durability=value)).spec.durability is Durability.MEMORY
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"durability": "forever"}, "allowed are 'durable', 'sync', 'memory'"),
+        ({"priority": -1}, "priority is -1"),
+        ({"min_instances": -1}, "min_instances is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"max_instances": 0}, "max_instances is 0"),
+        ({"min_instances": 3, "max_instances": 2}, "from 3 on"),
+        ({"common_data": "text"}, "common_data must be bytes or None, not str"),
+        ({"resources": "cpu=x"}, "cpu=x"),
+    ],
+)
+def test_a_wrong_option_is_named(given: dict[str, object], complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        new_session("app", None, options(**given))
+
+
+@pytest.mark.parametrize("name", ["", "a" * 257, "a\nb"])
+def test_a_wrong_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        new_session("app", name, options())
+
+
+# --- services ----------------------------------------------------------------------------------
+
+
+def test_a_function_is_an_application_of_its_own() -> None:
+    name, spec = application_of(shout)
+    assert name.startswith("shout-")
+    assert spec.shim is ShimKind.PYTHON
+    assert spec.description == "Make it louder."
+    assert cloudpickle.loads(spec.pickled_service)(b"ab") == b"AB"
+
+
+def test_the_same_service_is_the_same_application_and_another_one_is_not() -> None:
+    assert application_of(shout)[0] == application_of(shout)[0]
+    names = {application_of(lambda data, n=n: data * n)[0] for n in range(3)}
+    assert len(names) == 3
+
+
+def test_a_service_class_and_an_object_are_applications() -> None:
+    assert application_of(Service)[0].startswith("Service-")
+    assert application_of(Service())[0].startswith("Service-")
+
+
+def test_a_service_travels_with_its_module_if_that_is_not_installed() -> None:
+    """An executor on another machine cannot import the module next to the caller's script."""
+    _, spec = application_of(shout)
+    assert __name__.encode() + b"\x8c" not in spec.pickled_service
+    assert b"upper" in spec.pickled_service
+
+
+@pytest.mark.parametrize("wrong", [7, None, b"x", int])
+def test_what_is_no_service_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest):
+        application_of(wrong)
+
+
+def test_a_service_that_cannot_be_sent_says_why() -> None:
+    lock = threading.Lock()
+
+    def locked(data: bytes) -> bytes:
+        with lock:
+            return data
+
+    with pytest.raises(InvalidRequest, match="on_session_enter"):
+        application_of(locked)
