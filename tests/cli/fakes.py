@@ -57,6 +57,17 @@ class FakeSession:
     def close(self, cancel_running: bool = False) -> None:
         self.closed.append(cancel_running)
 
+    def __enter__(self) -> "FakeSession":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(cancel_running=kind is not None)
+
 
 class FakeClient:
     """Serves lists that the test fills."""

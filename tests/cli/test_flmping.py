@@ -6,7 +6,7 @@ import re
 import pytest
 
 from flame.cli.flmping import Payloads, flmping
-from flame.model.errors import TaskFailed
+from flame.model.errors import InvalidRequest, TaskFailed
 from flame.model.resources import UNIT, Resources
 from tests.cli.builders import a_session
 from tests.cli.conftest import Run
@@ -97,11 +97,11 @@ def test_no_tasks_are_completed_at_once(run: Run) -> None:
 
 
 def test_options_of_the_session_reach_the_cluster(client: FakeClient, run: Run) -> None:
-    run(flmping, "-P", "3", "-s", "2", "--durability", "sync", "-c", "hello")
+    run(flmping, "-P", "3", "-s", "2", "--durability", "sync", "-c", "{}")
     assert client.created == [
         (
             "flmping",
-            {"resources": UNIT * 2, "common_data": b"hello", "priority": 3, "durability": "sync"},
+            {"resources": UNIT * 2, "common_data": b"{}", "priority": 3, "durability": "sync"},
         )
     ]
     run(flmping, "-r", "cpu=4,mem=2g")
@@ -118,10 +118,13 @@ def test_duration_and_memory_are_settings_of_the_service(client: FakeClient, run
     assert json.loads(client.created[1][1]["common_data"]) == {"text": "x", "duration_ms": 50}
 
 
-def test_settings_cannot_be_added_to_a_text(client: FakeClient, run: Run) -> None:
-    result = run(flmping, "-d", "50", "-c", "hello")
+@pytest.mark.parametrize("text", ["hello", "[1]", "7"])
+def test_common_data_that_the_service_cannot_read_is_refused_at_once(
+    client: FakeClient, run: Run, text: str
+) -> None:
+    result = run(flmping, "-c", text)
     assert result.exit_code == 1
-    assert "must be a JSON object" in result.stderr
+    assert f"Error: --common-data is {text!r}" in result.stderr
     assert client.created == []
 
 
@@ -139,6 +142,16 @@ def test_ctrl_c_closes_the_session_and_exits_with_130(client: FakeClient, run: R
 def test_it_may_start_a_cluster_of_its_own(client: FakeClient, run: Run) -> None:
     run(flmping, "--executors", "3")
     assert client.connected_with == ((), {"executors": 3})
+
+
+def test_a_session_is_closed_when_its_tasks_are_refused(client: FakeClient, run: Run) -> None:
+    def refuse(input: bytes | None) -> bytes | None:
+        raise InvalidRequest("too large")
+
+    client.service = refuse
+    result = run(flmping)
+    assert (result.exit_code, result.stderr) == (1, "Error: too large\n")
+    assert client.opened[0].closed == [True]
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,8 @@ def flmexec(
     request = script_request(language, runtime, text_or_file(code), stdin and text_or_file(stdin))
     with connection.open(executors=executors) as client:
         session = client.create_session("flmexec", resources=resources, priority=priority)
-        try:
+        with session:
             failed = print_outputs([session.run(request) for _ in range(tasks)])
-        except KeyboardInterrupt:
-            session.close(cancel_running=True)
-            raise
-        session.close()
     if failed:
         click.echo(f"Error: {failed:,} of {tasks:,} tasks failed", err=True)
         ctx.exit(1)

@@ -107,7 +107,7 @@ class Payloads:
     show_default=True,
     help="Higher goes first.",
 )
-@click.option("-c", "--common-data", metavar="TEXT", help="Given to the service with the session.")
+@click.option("-c", "--common-data", metavar="JSON", help="A JSON object for the service.")
 @click.option(
     "--durability",
     type=click.Choice(["durable", "sync", "memory"]),
@@ -171,27 +171,24 @@ def flmping(
 def service_settings(
     common_data: str | None, duration: int | None, memory: int | None
 ) -> bytes | None:
-    """What the ping service reads at the start of a session: the user's text, or a JSON object.
+    """What the ping service reads at the start of a session: a JSON object, or nothing.
 
     Raises:
-        InvalidRequest: There are settings to add, and the user's text is no JSON object.
+        InvalidRequest: The user's text is no JSON object, so every binding would fail later.
     """
-    settings = {"duration_ms": duration, "memory": memory}
-    settings = {key: value for key, value in settings.items() if value is not None}
-    if not settings:
-        return None if common_data is None else common_data.encode()
-    given: object = {}
-    if common_data is not None:
-        try:
-            given = json.loads(common_data)
-        except ValueError:
-            given = None
-        if not isinstance(given, dict):
-            raise InvalidRequest(
-                "--common-data must be a JSON object when --duration or --memory is given, "
-                f"so that they can be added to it; it is {common_data!r}"
-            )
-        settings = {**given, **settings}
+    if common_data is None and duration is None and memory is None:
+        return None
+    try:
+        settings = json.loads(common_data or "{}")
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise InvalidRequest(
+            f"--common-data is {common_data!r}; the ping service reads a JSON object, "
+            'such as {"duration_ms": 10, "memory": 1048576}'
+        )
+    given = {"duration_ms": duration, "memory": memory}
+    settings |= {key: value for key, value in given.items() if value is not None}
     return json.dumps(settings).encode()
 
 
@@ -214,13 +211,11 @@ def ping(
             f"start to run <{tasks:,}> tasks in the session:\n"
         )
     try:
-        report = _run(session, number, created, tasks, Payloads(size), quiet=quiet)
+        with session:
+            return _run(session, number, created, tasks, Payloads(size), quiet=quiet)
     except KeyboardInterrupt:
-        session.close(cancel_running=True)
         click.echo(f"\nInterrupted: session <{number}> is closed.", err=True)
         raise
-    session.close()
-    return report
 
 
 def _run(
