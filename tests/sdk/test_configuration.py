@@ -85,7 +85,7 @@ def test_tokens_come_from_argument_file_and_environment_in_that_order(
     assert resolve(where, token_file=file, environment=environment).token == "of-file"
     assert resolve(where, environment=environment).token == "of-variable"
     environment["FLAME_TOKEN"] = ""
-    with pytest.raises(InvalidConfiguration, match="FLAME_TOKEN_FILE .*absent: No such file"):
+    with pytest.raises(InvalidConfiguration, match=r"FLAME_TOKEN_FILE .*absent: No such file"):
         resolve(where, environment=environment)
 
 

@@ -26,6 +26,11 @@ class Service(flame.FlameService):
         return context.input
 
 
+def test_every_public_name_is_there() -> None:
+    assert [name for name in flame.__all__ if not hasattr(flame, name)] == []
+    assert set(flame.__all__) <= set(dir(flame))
+
+
 def options(**given: Any) -> SessionOptions:
     return SessionOptions(**given)
 

@@ -135,6 +135,8 @@ class LocalCluster:
         for keeper in self._keepers:
             if keeper is not threading.current_thread():
                 keeper.join(timeout=5.0)
+        for child in self._children:
+            child.close()
         self._directory.leave()
 
     def kill(self) -> None:
@@ -178,6 +180,7 @@ class LocalCluster:
             for child in self._children:
                 child.terminate()
                 child.end(time.monotonic())
+                child.close()
             raise
 
     def _manager_command(self, where: Endpoint) -> list[str]:
@@ -215,7 +218,7 @@ class LocalCluster:
                 if self._stopping.is_set():  # stop() may have passed by before the start
                     child.terminate()
                 child.wait_ready(time.monotonic() + START_TIMEOUT)
-            except FlameError as error:
+            except (FlameError, OSError) as error:
                 _log.error("process-did-not-restart name=%s error=%s", child.name, error)
                 child.terminate()
 
@@ -245,7 +248,7 @@ class _Child:
         return time.monotonic() - self._started
 
     def start(self) -> None:
-        self._close_ready()
+        self.close()
         self._ready_fd, theirs = os.pipe()
         try:
             with open(self.log, "ab") as log:
@@ -274,7 +277,7 @@ class _Child:
             if not chunk:
                 raise self._did_not_start(timed_out=not readable)
             line += chunk
-        self._close_ready()
+        self.close()
         answer: Readiness = json.loads(line)
         return answer
 
@@ -310,9 +313,9 @@ class _Child:
                 _log.warning("process-killed name=%s pid=%d", self.name, self.pid)
                 self._process.send_signal(signal.SIGKILL)
                 self._process.wait()
-        self._close_ready()
 
-    def _close_ready(self) -> None:
+    def close(self) -> None:
+        """Close the pipe of the ready line; nobody may be in :meth:`wait_ready`."""
         if self._ready_fd >= 0:
             os.close(self._ready_fd)
             self._ready_fd = -1
