@@ -235,8 +235,15 @@ async def test_a_forked_child_that_returns_from_its_task_takes_no_part(
     manager: FakeManager, node: NodeProcess
 ) -> None:
     line = await bound(manager)
-    await run(manager, line, {1: b"fork", 2: b"echo x", 3: b"echo y"})
-    assert line.outputs == {1: b"parent 1", 2: b"x", 3: b"y"}
+    # Often, as libraries that hook fork() fail now and then.
+    for first in range(1, 120, 3):
+        inputs: dict[int, bytes | None] = {
+            first: b"fork",
+            first + 1: b"echo x",
+            first + 2: b"echo y",
+        }
+        await run(manager, line, inputs)
+        assert [line.outputs[i] for i in inputs] == [b"parent 1", b"x", b"y"]
 
 
 async def test_services_do_not_see_the_operators_token(

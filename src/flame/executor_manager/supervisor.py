@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from flame.executor_manager.assignment import ASSIGNED, Assignment, Stop, encode
+from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
 from flame.executor_manager.cell import read_cell
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
@@ -106,7 +106,7 @@ class Supervisor:
         self._failed_spares = 0
         self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
         self._outputs: deque[str] = deque()
-        self._environment = base_environment(os.environ)
+        self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
         #: Ends that the session manager has not confirmed.
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}

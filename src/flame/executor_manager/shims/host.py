@@ -23,6 +23,7 @@ from typing import Any
 
 import grpc
 
+from flame.executor_manager.assignment import FORK_SUPPORT
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, ShimRequest
 from flame.model.service import SessionContext, TaskContext
 from flame.runtime.processes import signal_name
@@ -176,6 +177,7 @@ class HostShim:
                 "an application of the host shim needs one"
             )
         own = {**os.environ, **environment}
+        own.pop(FORK_SUPPORT, None)  # ours, not the program's
         argv = [expand(text, own) for text in (application.command, *application.arguments)]
         cwd = application.working_directory or self._request.assignment.directory
         program = shutil.which(argv[0], path=own.get("PATH", os.defpath))
