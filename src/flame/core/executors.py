@@ -162,12 +162,14 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
     if session is None:
         state.replan = True  # an idle one can be bound again
         return
+    was_awaited = executor.id in session.unreported
     session.unreported.pop(executor.id, None)
     if executor.state is ExecutorState.BINDING:
         if not event.bound:
             if executor.granted == executor.incarnation:
                 _send_bind(state, executor, session)
-            dispatch(state, session)  # its others may have waited for this report
+            if was_awaited:
+                dispatch(state, session)
             return
         _bound(state, executor, session, now)
     _agree(state, session, executor, event)

@@ -165,7 +165,9 @@ class Executor:
 
     def stop(self, grace: float) -> None:
         """End it in a while."""
-        self._world.after(self._world.random.uniform(0.0, grace), self.kill, "stopped")
+        dice = self._world.random
+        takes = dice.uniform(0.0, 0.1 if dice.random() < 0.9 else grace)
+        self._world.after(takes, self.kill, "stopped")
 
     def disconnect(self) -> None:
         """Break its stream."""

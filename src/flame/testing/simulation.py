@@ -69,9 +69,11 @@ class Simulation:
             delay_release=dice.choice((0.1, 3.0, 30.0)),
         )
         self.manager = Manager(self.world, store(), self.witness, limits, engine_of)
+        slots = [dice.randint(1, 4) for _ in range(dice.randint(1, 3))]
+        self._slots = sum(slots)
         self.nodes = [
-            Node(self.world, self.manager, self.witness, f"n{i}", dice.randint(1, 4))
-            for i in range(dice.randint(1, 3))
+            Node(self.world, self.manager, self.witness, f"n{index}", count)
+            for index, count in enumerate(slots)
         ]
         self.clients = self._make_clients()
         self._faults_end = START + dice.uniform(3.0, 15.0)
@@ -120,7 +122,8 @@ class Simulation:
             spec = SessionSpec(
                 dice.choice(("app", "app", "warm")),
                 common_data=dice.choice((None, None, None, None, b"flaky", b"broken")),
-                min_instances=dice.choice((0, 0, 1)),
+                # Each of up to three sessions may keep one executor: there must be a fourth slot.
+                min_instances=dice.choice((0, 0, 1)) if self._slots > 3 else 0,
                 max_instances=dice.choice((None, None, 1, 2)),
                 priority=dice.choice((0, 0, 1)),
                 durability=dice.choice((Durability.DURABLE, Durability.SYNC, Durability.MEMORY)),
@@ -154,8 +157,8 @@ class Simulation:
             if dice.random() < 0.3:
                 when = dice.uniform(0.5, length)
                 world.after(when, client.close, dice.random() < 0.5)
-        for fault in (self._fault for _ in range(dice.choice((0, 3, 8, 15)))):
-            world.after(dice.uniform(0.3, length), fault)
+        for _ in range(dice.choice((0, 3, 8, 15, 30))):
+            world.after(dice.uniform(0.3, length), self._fault)
 
     def _register(self, name: str, spec: ApplicationSpec) -> None:
         self.manager.call(
@@ -247,15 +250,13 @@ class Simulation:
 
     def _is_over(self) -> bool:
         return (
-            self.manager.up and all(client.done for client in self.clients) and not self._starving()
+            self.manager.up
+            and all(client.done for client in self.clients)
+            and not self.witness.unfinished()
         )
 
-    def _starving(self) -> list[tuple[int, int]]:
-        """Return the tasks without an outcome that somebody could still run."""
-        return [(number, task_id) for number, task_id in self.witness.unfinished()]
-
     def _conclude(self) -> None:
-        late = self._starving()
+        late = self.witness.unfinished()
         if late:
             raise Broken(
                 f"{len(late)} tasks are not final {PATIENCE:.0f} s after the last fault; "
