@@ -86,6 +86,7 @@ class NodeAgent:
             FlameError: The session manager refused the node and ended the conversation.
         """
         backoff = Backoff()
+        last_reason = ""
         async with open_channel(self._identity.endpoint, ca_file=self._identity.ca_file) as channel:
             connect = channel.stream_stream(
                 frames.NODE_CHANNEL,
@@ -108,7 +109,11 @@ class NodeAgent:
                     self._registered = False
                     call.cancel()
                 delay = backoff.next_delay()
-                log.warning(
+                # A manager that is away for an hour is one line, not thousands.
+                level = logging.DEBUG if reason == last_reason else logging.WARNING
+                last_reason = reason
+                log.log(
+                    level,
                     "disconnected endpoint=%s reason=%r retry_in=%.2f",
                     self._identity.endpoint,
                     reason,
