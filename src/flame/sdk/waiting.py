@@ -1,6 +1,6 @@
 """Waiting for several futures, in the manner of ``concurrent.futures``."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -29,9 +29,12 @@ def wait(
     Raises:
         InvalidRequest: ``return_when`` is none of FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED.
     """
-    waited = set(futures)
+    in_order = list(futures)
+    waited = set(in_order)
     if return_when == ALL_COMPLETED:
-        _wait_for_all(waited, timeout)
+        # The last submitted is mostly the last to end: waiting for it first saves most waits.
+        in_order.reverse()
+        _wait_for_all(in_order, timeout)
     elif return_when in (FIRST_COMPLETED, FIRST_EXCEPTION):
         _wait_for_first(waited, timeout, errors_only=return_when == FIRST_EXCEPTION)
     else:
@@ -87,7 +90,7 @@ def _each_let_go(futures: list[Future]) -> Iterator[Future]:
         yield futures.pop()
 
 
-def _wait_for_all(futures: Collection[Future], timeout: float | None) -> None:
+def _wait_for_all(futures: Iterable[Future], timeout: float | None) -> None:
     deadline = deadline_of(timeout)
     for future in futures:
         if not future.done():
