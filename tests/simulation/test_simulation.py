@@ -1,0 +1,61 @@
+"""Whole clusters in virtual time, from seeds: no promise breaks, whatever fails.
+
+A failing seed is printed with the line that replays it. ``FLAME_SIMULATION_SEEDS`` (default 300) says
+how many are played, ``FLAME_SIMULATION_FIRST`` (default 0) where they start: for long runs at night.
+"""
+
+import os
+
+import pytest
+
+from flame.engine.engine import Engine
+from flame.testing import planted
+from flame.testing.simulation import Simulation
+
+FIRST = int(os.environ.get("FLAME_SIMULATION_FIRST", "0"))
+SEEDS = int(os.environ.get("FLAME_SIMULATION_SEEDS", "300"))
+CHUNK = 25
+
+#: Seeds that once found a bug. They stay.
+KEPT: tuple[int, ...] = (97, 140, 2473)
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
+def test_no_promise_breaks_whatever_fails(first: int) -> None:
+    for seed in range(first, min(first + CHUNK, FIRST + SEEDS)):
+        Simulation(seed).run()
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_a_seed_that_once_found_a_bug_passes(seed: int) -> None:
+    Simulation(seed).run()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_equal_seeds_give_equal_histories(seed: int) -> None:
+    assert Simulation(seed).run() == Simulation(seed).run()
+
+
+def test_different_seeds_give_different_histories() -> None:
+    assert Simulation(1).run().digest != Simulation(2).run().digest
+
+
+def test_the_simulations_do_what_they_are_for() -> None:
+    """They restart the manager, repeat executions, and finish many tasks."""
+    runs = [Simulation(seed).run() for seed in range(20)]
+    assert sum(run.restarts for run in runs) >= 5
+    assert sum(run.tasks for run in runs) >= 500
+    assert sum(run.executions for run in runs) >= 500
+
+
+@pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)
+def test_the_checker_catches_a_planted_bug(
+    bug: type[Engine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(40):
+        try:
+            Simulation(seed, engine_of=planted.make(bug)).run()
+        except AssertionError:
+            assert f"replay: python -m flame.testing.simulation {seed}" in capsys.readouterr().out
+            return
+    pytest.fail(f"{bug.__name__} was not caught by 40 seeds")
