@@ -3,10 +3,14 @@
 import re
 
 from flame.model.errors import InvalidRequest
-from flame.model.resources import Resources
+from flame.model.resources import Resources, extras
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _SCALE = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4, "p": 1024**5}
+_CPU = re.compile(r"(\d+)(?:\.(\d{1,3}))?", re.ASCII)
+_EXTRA = re.compile(r"[a-z][a-z0-9_.-]*(?:/[a-z0-9_.-]+)*", re.ASCII)
+#: Never the name of an extra: somebody meant cpu, mem or gpu.
+_MISSPELT = frozenset({"cpus", "core", "cores", "mems", "ram", "gpus", "slot", "slots"})
 _FORM = "an amount looks like cpu=1,mem=2g,gpu=0"
 
 
@@ -23,28 +27,57 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_resources(text: str) -> Resources:
-    """Read ``cpu=1,mem=2g,gpu=0``; what is left out is 0. CPUs and GPUs are whole.
+    """Read ``cpu=0.5,mem=2g,gpu=1,fpga=1``; what is left out is 0.
+
+    CPUs may have three decimals, GPUs and extras (any other name) are whole.
 
     Raises:
-        InvalidRequest: A key is unknown or there twice, a value is no amount, or all are 0.
+        InvalidRequest: A name is malformed or there twice, a value is no amount, or all are 0.
     """
     amounts: dict[str, int] = {}
     for part in text.split(","):
         key, equals, value = (side.strip() for side in part.partition("="))
         key = {"memory": "mem"}.get(key.lower(), key.lower())
-        if not equals or not value or key not in ("cpu", "mem", "gpu"):
-            raise InvalidRequest(f"{part.strip()!r} in {text!r}: keys are cpu, mem, gpu; {_FORM}")
+        if not equals or not value or key in _MISSPELT or not _EXTRA.fullmatch(key):
+            raise InvalidRequest(
+                f"{part.strip()!r} in {text!r}: keys are cpu, mem, gpu, "
+                f"or the name of an extra such as fpga or license/x; {_FORM}"
+            )
         if key in amounts:
             raise InvalidRequest(f"{key} is there twice in {text!r}; {_FORM}")
-        if key == "mem":
-            amounts[key] = parse_bytes(value)
-        elif value.isascii() and value.isdigit():
-            amounts[key] = int(value)
-        else:
-            raise InvalidRequest(f"{key} in {text!r} is {value!r}; it must be a whole number")
-    resources = Resources(
-        amounts.get("cpu", 0) * 1000, amounts.get("mem", 0), amounts.get("gpu", 0)
-    )
+        amounts[key] = _amount(key, value, text)
+    cpu, mem, gpu = (amounts.pop(name, 0) for name in ("cpu", "mem", "gpu"))
+    resources = Resources(cpu, mem, gpu, extras(amounts))
     if resources == Resources():
         raise InvalidRequest(f"{text!r} asks for nothing; {_FORM}")
     return resources
+
+
+def format_resources(resources: Resources) -> str:
+    """Write an amount exactly as :func:`parse_resources` reads it back; zeros are left out."""
+    texts = [
+        f"cpu={amount / 1000:g}"
+        if name == "cpu" and amount % 1000
+        else f"cpu={amount // 1000}"
+        if name == "cpu"
+        else f"{name}={amount}"
+        for name, amount in resources.named()
+        if amount
+    ]
+    return ",".join(texts)
+
+
+def _amount(key: str, value: str, text: str) -> int:
+    if key == "mem":
+        return parse_bytes(value)
+    if key == "cpu":
+        match = _CPU.fullmatch(value)
+        if match is None:
+            raise InvalidRequest(
+                f"cpu in {text!r} is {value!r}; it must be a number of cores like 2 or 0.5"
+                " (three decimals at most)"
+            )
+        return int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
+    if value.isascii() and value.isdigit():
+        return int(value)
+    raise InvalidRequest(f"{key} in {text!r} is {value!r}; it must be a whole number")
