@@ -62,12 +62,13 @@ class Answer:
 
 @dataclass(slots=True)
 class Accepted:
-    """The submit is stored."""
+    """The submit is stored; ``credit`` bytes more may be submitted in its place."""
 
     attachment: AttachmentId
     first_number: int
     count: int
     first_id: TaskId
+    credit: int = 0
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class SubmitRefused:
 
 @dataclass(slots=True)
 class GrantSubmits:
-    """The client may submit this many bytes more."""
+    """The queue has room again: the client may submit this many bytes more."""
 
     attachment: AttachmentId
     credit: int

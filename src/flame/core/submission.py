@@ -8,7 +8,6 @@ from flame.core.effects import (
     Accepted,
     Answer,
     AttachedView,
-    GrantSubmits,
     SubmitRefused,
 )
 from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
@@ -213,12 +212,13 @@ def _acknowledge(state: State, record: TasksSubmitted, cause: SubmitStored) -> N
     attachment = state.attachments.get(cause.attachment)
     if attachment is None:
         return
-    count = len(record.inputs)
-    state.emit(Accepted(attachment.id, record.first_number, count, record.first_id))
+    credit = cause.cost
     if queue_is_full(state, cause.session):
-        attachment.withheld += cause.cost
-    else:
-        state.emit(GrantSubmits(attachment.id, cause.cost))
+        attachment.withheld += credit
+        credit = 0
+    state.emit(
+        Accepted(attachment.id, record.first_number, len(record.inputs), record.first_id, credit)
+    )
 
 
 def duplicates_stored(state: State, cause: DuplicatesStored) -> None:

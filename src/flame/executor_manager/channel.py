@@ -180,6 +180,7 @@ class ExecutorChannel:
         self._announced = self._wanted()
         self._reported = (0, 0)
         running = self._cell.read()
+        in_hand = {**self._outbox.unstored(), **self._held}
         return frames.ExecutorFrame(
             hello=frames.ExecutorHello(
                 executor=self._assignment.executor,
@@ -187,8 +188,8 @@ class ExecutorChannel:
                 bound=self._bound,
                 session=self._session if self._bound else 0,
                 window=self._announced,
-                task_ids=self._held.keys(),
-                attempts=self._held.values(),
+                task_ids=in_hand.keys(),
+                attempts=in_hand.values(),
                 running=running.task_id if running and running.task_id in self._held else 0,
             )
         )
@@ -290,11 +291,7 @@ class ExecutorChannel:
             case "tasks":
                 self._on_tasks(order.tasks)
             case "results_stored":
-                self._outbox.stored(order.results_stored.sequence)
-                self._announce()
-                self._stored.set()
-                if self._left_due:
-                    self._awake.set()
+                self._on_stored(order.results_stored.sequence)
             case "take_back":
                 self._on_take_back(order.take_back)
             case "cancel":
@@ -317,7 +314,16 @@ class ExecutorChannel:
             case other:
                 log.warning("order-unknown frame=%s", other)  # of a newer session manager
 
+    def _on_stored(self, sequence: int) -> None:
+        self._outbox.stored(sequence)
+        self._announce()
+        self._stored.set()
+        if self._left_due:
+            self._awake.set()
+
     def _on_tasks(self, tasks: frames.Tasks) -> None:
+        if tasks.results_stored:
+            self._on_stored(tasks.results_stored)
         dealt = list(held_of(tasks, unpack(tasks.inputs, tasks.absent)))
         held = self._held
         if not held.keys().isdisjoint(tasks.task_ids):

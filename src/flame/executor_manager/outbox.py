@@ -6,6 +6,7 @@
 The frames are numbered, and go out again under the number they had.
 """
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 
@@ -119,6 +120,14 @@ class Outbox:
             return None
         self._sent += 1
         return self._batches[self._sent - 1].frame
+
+    def unstored(self) -> dict[int, int]:
+        """Return the attempt of each task whose result is kept here, by its id."""
+        held: dict[int, int] = {}
+        for batch in self._batches:
+            attempts = batch.frame.attempts or itertools.repeat(1)
+            held.update(zip(batch.task_ids, attempts, strict=False))
+        return held
 
     def stored(self, sequence: int) -> None:
         """Forget the frames up to this number."""

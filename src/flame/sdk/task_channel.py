@@ -317,6 +317,7 @@ class TaskChannel:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.accepted(frame.first_number, frame.count, frame.first_task_id)
+            stream.granted(frame.credit)
             if stream.has_something_to_send:
                 self._poke(stream)
 

@@ -246,28 +246,24 @@ def _refusal(error: FlameError) -> ExecutorOrder:
 
 
 def _build(items: list[Any]) -> list[ExecutorOrder]:
-    """Make frames of what piled up: only the last acknowledgement, tasks in frames that fit."""
+    """Make frames of what piled up: tasks in frames that fit, the last acknowledgement with them."""
     built: list[ExecutorOrder] = []
-    stored = 0
+    stored = max((i.sequence for i in items if type(i) is _StoredItem), default=0)
     for item in items:
         if type(item) is effects.SendTasks:
             for start, end in batches.cuts(item.inputs):
                 inputs, absent = batches.pack(item.inputs[start:end])
-                built.append(
-                    ExecutorOrder(
-                        tasks=frames.Tasks(
-                            task_ids=item.task_ids[start:end],
-                            inputs=inputs,
-                            absent=absent,
-                            attempts=item.attempts[start:end],
-                        )
-                    )
+                tasks = frames.Tasks(
+                    task_ids=item.task_ids[start:end],
+                    inputs=inputs,
+                    absent=absent,
+                    attempts=item.attempts[start:end],
+                    results_stored=stored,
                 )
-        elif type(item) is _StoredItem:
-            stored = max(stored, item.sequence)
-        else:
+                stored = 0
+                built.append(ExecutorOrder(tasks=tasks))
+        elif type(item) is not _StoredItem:
             built.append(item)
     if stored:
-        # First, so that the executor's memory is freed before it is filled again.
         built.insert(0, ExecutorOrder(results_stored=frames.ResultsStored(sequence=stored)))
     return built

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that an acknowledgement may wait for outcomes to travel with.
+ACCEPTED_WITHIN = 0.002
+
 
 @dataclass(slots=True)
 class _OutcomeItem:
@@ -106,15 +109,17 @@ class TaskChannels:
 
     def _accepted(self, effect: effects.Accepted) -> None:
         client, alias = self._attached[effect.attachment]
-        client.stream.put(
+        client.stream.put_later(
             ManagerFrame(
                 accepted=frames.Accepted(
                     alias=alias,
                     first_number=effect.first_number,
                     count=effect.count,
                     first_task_id=effect.first_id,
+                    credit=effect.credit,
                 )
-            )
+            ),
+            ACCEPTED_WITHIN,
         )
 
     def _submit_refused(self, effect: effects.SubmitRefused) -> None:

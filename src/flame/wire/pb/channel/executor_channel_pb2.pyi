@@ -113,16 +113,18 @@ class Window(_message.Message):
     def __init__(self, tasks: _Optional[int] = ...) -> None: ...
 
 class Tasks(_message.Message):
-    __slots__ = ("task_ids", "inputs", "absent", "attempts")
+    __slots__ = ("task_ids", "inputs", "absent", "attempts", "results_stored")
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_STORED_FIELD_NUMBER: _ClassVar[int]
     task_ids: _containers.RepeatedScalarFieldContainer[int]
     inputs: _containers.RepeatedScalarFieldContainer[bytes]
     absent: _containers.RepeatedScalarFieldContainer[int]
     attempts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, task_ids: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ...) -> None: ...
+    results_stored: int
+    def __init__(self, task_ids: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., results_stored: _Optional[int] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("task_id", "attempt")

@@ -120,16 +120,18 @@ class Submit(_message.Message):
     def __init__(self, alias: _Optional[int] = ..., first_number: _Optional[int] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("alias", "first_number", "count", "first_task_id")
+    __slots__ = ("alias", "first_number", "count", "first_task_id", "credit")
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     FIRST_NUMBER_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FIRST_TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
     alias: int
     first_number: int
     count: int
     first_task_id: int
-    def __init__(self, alias: _Optional[int] = ..., first_number: _Optional[int] = ..., count: _Optional[int] = ..., first_task_id: _Optional[int] = ...) -> None: ...
+    credit: int
+    def __init__(self, alias: _Optional[int] = ..., first_number: _Optional[int] = ..., count: _Optional[int] = ..., first_task_id: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class SubmitRefused(_message.Message):
     __slots__ = ("alias", "first_number", "count", "refusal")
