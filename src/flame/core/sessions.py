@@ -205,7 +205,8 @@ def on_close(state: State, event: CloseSession, now: float) -> None:
     """
     session = state.session_named(event.tenant, event.name)
     if session.state is SessionState.CLOSED or session.storing_close:
-        state.store(Barrier(), ReplySession(session, [event.reply]), session=session)
+        # Durably, like the close itself: also of a session whose tasks are kept in memory.
+        state.store(Barrier(), ReplySession(session, [event.reply]))
         return
     if session.closing is not None:
         session.closing.replies.append(event.reply)

@@ -8,6 +8,7 @@ from flame.core.effects import (
     Accepted,
     Answer,
     AttachedView,
+    GrantSubmits,
     SubmitRefused,
 )
 from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
@@ -226,6 +227,7 @@ def duplicates_stored(state: State, cause: DuplicatesStored) -> None:
     attachment = state.attachments.get(cause.attachment)
     if attachment is None:
         return
+    credit = cause.cost  # all of it travels with the first range
     for known in cause.ranges:
-        state.emit(Accepted(attachment.id, known.first_number, known.count, known.first_id))
-    state.emit(GrantSubmits(attachment.id, cause.cost))
+        state.emit(Accepted(attachment.id, known.first_number, known.count, known.first_id, credit))
+        credit = 0

@@ -215,10 +215,12 @@ class Client:
             case AttachedView():
                 self._on_attached(message)
             case effects.Accepted():
+                self._credit += message.credit
                 for index in range(message.count):
                     self._on_accepted(
                         message.first_number + index, TaskId(message.first_id + index)
                     )
+                self._send()
             case effects.SubmitRefused():
                 if not isinstance(message.error, WrongState) and not self._refused:
                     raise Broken(f"{self.name}: a submit was refused: {message.error!r}")
