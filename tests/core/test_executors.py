@@ -437,3 +437,21 @@ def test_an_executor_that_was_leaving_when_its_session_closed_is_ended_too() -> 
     b.close(cancel_running=True)
     b.later(LEAVE_TIMEOUT + 0.5)
     assert b.states()["e1"] is ExecutorState.RELEASING
+
+
+def test_an_executor_that_a_former_manager_told_to_leave_is_replaced() -> None:
+    """Found by simulation: its Left was ignored, and tasks were handed to nobody for ever."""
+    b = running(2)
+    b.open("other", priority=5)
+    b.attach(2, "other")
+    b.submit(b"y", attachment=2)
+    assert b.states() == {"e1": ExecutorState.UNBINDING}
+    incarnation = b.executor().incarnation
+    after = b.restart()
+    after.node(executors=[(ExecutorId("e1"), incarnation)])
+    after.hello(bound=True, held=[1])
+    assert after.states() == {"e1": ExecutorState.BOUND}
+    after.finish(1)
+    after.left()
+    assert after.executor("e1").state is ExecutorState.RELEASING
+    assert all(t.holder is None for t in after.session().live.values())

@@ -376,15 +376,20 @@ def unbind(state: State, executor: Executor, now: float) -> None:
 
 
 def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: float) -> None:
-    """on_session_leave returned: keep the warm process if its application allows, else stop it."""
+    """on_session_leave returned: keep the warm process if its application allows, else stop it.
+
+    One that we hold for bound was told to leave by the manager before us; tasks may be on their way
+    to it, so it is not used again.
+    """
     session = executor.session
-    if session is None or executor.state is not ExecutorState.UNBINDING:
+    if session is None or executor.state not in (ExecutorState.BOUND, ExecutorState.UNBINDING):
         return
+    was_asked = executor.state is ExecutorState.UNBINDING
     _return_tasks(state, session, executor, None, now, "the executor left with tasks in hand")
     _detach_from_session(state, executor)
     state.deadlines.clear(("leave", executor.id))
     state.deadlines.clear(("idle", executor.id))
-    if not executor.reusable:
+    if not executor.reusable or not was_asked:
         stop(state, executor, now)
         return
     executor.state = ExecutorState.IDLE
