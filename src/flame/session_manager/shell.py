@@ -25,7 +25,7 @@ from flame.core.session import Session
 from flame.core.state import Limits
 from flame.core.views import task_view
 from flame.engine.engine import Engine
-from flame.model.errors import NotFound
+from flame.model.errors import NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
 from flame.runtime.tasks import Tasks
 from flame.scheduling.fair_share import FairShare
@@ -122,6 +122,7 @@ class Shell:
         self._perform(self._engine.restore(recovered, self.clock()))
         self._pump()
         self._tasks.start(self._beat(), "heartbeats")
+        self._tasks.start(self._maintain(), "store-maintenance")
 
     async def stop(self) -> None:
         """Commit what is on its way and let go of the store."""
@@ -143,6 +144,17 @@ class Shell:
             now = self._loop.time()
             for channels in (self.clients, self.executors_connected, self.nodes_connected):
                 channels.beat(now)
+
+    async def _maintain(self) -> None:
+        """Let the store do what can wait, a little at a time; beside commits less often."""
+        more = False
+        while True:
+            await asyncio.sleep(1.0 if not more else 0.01 if self._engine.is_idle else 0.1)
+            try:
+                more = await self._read(self._store, self._store.maintain)
+            except ResourceExhausted as error:  # a full disk: nothing is lost by waiting
+                log.warning("store-maintenance-failed error=%s", error)
+                more = False
 
     # --- events and effects ----------------------------------------------------------------------
 
@@ -176,7 +188,7 @@ class Shell:
         while group is not None:
             # A small group without a sync is in the log in some 30 us, less than a thread's
             # hand-over takes; anything else must not hold up the loop.
-            if self._writer is not None and not group.is_small():
+            if self._writer is not None and not (self._store.is_quick and group.is_small()):
                 self._writer.commit(group)
                 break
             self._store.commit(group.records, sync=group.sync)

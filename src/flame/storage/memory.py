@@ -67,6 +67,7 @@ class MemoryStore:
 
     name = "memory"
     settings = "nothing survives the process"
+    is_quick = True
 
     def __init__(self, *, kept_tasks: int = KEPT_TASKS, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_tasks = kept_tasks
@@ -147,6 +148,9 @@ class MemoryStore:
         with self._lock:
             found = self._sessions.get(session)
             return 0 if found is None else found.first_kept
+
+    def maintain(self) -> bool:
+        return False
 
     def close(self) -> None:
         """Nothing to release: what it holds lives as long as the object."""

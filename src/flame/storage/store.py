@@ -26,6 +26,8 @@ class Store(Protocol):
     #: Two words for benchmark tables and logs, e.g. "sqlite" and "journal=wal synchronous=normal".
     name: str
     settings: str
+    #: A small commit without a sync takes less time than handing it to another thread.
+    is_quick: bool
 
     def load(self) -> Recovered:
         """Raise the epoch, store it, and return what survived. Called once, before all else.
@@ -64,6 +66,12 @@ class Store(Protocol):
 
     def first_kept(self, session: SessionNumber) -> int:
         """Return the lowest log position that can still be read (0 where nothing is dropped)."""
+
+    def maintain(self) -> bool:
+        """Do a little of what can wait, in milliseconds; return whether there is more to do.
+
+        Deleted sessions leave in such pieces. Call it from any thread when there is little to commit.
+        """
 
     def close(self) -> None:
         """Release the store. Further calls are errors."""

@@ -7,7 +7,7 @@ row that does.
     applications   sessions ─┬─ session_events
     bindings                 ├─ batches        tasks as submitted: inputs, and who numbered them
     meta                     ├─ outcomes       the session's log: ids, outputs, failures
-                             └─ lease_losses   attempts that were spent
+    deleted_sessions         └─ lease_losses   attempts that were spent
 
 ``check_sum`` covers a row's own columns, and each blob's checksum starts from it, so neither a
 flipped bit nor a blob in the wrong row goes unnoticed (see ``rows``).
@@ -115,11 +115,11 @@ CREATE TABLE bindings (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST,)
-SCHEMA_VERSION = len(MIGRATIONS)
+#: Sessions that were deleted and of which rows are left (see ``flame.storage.purge``).
+_DELETED_SESSIONS = "CREATE TABLE deleted_sessions (session INTEGER PRIMARY KEY)"
 
-#: The tables whose rows go with their session.
-OF_A_SESSION = ("session_events", "batches", "outcomes", "lease_losses", "sessions")
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS)
+SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def read_version(connection: apsw.Connection, file: str) -> int:

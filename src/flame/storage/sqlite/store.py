@@ -12,10 +12,11 @@ import apsw
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import InvalidConfiguration
 from flame.model.ids import SessionNumber, TaskId
+from flame.storage.reader import Reader
+from flame.storage.recovery import recover
 from flame.storage.sqlite.checkpointer import Checkpointer
 from flame.storage.sqlite.lock import FileLock
-from flame.storage.sqlite.reader import Reader
-from flame.storage.sqlite.recovery import recover
+from flame.storage.sqlite.query import SqliteQuery, check_indexes
 from flame.storage.sqlite.schema import PAGE_SIZE, migrate, read_version
 from flame.storage.sqlite.writer import Writer
 from flame.storage.store import CorruptStore
@@ -44,6 +45,7 @@ class SqliteStore:
 
     name = "sqlite"
     settings = "journal=wal synchronous=normal"
+    is_quick = True
 
     def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         self.path = path
@@ -69,7 +71,8 @@ class SqliteStore:
                 self._writer = Writer(connection, str(path))
                 self._checkpointer = Checkpointer(self._connect(vfs))
                 connection.set_wal_hook(self._checkpointer.after_commit)
-                self._reader = Reader(self._connect(vfs), self._read_lock)
+                self._query = SqliteQuery(self._connect(vfs), self._read_lock)
+                self._reader = Reader(self._query, self._writer.deleted)
         except BaseException:
             self.close()
             raise
@@ -78,6 +81,7 @@ class SqliteStore:
         with self._corruption_named():
             with self._write_lock:
                 epoch, next_session = self._writer.start()
+            check_indexes(self._query)
             recovered = recover(self._reader, epoch, next_session)
         for session in recovered.sessions:
             session.pending = self._named_while_read(session.pending)
@@ -103,6 +107,10 @@ class SqliteStore:
 
     def first_kept(self, session: SessionNumber) -> int:
         return 0
+
+    def maintain(self) -> bool:
+        with self._corruption_named(), self._write_lock:
+            return self._writer.purge(self._query)
 
     def close(self) -> None:
         with self._write_lock, self._read_lock:

@@ -11,22 +11,12 @@ from typing import Any
 
 import apsw
 
-from flame.core.records import (
-    ApplicationDeleted,
-    ApplicationPut,
-    BindingDeleted,
-    BindingPut,
-    LeaseLost,
-    OutcomesRecorded,
-    Record,
-    SessionDeleted,
-    SessionEvent,
-    SessionPut,
-    TasksSubmitted,
-)
-from flame.model.errors import IllegalTransition, ResourceExhausted
-from flame.storage.sqlite import rows
-from flame.storage.sqlite.schema import OF_A_SESSION
+from flame.core.records import Record
+from flame.model.errors import ResourceExhausted
+from flame.storage import rows
+from flame.storage.purge import next_piece
+from flame.storage.reader import Query
+from flame.storage.statements import Statements
 
 LOG_SIZE_LIMIT = 256 * 1024 * 1024  # a longer log is cut back to this after a checkpoint
 
@@ -41,46 +31,46 @@ class Writer:
         self._file = file
         self._execute = connection.execute
         self._full: bool | None = None
-        self._sessions: set[int] = set()
-        self._next_session = 1
+        self._statements = Statements(connection.execute)
         connection.pragma("journal_size_limit", LOG_SIZE_LIMIT)
-        self._write: dict[type[Any], Callable[[Any], None]] = {
-            TasksSubmitted: self._tasks_submitted,
-            OutcomesRecorded: self._outcomes_recorded,
-            LeaseLost: self._lease_lost,
-            SessionPut: self._session_put,
-            SessionDeleted: self._session_deleted,
-            SessionEvent: self._session_event,
-            ApplicationPut: self._application_put,
-            ApplicationDeleted: self._application_deleted,
-            BindingPut: self._binding_put,
-            BindingDeleted: self._binding_deleted,
-            # Nothing to store: Barrier, and OutcomesAcknowledged (which only permits forgetting).
-        }
+
+    @property
+    def deleted(self) -> set[int]:
+        """Sessions that were deleted and of which rows are left."""
+        return self._statements.deleted
 
     def start(self) -> tuple[int, int]:
         """Raise the epoch, synced, and return it with the next session's number."""
         self._learn()
         epoch = self._meta("epoch") + 1
         self._set_synchronous(True)
-        self._transaction(lambda: self._put_meta("epoch", epoch))
-        return epoch, self._next_session
+        self._transaction(lambda: self._statements.put_meta("epoch", epoch))
+        return epoch, self._statements.next_session
 
     def commit(self, group: Sequence[Record], sync: bool) -> None:
         """Store a group, or raise and store nothing of it."""
         if sync is not self._full:
             self._set_synchronous(sync)
-        next_session = self._next_session
+        self._transaction(lambda: self._statements.write(group))
+        self._statements.committed()
+
+    def purge(self, query: Query) -> bool:
+        """Clear away one piece of a deleted session; return whether there is more to do."""
+        if not self.deleted:
+            return False
+        session = min(self.deleted)
+        piece = list(next_piece(query, session))
 
         def write() -> None:
-            for record in group:
-                write_record = self._write.get(type(record))
-                if write_record is not None:
-                    write_record(record)
-            if self._next_session != next_session:
-                self._put_meta("next_session", self._next_session)
+            for sql, values in piece:
+                self._execute(sql, values)
 
+        if self._full:
+            self._set_synchronous(False)
         self._transaction(write)
+        if "deleted_sessions" in piece[-1][0]:
+            self.deleted.discard(session)
+        return bool(self.deleted)
 
     def _transaction(self, write: Callable[[], None]) -> None:
         try:
@@ -111,130 +101,11 @@ class Writer:
 
     def _learn(self) -> None:
         """Read what the transactions keep in memory: which sessions there are."""
-        self._sessions = {row[0] for row in self._execute("SELECT session FROM sessions")}
-        self._next_session = max(self._meta("next_session"), 1)
-
-    # --- Records -----------------------------------------------------------------------------
-
-    def _knows(self, session: int) -> bool:
-        if session in self._sessions:
-            return True
-        if session >= self._next_session:
-            raise IllegalTransition(f"a record of session {session}, which never existed")
-        return False  # deleted
-
-    def _tasks_submitted(self, record: TasksSubmitted) -> None:
-        if not record.inputs or not self._knows(record.session):
-            return
-        columns = (
-            record.session,
-            record.first_id,
-            len(record.inputs),
-            record.submitter,
-            record.first_number,
-            record.created_ms,
+        self._statements.learn(
+            (row[0] for row in self._execute("SELECT session FROM sessions")),
+            (row[0] for row in self._execute("SELECT session FROM deleted_sessions")),
+            self._meta("next_session"),
         )
-        check = rows.check_sum("batches", *columns)
-        self._execute(
-            "INSERT INTO batches VALUES (?,?,?,?,?,?,?,?)",
-            (*columns, check, rows.seal(record.inputs, check)),
-        )
-
-    def _outcomes_recorded(self, record: OutcomesRecorded) -> None:
-        if not record.task_ids or not self._knows(record.session):
-            return
-        columns, run = rows.outcomes_columns(record)
-        check = rows.check_sum("outcomes", *columns, int(run))
-        width = (columns[4] - columns[3]).bit_length()
-        self._execute(
-            "INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                *columns[:5],
-                width,
-                *columns[5:],
-                check,
-                None if run else rows.seal(record.task_ids, check),
-                rows.seal(rows.encode_results(record), check),
-            ),
-        )
-
-    def _lease_lost(self, record: LeaseLost) -> None:
-        if not self._knows(record.session):
-            return
-        columns = (record.session, record.charged, record.attempt)
-        check = rows.check_sum("lease_losses", *columns)
-        loss = (
-            record.executor,
-            record.incarnation,
-            list(record.task_ids),
-            record.cause,
-            record.lost_ms,
-        )
-        self._execute(
-            "INSERT INTO lease_losses VALUES (NULL,?,?,?,?,?)",
-            (*columns, check, rows.seal(loss, check)),
-        )
-
-    def _session_put(self, put: SessionPut) -> None:
-        columns = (
-            put.session,
-            put.tenant,
-            put.name,
-            int(put.state),
-            put.created_ms,
-            put.closed_ms,
-        )
-        check = rows.check_sum("sessions", *columns)
-        self._execute(
-            "REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?)",
-            (*columns, check, rows.seal(put.spec, check)),
-        )
-        self._sessions.add(put.session)
-        self._next_session = max(self._next_session, put.session + 1)
-
-    def _session_deleted(self, record: SessionDeleted) -> None:
-        for table in OF_A_SESSION:
-            self._execute(f"DELETE FROM {table} WHERE session = ?", (record.session,))  # noqa: S608 - our own names
-        self._sessions.discard(record.session)
-
-    def _session_event(self, record: SessionEvent) -> None:
-        if not self._knows(record.session):
-            return
-        check = rows.check_sum("session_events", record.session)
-        self._execute(
-            "INSERT INTO session_events VALUES (NULL,?,?,?)",
-            (record.session, check, rows.seal(record.event, check)),
-        )
-
-    def _application_put(self, put: ApplicationPut) -> None:
-        columns = (put.tenant, put.name, put.created_ms)
-        check = rows.check_sum("applications", *columns)
-        self._execute(
-            "REPLACE INTO applications VALUES (?,?,?,?,?)",
-            (*columns, check, rows.seal(put.spec, check)),
-        )
-
-    def _application_deleted(self, record: ApplicationDeleted) -> None:
-        self._execute(
-            "DELETE FROM applications WHERE tenant = ? AND name = ?", (record.tenant, record.name)
-        )
-
-    def _binding_put(self, put: BindingPut) -> None:
-        columns = (
-            put.executor,
-            put.tenant,
-            put.session,
-            put.incarnation,
-            put.node,
-            put.application,
-        )
-        check = rows.check_sum("bindings", *columns)
-        self._execute("REPLACE INTO bindings VALUES (?,?,?,?,?,?,?)", (*columns, check))
-
-    def _binding_deleted(self, record: BindingDeleted) -> None:
-        self._execute("DELETE FROM bindings WHERE executor = ?", (record.executor,))
-
-    # --- Counters ----------------------------------------------------------------------------
 
     def _meta(self, name: str) -> int:
         sql = "SELECT value, check_sum FROM meta WHERE name = ?"
@@ -244,7 +115,3 @@ class Writer:
         value, check = found[0]
         rows.verify("meta", name, check, name, value)
         return int(value)
-
-    def _put_meta(self, name: str, value: int) -> None:
-        check = rows.check_sum("meta", name, value)
-        self._execute("REPLACE INTO meta VALUES (?,?,?)", (name, value, check))

@@ -17,9 +17,9 @@ from flame.core.records import (
 )
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Event, SessionState
+from flame.storage import rows
 from flame.storage.ranges import merged
-from flame.storage.sqlite import rows
-from flame.storage.sqlite.reader import (
+from flame.storage.reader import (
     Reader,
     batch_inputs,
     stored_ids,
@@ -36,47 +36,23 @@ def recover(reader: Reader, epoch: int, next_session: int) -> Recovered:
     """Read everything but finished tasks.
 
     Raises:
-        CorruptStore: A row is not what was written, or an index has lost one.
+        CorruptStore: A row is not what was written.
     """
-    _check_indexes(reader)
     return Recovered(
         epoch=epoch,
         next_session=next_session,
         # An epoch is never used twice, so its incarnations are not either, and none is stored.
         # 2**32 of them last for longer than one start of a manager does.
         next_incarnation=(epoch << 32) + 1,
-        applications=list(_applications(reader)),
+        applications=sorted(_applications(reader), key=lambda put: (put.tenant, put.name)),
         sessions=[_session(reader, put) for put in _sessions(reader)],
-        bindings=list(_bindings(reader)),
+        bindings=sorted(_bindings(reader), key=lambda put: put.executor),
     )
-
-
-def _check_indexes(reader: Reader) -> None:
-    """Compare each index with its table.
-
-    A row that an index has lost would be missed in silence: a final task would look pending. SQLite
-    notices a broken page but not a changed key, and its own integrity check reads the whole file.
-    """
-    for table, index, *columns in (
-        ("outcomes", "outcomes_by_task", "session", "first_position", "width", "min_id", "max_id"),
-        ("lease_losses", "lease_losses_by_task", "session", "charged", "number"),
-        ("session_events", "session_events_by_session", "session", "number"),
-    ):
-        sums = ", ".join(f"sum({column})" for column in columns)
-        select = f"SELECT count(*), {sums}"
-        # No index has check_sum, so this must go through the table.
-        in_table = reader.rows(f"{select}, max(check_sum) FROM {table}")[0][:-1]
-        in_index = reader.rows(f"{select} FROM {table} INDEXED BY {index}")[0]
-        if in_table != in_index:
-            raise CorruptStore(
-                f"table {table}: its index {index} does not match it; `REINDEX` in the sqlite3"
-                " program repairs that"
-            )
 
 
 def _applications(reader: Reader) -> Iterator[ApplicationPut]:
     for tenant, name, created_ms, check, spec in reader.rows(
-        "SELECT tenant, name, created_ms, check_sum, spec FROM applications ORDER BY tenant, name"
+        "SELECT tenant, name, created_ms, check_sum, spec FROM applications"
     ):
         key = tenant, name
         rows.verify("applications", key, check, tenant, name, created_ms)
@@ -86,8 +62,7 @@ def _applications(reader: Reader) -> Iterator[ApplicationPut]:
 
 def _bindings(reader: Reader) -> Iterator[BindingPut]:
     for executor, tenant, session, incarnation, node, application, check in reader.rows(
-        "SELECT executor, tenant, session, incarnation, node, application, check_sum"
-        " FROM bindings ORDER BY executor"
+        "SELECT executor, tenant, session, incarnation, node, application, check_sum FROM bindings"
     ):
         rows.verify(
             "bindings", executor, check, executor, tenant, session, incarnation, node, application
@@ -118,7 +93,7 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
     session = put.session
     batches = reader.rows(
         "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum"
-        " FROM batches WHERE session = ? ORDER BY first_id",
+        " FROM batches WHERE session = ?1 ORDER BY first_id",
         session,
     )
     submitted: dict[bytes, list[SubmittedRange]] = {}
@@ -163,7 +138,7 @@ def _mark_final(
     log_end = succeeded = failed = cancelled = 0
     while found := reader.rows(
         "SELECT session, first_position, count, min_id, max_id, succeeded, failed, cancelled,"
-        " finished_ms, check_sum, ids FROM outcomes WHERE session = ? AND first_position >= ?"
+        " finished_ms, check_sum, ids FROM outcomes WHERE session = ?1 AND first_position >= ?2"
         " ORDER BY first_position LIMIT 1000",
         session,
         log_end,
@@ -190,7 +165,7 @@ def _mark_final(
 
 def _events(reader: Reader, session: SessionNumber) -> Iterator[Event]:
     for number, check, event in reader.rows(
-        "SELECT number, check_sum, event FROM session_events WHERE session = ? ORDER BY number",
+        "SELECT number, check_sum, event FROM session_events WHERE session = ?1 ORDER BY number",
         session,
     ):
         rows.verify("session_events", number, check, session)
@@ -203,7 +178,7 @@ def _pending(
     for first_id, created_ms, marks in unfinished:
         found = reader.rows(
             "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum,"
-            " inputs FROM batches WHERE session = ? AND first_id = ?",
+            " inputs FROM batches WHERE session = ?1 AND first_id = ?2",
             session,
             first_id,
         )

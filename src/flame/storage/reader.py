@@ -1,19 +1,17 @@
-"""Reading single tasks, pages of tasks and pieces of the outcome log, from any thread.
+"""Reading single tasks, pages of tasks and pieces of the outcome log, whatever the database.
 
-Every read fetches all its rows at once, under one lock: a statement left half-read would hold the
-write-ahead log back from starting over.
+The statements are written once for all databases: a parameter is ``?1``, ``?2``, ..., and what runs
+them (:class:`Query`) puts that into its database's spelling. Each statement's rows are fetched at once.
 """
 
-import threading
-from typing import Any
-
-import apsw
+from collections.abc import Container
+from typing import Any, Protocol
 
 from flame.core.records import OutcomesRecorded, StoredTask
 from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import TaskState
+from flame.storage import rows
 from flame.storage.batches import slice_outcomes
-from flame.storage.sqlite import rows
 from flame.storage.store import CorruptStore
 
 Row = tuple[Any, ...]  # by the select lists below; what is wrong in it, the check sums find
@@ -34,38 +32,43 @@ WITH RECURSIVE widths(width) AS (
     SELECT (SELECT min(o.width) FROM outcomes o WHERE o.session = ?1 AND o.width > widths.width)
     FROM widths WHERE widths.width IS NOT NULL
 )
-SELECT {_OUTCOMES} FROM widths CROSS JOIN outcomes USING (width)
-WHERE session = ?1 AND min_id BETWEEN ?2 - (1 << width) AND ?3 AND max_id >= ?2
+SELECT {_OUTCOMES} FROM widths CROSS JOIN outcomes
+WHERE outcomes.width = widths.width AND session = ?1
+AND min_id BETWEEN ?2 - (CAST(1 AS BIGINT) << widths.width) AND ?3 AND max_id >= ?2
 ORDER BY first_position
 """  # noqa: S608 - our own names
 
 
+class Query(Protocol):
+    """Runs one statement to its end, from any thread; raises CorruptStore where it cannot be read."""
+
+    def __call__(self, sql: str, *values: rows.Column) -> list[Row]: ...
+
+
 class Reader:
-    """Decodes and verifies what the writer stored. One connection, one lock."""
+    """Decodes and verifies what the writer stored.
 
-    def __init__(self, connection: apsw.Connection, lock: threading.Lock) -> None:
-        self._connection = connection
-        self._lock = lock
+    Args:
+        query: The database.
+        deleted: Sessions of which rows are left; reads find nothing of them.
+    """
 
-    def rows(self, sql: str, *values: rows.Column) -> list[Row]:
-        """Run one query to its end."""
-        with self._lock:
-            try:
-                return self._connection.execute(sql, values).fetchall()
-            except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
-                # SQLError: our statements are right, so it is the schema's text that is wrong.
-                raise CorruptStore(f"{error}, reading: {sql.strip()}") from error
+    def __init__(self, query: Query, deleted: Container[int]) -> None:
+        self.rows = query
+        self._deleted = deleted
 
     def task(self, session: SessionNumber, task_id: TaskId) -> StoredTask | None:
         found = self.tasks(session, task_id - 1, 1)
         return found[0] if found and found[0].task_id == task_id else None
 
     def tasks(self, session: SessionNumber, after: int, limit: int) -> list[StoredTask]:
+        if session in self._deleted:
+            return []
         wanted: list[tuple[TaskId, bytes | None, int]] = []
         start = self._batch_holding(session, after + 1)
         while len(wanted) < limit:
             batch = self.rows(
-                f"SELECT {_BATCH}, inputs FROM batches WHERE session = ? AND first_id >= ?"  # noqa: S608 - our own names
+                f"SELECT {_BATCH}, inputs FROM batches WHERE session = ?1 AND first_id >= ?2"  # noqa: S608 - our own names
                 " ORDER BY first_id LIMIT 1",
                 session,
                 start,
@@ -93,8 +96,10 @@ class Reader:
     def outcomes(
         self, session: SessionNumber, position: int, max_bytes: int
     ) -> OutcomesRecorded | None:
+        if session in self._deleted:
+            return None
         found = self.rows(
-            f"SELECT {_OUTCOMES}, results FROM outcomes WHERE session = ? AND first_position <= ?"  # noqa: S608 - our own names
+            f"SELECT {_OUTCOMES}, results FROM outcomes WHERE session = ?1 AND first_position <= ?2"  # noqa: S608 - our own names
             " ORDER BY first_position DESC LIMIT 1",
             session,
             position,
@@ -111,7 +116,7 @@ class Reader:
         spent: dict[TaskId, int] = {}
         for number, charged, attempt, check in self.rows(
             "SELECT number, charged, attempt, check_sum FROM lease_losses"
-            " WHERE session = ? AND charged BETWEEN ? AND ?",
+            " WHERE session = ?1 AND charged BETWEEN ?2 AND ?3",
             session,
             max(low, 1),
             high,
@@ -124,7 +129,7 @@ class Reader:
     def _batch_holding(self, session: SessionNumber, task_id: int) -> int:
         """Return the first id of the batch with ``task_id``, or ``task_id`` if none has it."""
         found = self.rows(
-            f"SELECT {_BATCH} FROM batches WHERE session = ? AND first_id <= ?"  # noqa: S608 - our own names
+            f"SELECT {_BATCH} FROM batches WHERE session = ?1 AND first_id <= ?2"  # noqa: S608 - our own names
             " ORDER BY first_id DESC LIMIT 1",
             session,
             task_id,
@@ -146,7 +151,7 @@ class Reader:
             if not indexes:
                 continue  # its lowest and highest id enclose the wanted ones, that is all
             results = self.rows(
-                "SELECT results FROM outcomes WHERE session = ? AND first_position = ?",
+                "SELECT results FROM outcomes WHERE session = ?1 AND first_position = ?2",
                 session,
                 row[1],
             )
