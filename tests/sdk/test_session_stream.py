@@ -283,14 +283,16 @@ def test_an_outcome_may_come_before_the_acceptance_that_a_lost_connection_took()
     assert a.result() == b"A"
 
 
-def test_what_the_manager_has_already_is_sent_again_without_credit() -> None:
-    """A repetition is granted no credit back, so it must not cost any."""
+def test_what_the_manager_has_already_costs_credit_until_it_is_answered_again() -> None:
     h = Harness(credit=2 * 65)
     h.run(b"a", b"b")
     h.sent()
     h.stream.disconnected()
     h.attach(submitted=1, credit=65)
-    assert h.submits() == [(0, [b"a"]), (1, [b"b"])]
+    assert h.submits() == [(0, [b"a"])]
+    h.stream.accepted(0, 1, 1)
+    h.stream.granted(65)
+    assert h.submits() == [(1, [b"b"])]
 
 
 def test_cancels_without_an_answer_are_sent_again() -> None:

@@ -116,7 +116,6 @@ class SessionStream:
         self._unsent = 0  # how many of them, at the end, are to be sent (again)
         self._accepted_end = 0
         self._resent_below = 0
-        self._known_below = 0  # numbers that the manager had when we attached
         self._gap: int | None = None  # a number that was refused
         self._held_back: list[Batch] = []  # what the gap keeps from being accepted
         self._waiting: dict[int, AnyFuture] = {}
@@ -233,11 +232,7 @@ class SessionStream:
         """Return the first batch that waits to be sent, or as much of it as credit allows."""
         index = len(self._unaccepted) - self._unsent
         batch = self._unaccepted[index]
-        if batch.first < self._known_below:
-            # The manager has them: that they are sent again costs no credit, and grants none.
-            count, cost = min(len(batch.futures), self._known_below - batch.first), 0
-        else:
-            count, cost = _fitting(_sizes(batch.inputs), self._credit)
+        count, cost = _fitting(_sizes(batch.inputs), self._credit)
         if not count:
             return None
         if count < len(batch.futures):
@@ -313,7 +308,6 @@ class SessionStream:
             return
         self.state = State.ATTACHED
         self._credit = frame.submit_credit
-        self._known_below = frame.submitted
         if frame.closed and self.error is None:
             self.error = self._closed_error()
         self._cancels_to_repeat = list(self._cancelling)
