@@ -25,6 +25,10 @@ _LEAVING = (ExecutorState.UNBINDING, ExecutorState.RELEASING)
 
 def take_snapshot(state: State, now: float) -> Snapshot:
     """Show a policy who wants executors and what there is."""
+    ready = sorted(
+        (n for n in state.nodes.values() if n.state is NodeState.READY), key=lambda n: n.name
+    )
+    fits: dict[Resources, bool] = {}
     sessions: list[SessionDemand] = []
     for session in state.sessions.values():
         if session.state is not SessionState.OPEN:
@@ -33,6 +37,11 @@ def take_snapshot(state: State, now: float) -> Snapshot:
         wanted = demand(state, session)
         if now < session.retry_at:
             wanted = min(wanted, kept)  # no new ones until the next attempt is due
+        request = session.spec.resources
+        if request not in fits:
+            fits[request] = any(request.fits_in(n.capacity) for n in ready)
+        if not fits[request]:
+            wanted = min(wanted, kept)  # no node could hold one: nobody must make room for it
         if wanted or kept:
             sessions.append(
                 SessionDemand(
@@ -49,9 +58,6 @@ def take_snapshot(state: State, now: float) -> Snapshot:
                     session.spec.batch_size,
                 )
             )
-    ready = sorted(
-        (n for n in state.nodes.values() if n.state is NodeState.READY), key=lambda n: n.name
-    )
     total = Resources()
     offers: list[NodeOffer] = []
     idle: list[IdleExecutor] = []
@@ -95,7 +101,9 @@ def demand(state: State, session: Session) -> int:
 def replan(state: State, policy: Policy, now: float) -> None:
     """Ask the policy and take its steps, each re-checked against the state as it is then."""
     state.replan = False
-    for step in policy.plan(take_snapshot(state, now)):
+    snapshot = take_snapshot(state, now)
+    state.waiting = any(s.bound < s.wanted for s in snapshot.sessions)
+    for step in policy.plan(snapshot):
         match step:
             case Assign(number, node_name):
                 session, node = state.sessions.get(number), state.nodes.get(node_name)

@@ -110,7 +110,7 @@ def out_of_work(state: State, session: Session, executor: Executor, now: float) 
     """The executor has nothing in hand: find it something, or let it wait for its release."""
     rebalance(state, session)
     state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
-    if len(session.executors) > len(session.live):
+    if state.waiting and len(session.executors) > len(session.live):
         state.replan = True
 
 
@@ -167,8 +167,8 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
             serve(state, session, attachment)
     elif session.is_volatile and not session.was_attached:
         acknowledge(state, session, session.log_end)
-    if len(session.live) < len(session.executors):
-        state.replan = True  # it has more than it can use
+    if state.waiting and len(session.live) < len(session.executors):
+        state.replan = True  # it has more than it can use, and somebody has less
 
 
 def results_dropped(state: State, cause: OutcomesStored) -> None:

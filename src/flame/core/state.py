@@ -44,7 +44,7 @@ class State:
     """Everything the core knows.
 
     ``effects`` collects what the current event causes; ``replan`` is set by whatever may change who
-    should have which executor.
+    should have which executor; ``waiting``: at the last plan some session wanted more than it had.
     """
 
     limits: Limits
@@ -62,6 +62,7 @@ class State:
     deadlines: Deadlines = field(default_factory=Deadlines)
     effects: list[Effect] = field(default_factory=list)
     replan: bool = False
+    waiting: bool = False
     stale_results: int = 0  # outcomes that came too late, counted for metrics
 
     def emit(self, effect: Effect) -> None:

@@ -196,7 +196,7 @@ def tasks_stored(
     tasks = [
         Task(TaskId(i), value, created) for i, value in enumerate(record.inputs, record.first_id)
     ]
-    had_work = bool(session.live)
+    before = len(session.live)
     for task in tasks:
         session.live[task.id] = task
     session.enqueue(tasks)
@@ -204,8 +204,8 @@ def tasks_stored(
         _acknowledge(state, record, cause)
     else:
         state.emit(Answer(cause.reply, task_view(session, tasks[0])))
-    if not had_work or len(session.executors) < len(session.live):
-        state.replan = True
+    if before <= len(session.executors) < len(session.live):
+        state.replan = True  # with more before, the last plan knew already that it wants more
     dispatch(state, session)
 
 

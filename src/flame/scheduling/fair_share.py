@@ -5,6 +5,7 @@ place of a user. Executors are handed out whole, so shares are fair to within on
 are filled first.
 """
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 from flame.model.ids import NodeName, SessionNumber
@@ -32,16 +33,19 @@ class FairShare:
     def plan(self, snapshot: Snapshot) -> Plan:
         """Return the steps towards the fair shares."""
         targets = fair_targets(snapshot)
-        short = [s for s in snapshot.sessions if targets[s.session] > s.bound]
-        if not short:
+        if all(s.wanted <= s.bound for s in snapshot.sessions):
             return ()
+        short = [s for s in snapshot.sessions if targets[s.session] > s.bound]
         room = _Room(snapshot)
         steps: list[Step] = []
         for session, missing in _by_turns(short, targets):
             for _ in range(missing):
                 if not room.place(session, steps):
-                    room.owe(session)
-        steps.extend(_releases(snapshot, targets, room))
+                    room.owe(session, steps)
+        if room.owed:
+            steps.extend(_releases(snapshot, targets, room))
+        else:
+            steps.extend(_leftovers(snapshot, targets, room))
         return tuple(steps)
 
 
@@ -109,15 +113,17 @@ class _Room:
             self._free[node] = self._free[node] - session.request
             steps.append(Assign(session.session, node))
             return True
-        if self._idle:
-            # Its resources come back when its process has ended, so the session waits a moment.
+        return False
+
+    def owe(self, session: SessionDemand, steps: list[Step]) -> None:
+        """Note an executor that could not be placed, unless what is returning will do.
+
+        Idle processes are stopped for it; their resources come back when they have ended.
+        """
+        while self._idle and not session.request.fits_in(self._returning):
             idle = self._idle.pop(0)
             steps.append(Evict(idle.executor))
             self._returning = self._returning + idle.resources
-        return False
-
-    def owe(self, session: SessionDemand) -> None:
-        """Note an executor that could not be placed, unless what is returning will do."""
         if session.request.fits_in(self._returning):
             self._returning = self._returning - session.request
         else:
@@ -131,6 +137,22 @@ class _Room:
             ):
                 best = node
         return best
+
+
+def _leftovers(
+    snapshot: Snapshot, targets: dict[SessionNumber, int], room: _Room
+) -> Iterator[Step]:
+    """Give what nobody is owed to whoever can use it, above its share.
+
+    There is some when executors that count towards a share are on nodes that are away, or when what
+    is left on each node is too little for those whose share it is.
+    """
+    for session in sorted(snapshot.sessions, key=lambda s: (-s.priority, s.bound, s.order)):
+        extra: list[Step] = []
+        had = max(session.bound, targets[session.session])
+        while session.batch_size == 1 and had < session.wanted and room.place(session, extra):
+            had += 1
+        yield from extra
 
 
 def _releases(snapshot: Snapshot, targets: dict[SessionNumber, int], room: _Room) -> list[Release]:
