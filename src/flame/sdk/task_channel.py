@@ -335,6 +335,8 @@ class TaskChannel:
                 self._poke(stream)
 
     def _on_outcomes(self, frame: frames.Outcomes) -> None:
+        for accepted in frame.accepted:
+            self._on_accepted(accepted)
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.outcomes(frame)

@@ -110,14 +110,12 @@ class TaskChannels:
     def _accepted(self, effect: effects.Accepted) -> None:
         client, alias = self._attached[effect.attachment]
         client.stream.put_later(
-            ManagerFrame(
-                accepted=frames.Accepted(
-                    alias=alias,
-                    first_number=effect.first_number,
-                    count=effect.count,
-                    first_task_id=effect.first_id,
-                    credit=effect.credit,
-                )
+            frames.Accepted(
+                alias=alias,
+                first_number=effect.first_number,
+                count=effect.count,
+                first_task_id=effect.first_id,
+                credit=effect.credit,
             ),
             ACCEPTED_WITHIN,
         )
@@ -313,14 +311,22 @@ def _refusal(error: FlameError) -> ManagerFrame:
 
 
 def _build(items: list[Any]) -> list[ManagerFrame]:
-    """Make frames of what piled up: consecutive outcomes of a session share frames."""
+    """Make frames of what piled up.
+
+    Consecutive outcomes of a session share frames, and acknowledgements travel with the next outcomes.
+    """
     built: list[ManagerFrame] = []
+    accepted: list[frames.Accepted] = []
     pending: _OutcomeItem | None = None
     for item in items:
-        if type(item) is not _OutcomeItem:
+        if type(item) is frames.Accepted:
+            _add_accepted(accepted, item)
+        elif type(item) is not _OutcomeItem:
             if pending is not None:
-                _add_outcomes(built, pending)
+                _add_outcomes(built, pending, accepted)
                 pending = None
+            built.extend(ManagerFrame(accepted=one) for one in accepted)
+            accepted.clear()
             built.append(item)
         elif (
             pending is not None
@@ -337,14 +343,31 @@ def _build(items: list[Any]) -> list[ManagerFrame]:
             )
         else:
             if pending is not None:
-                _add_outcomes(built, pending)
+                _add_outcomes(built, pending, accepted)
             pending = item
     if pending is not None:
-        _add_outcomes(built, pending)
+        _add_outcomes(built, pending, accepted)
+    built.extend(ManagerFrame(accepted=one) for one in accepted)
     return built
 
 
-def _add_outcomes(built: list[ManagerFrame], item: _OutcomeItem) -> None:
+def _add_accepted(accepted: list[frames.Accepted], item: frames.Accepted) -> None:
+    last = accepted[-1] if accepted else None
+    if (
+        last is not None
+        and last.alias == item.alias
+        and last.first_number + last.count == item.first_number
+        and last.first_task_id + last.count == item.first_task_id
+    ):
+        last.count += item.count
+        last.credit += item.credit
+    else:
+        accepted.append(item)
+
+
+def _add_outcomes(
+    built: list[ManagerFrame], item: _OutcomeItem, accepted: list[frames.Accepted]
+) -> None:
     for start, end in batches.cuts(item.outputs):
         outputs, absent = batches.pack(item.outputs[start:end])
         some = {i - start: f for i, f in item.failures.items() if start <= i < end}
@@ -359,6 +382,8 @@ def _add_outcomes(built: list[ManagerFrame], item: _OutcomeItem) -> None:
                     absent=absent,
                     unsuccessful=indexes,
                     failures=failures,
+                    accepted=accepted,
                 )
             )
         )
+        accepted.clear()

@@ -154,7 +154,7 @@ class SubmitCredit(_message.Message):
     def __init__(self, alias: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Outcomes(_message.Message):
-    __slots__ = ("alias", "position", "task_ids", "outputs", "absent", "unsuccessful", "failures")
+    __slots__ = ("alias", "position", "task_ids", "outputs", "absent", "unsuccessful", "failures", "accepted")
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +162,7 @@ class Outcomes(_message.Message):
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     UNSUCCESSFUL_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     alias: int
     position: int
     task_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -169,7 +170,8 @@ class Outcomes(_message.Message):
     absent: _containers.RepeatedScalarFieldContainer[int]
     unsuccessful: _containers.RepeatedScalarFieldContainer[int]
     failures: _containers.RepeatedCompositeFieldContainer[_common_pb2.Failure]
-    def __init__(self, alias: _Optional[int] = ..., position: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ...) -> None: ...
+    accepted: _containers.RepeatedCompositeFieldContainer[Accepted]
+    def __init__(self, alias: _Optional[int] = ..., position: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ..., accepted: _Optional[_Iterable[_Union[Accepted, _Mapping]]] = ...) -> None: ...
 
 class OutcomeCredit(_message.Message):
     __slots__ = ("alias", "position", "bytes")
