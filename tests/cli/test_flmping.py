@@ -162,7 +162,7 @@ def test_a_session_is_closed_when_its_tasks_are_refused(client: FakeClient, run:
         ["-t", "-1"],
         ["--size", "big"],
         ["-s", "1", "-r", "cpu=1"],
-        ["-r", "disk=1"],
+        ["-r", "cpus=1"],
         ["--durability", "eternal"],
         ["extra"],
     ],

@@ -368,12 +368,13 @@ def node_document(node: Node) -> Document:
 
 
 def resources_document(resources: Resources) -> Document:
-    """Cores, bytes and GPUs."""
+    """Cores, bytes, GPUs, and what else the site counts."""
     cores = resources.cpu_millis / 1000
     return {
         "cpu": int(cores) if cores == int(cores) else cores,
         "memory": resources.memory_bytes,
         "gpu": resources.gpus,
+        **dict(resources.extras),
     }
 
 

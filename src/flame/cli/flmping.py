@@ -205,13 +205,13 @@ def ping(
     session = client.create_session("flmping", **session_options)
     created = time.perf_counter() - begin
     number = session.number
-    if not quiet:
-        click.echo(
-            f"Session <{number}> was created in <{created * 1000:,.0f} ms>, "
-            f"start to run <{tasks:,}> tasks in the session:\n"
-        )
     try:
         with session:
+            if not quiet:
+                click.echo(
+                    f"Session <{number}> was created in <{created * 1000:,.0f} ms>, "
+                    f"start to run <{tasks:,}> tasks in the session:\n"
+                )
             return _run(session, number, created, tasks, Payloads(size), quiet=quiet)
     except KeyboardInterrupt:
         click.echo(f"\nInterrupted: session <{number}> is closed.", err=True)
