@@ -10,7 +10,6 @@ from flame.core.task import FINISHING, QUEUED
 from flame.model.resources import Resources
 from tests.core.builders import Bench, running
 
-
 BREAKS: dict[str, Callable[[Bench], object]] = {
     "queued is": lambda b: setattr(b.session(), "queued", 7),
     "queued_bytes": lambda b: setattr(b.session(), "queued_bytes", 7),

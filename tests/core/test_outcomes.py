@@ -96,11 +96,10 @@ def test_a_subscriber_is_served_within_its_credit() -> None:
 def test_a_late_subscriber_is_served_from_the_store_then_from_memory() -> None:
     b = finished(3)
     b.attach(2)
-    (fetch,) = b.took(effects.FetchOutcomes) or [None]
-    if fetch is not None:
+    for fetch in b.took(effects.FetchOutcomes):
         batch = b.store.outcomes(fetch.session, fetch.position, fetch.max_bytes)
         b.post(events.OutcomesFetched(2, batch))
-    assert [task for _, task in b.told(2)][0] == 1
+    assert b.told(2)[0][1] == 1
 
 
 def test_a_client_that_comes_back_goes_on_from_its_position() -> None:

@@ -44,8 +44,8 @@ def test_an_application_with_open_sessions_stays() -> None:
     b.post(events.UnregisterApplication(DEFAULT_TENANT, "app", "bye"))
     assert isinstance(b.answers["bye"], WrongState)
     b.close()
-    b.post(events.UnregisterApplication(DEFAULT_TENANT, "app", "bye"))
-    assert b.answers["bye"] == "done"
+    b.post(events.UnregisterApplication(DEFAULT_TENANT, "app", "goodbye"))
+    assert b.answers["goodbye"] == "done"
 
 
 def test_more_instances_for_an_application_are_used_at_once() -> None:

@@ -1,5 +1,7 @@
 """The order of effects, and group commit."""
 
+from typing import Any
+
 from flame.core import effects
 from flame.core.records import Barrier, TasksSubmitted
 from flame.engine.engine import Group
@@ -13,7 +15,7 @@ def waiting(b: Bench) -> Group:
     return group
 
 
-def quiet(**spec: object) -> Bench:
+def quiet(**spec: Any) -> Bench:
     b = Bench(commit_at_once=False)
     b.register()
     b.open(**spec)

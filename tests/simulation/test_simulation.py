@@ -5,10 +5,12 @@ how many are played, ``FLAME_SIMULATION_FIRST`` (default 0) where they start: fo
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
 from flame.engine.engine import Engine
+from flame.storage.sqlite.store import SqliteStore
 from flame.testing import planted
 from flame.testing.simulation import Simulation
 
@@ -59,3 +61,10 @@ def test_the_checker_catches_a_planted_bug(
             assert f"replay: python -m flame.testing.simulation {seed}" in capsys.readouterr().out
             return
     pytest.fail(f"{bug.__name__} was not caught by 40 seeds")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_holds_on_disk_and_the_history_is_the_same(seed: int, tmp_path: Path) -> None:
+    """The SQLite engine is opened and recovered at every start of the manager."""
+    on_disk = Simulation(seed, open_store=lambda: SqliteStore(tmp_path / "flame.db")).run()
+    assert on_disk == Simulation(seed).run()

@@ -62,13 +62,13 @@ class Manager:
     """The one session manager of a simulation.
 
     Args:
-        store: Survives crashes; everything that is committed passes the witness.
+        open_store: Opens what survives crashes; called at every start.
     """
 
     def __init__(
         self,
         world: World,
-        store: Store,
+        open_store: Callable[[], Store],
         witness: Witness,
         limits: Limits,
         engine_of: EngineOf = Engine,
@@ -78,7 +78,8 @@ class Manager:
         self.up = False
         self.starts = 0
         self.cluster: Cluster
-        self._store = store
+        self._open_store = open_store
+        self._store: Store
         self._witness = witness
         self._limits = limits
         self._engine_of = engine_of
@@ -109,6 +110,7 @@ class Manager:
         self.cluster = Cluster(FairShare(), self._new_id, self._limits)
         self._engine = self._engine_of(self.cluster, self._commit_volatile)
         self.world.note("manager starts", self.starts)
+        self._store = self._open_store()
         recovered = self._store.load()
         self._after(self._engine.restore(recovered, self.world.now))
 
@@ -117,10 +119,11 @@ class Manager:
         self.world.note("manager dies")
         self._life += 1
         self.up = False
+        self._store.close()
         for stream in list(self._streams):
             stream.cut(at_once=self)
         for table in (self._streams, self._clients, self._attached, self._executors, self._nodes):
-            table.clear()  # type: ignore[attr-defined]
+            table.clear()
         self._watches.clear()
         for call in list(self.calls):
             call.finish(Unavailable("the session manager went away"))

@@ -78,7 +78,7 @@ class Recorder:
 
     def took(self, kind: type[E]) -> list[E]:
         """Return the effects of a kind since the last call, and forget them."""
-        found = [e for e in self.effects if isinstance(e, kind)]
+        found: list[E] = [e for e in self.effects if isinstance(e, kind)]
         self.effects = [e for e in self.effects if not isinstance(e, kind)]
         return found
 

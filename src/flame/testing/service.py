@@ -11,7 +11,7 @@ from flame.model.specs import EventCode, Failure, TaskState
 KINDS = ("ok", "fail", "slow", "poison")
 
 
-def expected(value: bytes | None) -> bytes | None | Failure:
+def expected(value: bytes | None) -> bytes | Failure | None:
     """Return a task's output, or why it fails."""
     if value is None:
         return None

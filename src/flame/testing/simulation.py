@@ -48,7 +48,8 @@ class Simulation:
     """One run.
 
     Args:
-        store: Makes the durable store; memory that survives restarts unless another is given.
+        open_store: Opens the durable store, at every start of the manager; one that keeps everything
+            in memory, across restarts, unless another is given.
         engine_of: Makes the engine; tests plant bugs here.
     """
 
@@ -56,7 +57,7 @@ class Simulation:
         self,
         seed: int,
         *,
-        store: Callable[[], Store] = MemoryStore,
+        open_store: Callable[[], Store] | None = None,
         engine_of: EngineOf = Engine,
     ) -> None:
         self.seed = seed
@@ -68,7 +69,10 @@ class Simulation:
             max_queued_tasks=dice.choice((5, 40, 1_000_000)),
             delay_release=dice.choice((0.1, 3.0, 30.0)),
         )
-        self.manager = Manager(self.world, store(), self.witness, limits, engine_of)
+        memory = MemoryStore()
+        self.manager = Manager(
+            self.world, open_store or (lambda: memory), self.witness, limits, engine_of
+        )
         slots = [dice.randint(1, 4) for _ in range(dice.randint(1, 3))]
         self._slots = sum(slots)
         self.nodes = [
@@ -87,11 +91,14 @@ class Simulation:
         """
         try:
             return self._run()
-        except Exception:
+        except Exception:  # whatever it is, the seed must be known
             print(
                 f"\nseed {self.seed} failed; replay: python -m flame.testing.simulation {self.seed}"
             )
             raise
+        finally:
+            if self.manager.up:
+                self.manager.crash()
 
     def _run(self) -> Ran:
         world = self.world

@@ -57,7 +57,7 @@ class Witness:
         expected: What a task's service makes of its input: its output, or why it fails.
     """
 
-    def __init__(self, expected: Callable[[bytes | None], bytes | None | Failure]) -> None:
+    def __init__(self, expected: Callable[[bytes | None], bytes | Failure | None]) -> None:
         self.sessions: dict[SessionNumber, Kept] = {}
         self.forgotten: set[SessionNumber] = set()
         self.faults = 0
