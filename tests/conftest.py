@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flame.sdk.local_cluster import LocalCluster
+from tests.postgres_server import PostgresServer, postgres_server
 
 StartCluster = Callable[..., LocalCluster]
 
@@ -37,3 +38,10 @@ def start_cluster(tmp_path: Path) -> Iterator[StartCluster]:
             return stack.enter_context(LocalCluster(**options))  # type: ignore[arg-type]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server; never skipped, see ``tests/postgres_server.py``."""
+    with postgres_server() as running:
+        yield running

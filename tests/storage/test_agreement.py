@@ -1,14 +1,17 @@
-"""Both engines against a model that is too simple to be wrong, over any sequence of records.
+"""All engines against a model that is too simple to be wrong, over any sequence of records.
 
 Records are gathered into a group and committed together; now and then the store is loaded again,
-which for SQLite means closing and opening the file. The memory engine is loaded again as an object:
-nothing of it would survive a process.
+which for SQLite means closing and opening the file, and for PostgreSQL leading again. The memory engine is
+loaded again as an object: nothing of it would survive a process.
 """
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -43,12 +46,14 @@ from flame.model.specs import (
     TaskState,
 )
 from flame.storage.memory import MemoryStore
+from flame.storage.postgres import PostgresStore
 from flame.storage.sqlite import SqliteStore
 from flame.storage.store import Store
+from tests.postgres_server import PostgresServer
 from tests.storage.records import read
 
 payloads = st.none() | st.binary(max_size=20) | st.just(b"long" * 5_000)
-texts = st.text(max_size=10)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
 times = st.integers(0, 2**41)
 
 
@@ -67,6 +72,19 @@ class ModelSession:
         return [i for i, task in self.tasks.items() if not task.state.is_final]
 
 
+_schemas = count(1)
+_server: PostgresServer | None = None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _postgres(postgres: PostgresServer) -> Iterator[None]:
+    """A state machine takes no fixtures, so the server is left where it looks."""
+    global _server
+    _server = postgres
+    yield
+    _server = None
+
+
 class EnginesAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +92,8 @@ class EnginesAgree(RuleBasedStateMachine):
         self.path = Path(self.directory.name) / "flame.db"
         self.memory = MemoryStore()
         self.sqlite = SqliteStore(self.path)
+        self.schema = f"agreement {next(_schemas)}"
+        self.postgres = self.open_postgres()
         self.sessions: dict[int, ModelSession] = {}
         self.applications: dict[tuple[str, str], ApplicationPut] = {}
         self.bindings: dict[str, BindingPut] = {}
@@ -82,11 +102,16 @@ class EnginesAgree(RuleBasedStateMachine):
         self.loads = 0
 
     @property
-    def stores(self) -> tuple[Store, Store]:
-        return self.memory, self.sqlite
+    def stores(self) -> tuple[Store, ...]:
+        return self.memory, self.sqlite, self.postgres
+
+    def open_postgres(self) -> PostgresStore:
+        assert _server is not None
+        return PostgresStore(_server.url(), schema=self.schema)
 
     def teardown(self) -> None:
         self.sqlite.close()
+        self.postgres.close()
         self.directory.cleanup()
 
     @initialize()
@@ -251,12 +276,19 @@ class EnginesAgree(RuleBasedStateMachine):
         self.commit(sync=False)
         self.sqlite.close()
         self.sqlite = SqliteStore(self.path)
+        self.postgres.close()
+        self.postgres = self.open_postgres()
         self.load()
+
+    @rule()
+    def maintain(self) -> None:
+        for store in self.stores:
+            store.maintain()
 
     def load(self) -> None:
         self.loads += 1
-        in_memory, in_sqlite = (read(store.load()) for store in self.stores)
-        assert in_memory == in_sqlite
+        in_memory, in_sqlite, in_postgres = (read(store.load()) for store in self.stores)
+        assert in_memory == in_sqlite == in_postgres
         recovered = in_sqlite.recovered
         assert recovered.epoch == self.loads
         assert recovered.next_session == self.next_session
@@ -312,7 +344,7 @@ class EnginesAgree(RuleBasedStateMachine):
 
 
 EnginesAgree.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=30,
     deadline=None,  # a commit may wait for the disk
     suppress_health_check=[HealthCheck.too_slow],

@@ -1,0 +1,223 @@
+"""Who may write: one leader, on the database's time.
+
+    leader    renews every third of LEASE_SECONDS ──────────── stops
+    standby   reads the row: not expired ... not expired ... expired: raises epoch and fence
+    leader    wakes up, writes: the fence is not its own any more ▷ WrongState
+
+The time only decides when a standby may try. What keeps a leader that was stopped for a minute from
+writing is the fence, which every write transaction compares (see ``schema``).
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from flame.model.errors import Unavailable, WrongState
+from flame.storage.postgres.connection import Database
+from flame.storage.postgres.schema import Connection, migrate, one, read_version
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 3.0
+RENEWALS = 3  # within one lease
+GROUPS_KEPT_SECONDS = 10.0
+
+_SETUP_LOCK = 0x464C414D00000000  # of all the schemas in a database; no table has the oid 0
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """What a leader holds: its start's number, and the number that its writes must show."""
+
+    epoch: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else leads: who, and until when (as text; it changes with every renewal)."""
+
+    holder: str
+    expires: str
+
+
+def take(database: Database, connection: Connection) -> Leadership | Held:
+    """Lead, if nobody does: one attempt. Makes or migrates the tables as well.
+
+    Raises:
+        WrongState: A newer version of Flame wrote the tables.
+    """
+    with connection.transaction():
+        version = _set_up(database, connection)
+        if version:
+            held = holder_of(connection)
+            if held is not None:
+                return held
+            _stop_writers(connection)
+        migrate(connection, version)
+        row = connection.execute(
+            "UPDATE lease SET epoch = epoch + 1, fence = fence + 1, holder = $1, expires ="
+            " clock_timestamp() + $2 * INTERVAL '1 millisecond' RETURNING epoch, fence",
+            (f"process {os.getpid()} on {socket.gethostname()}", int(LEASE_SECONDS * 1000)),
+        ).fetchone()
+        assert row is not None  # noqa: S101 - the first migration inserts it
+        return Leadership(row[0], row[1])
+
+
+def migrate_only(database: Database, connection: Connection) -> tuple[int, int]:
+    """Bring the tables to this version's without leading; return the versions before and after.
+
+    Raises:
+        WrongState: Somebody leads, or a newer version wrote the tables.
+    """
+    with connection.transaction():
+        version = _set_up(database, connection)
+        if version:
+            held = holder_of(connection)
+            if held is not None:
+                raise in_use(database, held)
+            _stop_writers(connection)
+        migrate(connection, version)
+        return version, read_version(connection)
+
+
+def raise_fence(connection: Connection, epoch: int) -> int:
+    """End whatever an earlier connection of this leader may still be doing; return the new fence.
+
+    Raises:
+        WrongState: Somebody else leads now.
+    """
+    with connection.transaction():
+        fence = one(
+            connection, "UPDATE lease SET fence = fence + 1 WHERE epoch = $1 RETURNING fence", epoch
+        )
+        if fence is None:
+            raise taken_over(epoch)
+        _stop_writers(connection)
+        return int(fence)
+
+
+def taken_over(epoch: int) -> WrongState:
+    """Return the error of a leader that does not lead any more."""
+    return WrongState(
+        f"another session manager has taken over from epoch {epoch}; nothing more can be stored by"
+        " this one: it must stop"
+    )
+
+
+def in_use(database: Database, held: Held) -> WrongState:
+    """Return the error of one that would lead where somebody does."""
+    return WrongState(
+        f"{database.name} is in use by {held.holder}, whose lease lasts until {held.expires} and is"
+        " renewed; one session manager at a time writes to it: stop that one, or start this one as"
+        " a standby"
+    )
+
+
+def holder_of(connection: Connection) -> Held | None:
+    """Return who leads, or None; the row stays locked until the transaction ends."""
+    found = connection.execute(
+        "SELECT holder, expires::TEXT, expires > clock_timestamp() FROM lease FOR UPDATE"
+    ).fetchone()
+    return Held(found[0], found[1]) if found is not None and found[2] else None
+
+
+def _set_up(database: Database, connection: Connection) -> int:
+    connection.execute("SELECT pg_advisory_xact_lock($1)", (_SETUP_LOCK,))
+    version = read_version(connection)
+    if version == 0:
+        database.create_schema(connection)
+    return version
+
+
+def _stop_writers(connection: Connection) -> None:
+    """Hold the fence's lock alone: no transaction of another fence is under way any more.
+
+    One that was stopped in the middle, with its process or its network, is ended.
+    """
+    connection.execute("SET LOCAL lock_timeout TO '500ms'")
+    while True:
+        try:
+            with connection.transaction():  # a savepoint
+                connection.execute("SELECT pg_advisory_xact_lock(fence_lock())")
+            break
+        except psycopg.errors.LockNotAvailable:
+            log.warning("writers-terminated because=they hold up a change of leader")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid = (fence_lock() >> 32)::OID AND objsubid = 1 AND granted"
+                " AND objid = (fence_lock() & 4294967295)::OID AND pid <> pg_backend_pid()"
+            )
+    connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+
+
+class Renewal:
+    """A thread that renews the lease, and forgets the numbers of groups that nobody will ask for.
+
+    Args:
+        lost: Called, in the thread, once it is known that somebody else leads.
+        stored: Says up to which number groups are known to be stored.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        leadership: Leadership,
+        lost: Callable[[], None],
+        stored: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._epoch = leadership.epoch
+        self._lost = lost
+        self._stored = stored
+        self._closing = threading.Event()
+        self._connection: Connection | None = None
+        self._forgotten = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="postgres-lease", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop renewing, and let a standby lead at once."""
+        self._closing.set()
+        self._thread.join()
+        try:
+            connection = self._connection or self._database.connect()
+            with connection:
+                connection.execute(
+                    "UPDATE lease SET expires = '-infinity' WHERE epoch = $1", (self._epoch,)
+                )
+        except (psycopg.Error, Unavailable) as error:
+            log.warning("lease-not-released because=%s", error)  # it expires
+
+    def _run(self) -> None:
+        while not self._closing.wait(LEASE_SECONDS / RENEWALS):
+            try:
+                if self._connection is None:
+                    self._connection = self._database.connect()
+                if not self._renew(self._connection):
+                    self._lost()
+                    return
+            except (psycopg.Error, Unavailable) as error:
+                log.warning("lease-not-renewed because=%s", error)
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
+
+    def _renew(self, connection: Connection) -> bool:
+        changed = connection.execute(
+            "UPDATE lease SET expires = clock_timestamp() + $1 * INTERVAL '1 millisecond'"
+            " WHERE epoch = $2",
+            (int(LEASE_SECONDS * 1000), self._epoch),
+        ).rowcount
+        if changed and time.monotonic() - self._forgotten > GROUPS_KEPT_SECONDS:
+            self._forgotten = time.monotonic()
+            connection.execute("DELETE FROM groups WHERE number < $1", (self._stored(),))
+        return bool(changed)
