@@ -156,7 +156,7 @@ class SmallCluster:
             self.leave()
             if not plan and not gone:
                 return count
-        raise AssertionError(f"still busy after {at_most} plans: {plan}")
+        raise AssertionError(f"still busy after {at_most} plans: {self.plan()}")
 
     def idle(
         self, name: str, node: str, tenant: str = DEFAULT_TENANT, size: Resources = UNIT

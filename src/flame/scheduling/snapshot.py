@@ -92,10 +92,18 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Take ``count`` executors from the session: unstarted tasks return, the running one ends."""
+    """Take ``count`` executors from the session: unstarted tasks return, the running one ends.
+
+    Attributes:
+        node: Only executors there help; None: any. A gang with a member there goes as a whole.
+        grace: Seconds after which a task that still runs may be thrown away, if the budget allows;
+            None: it is waited for.
+    """
 
     session: SessionNumber
     count: int
+    node: NodeName | None = None
+    grace: float | None = None
 
 
 Step = Assign | Reuse | Evict | Release

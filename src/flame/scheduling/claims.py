@@ -1,0 +1,372 @@
+"""Claims: room is made, and set aside, for those who are owed it.
+
+Room comes, in this order, from what is on its way back anyway, from warm executors that serve nobody,
+from executors whose session has no work for them, from lower tiers, and at last from whoever is
+better served. The last only if the giver is *after* the move still at least as well served as the
+taker is then: the opposite move is then never justified, so nothing goes back and forth. (Compared
+are the two children of the lowest tenant that both belong to, as in Kueue's fair sharing.) A gang
+counts what it would lose as a whole; for its first gang a session is judged by one executor, because
+otherwise a gang larger than its share would never run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
+
+from flame.model.ids import ExecutorId, NodeName
+from flame.model.resources import Resources
+from flame.scheduling.facts import Holding
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
+from flame.scheduling.rooms import Room
+from flame.scheduling.snapshot import Evict, Release, Step
+from flame.scheduling.tree import Branch, Leaf, chain, in_turn, leaves_of
+
+#: Sessions that may fail to find a giver at one tenant before the others there are not tried.
+ATTEMPTS = 3
+#: Nodes and givers looked at for one executor.
+NODES_TRIED = 16
+GIVERS_TRIED = 16
+
+#: Whether a session may give so many executors.
+MayGive = Callable[[Leaf, int], bool]
+
+
+class Claims:
+    """The claims of one plan. What it assumes of releases is undone at its end: the core reports them."""
+
+    def __init__(self, ledger: Ledger, steps: list[Step], limited: dict[int, None]) -> None:
+        self._ledger = ledger
+        self._steps = steps
+        self._limited = limited
+        self._undo: list[Callable[[], None]] = []  # at the end of the plan
+        self._places: list[Room] | None = None  # with room that is spare, when first asked for
+        self._looked_at: dict[int, int] = {}  # how many of them will not do, by a shape's id
+
+    def run(self, tiers: Sequence[int]) -> None:
+        """Add the steps that make room."""
+        ledger = self._ledger
+        if ledger.returning or ledger.with_idle or ledger.surplus:
+            for tier in tiers:
+                self._from_spare(tier)
+        if ledger.policies.sharing.takes_back:
+            for index, tier in enumerate(tiers):
+                if index + 1 < len(tiers):
+                    self._from_lower_tiers(tier)
+            for branch in list(ledger.tree.touched.values()):
+                for tier in sorted(branch.listed, reverse=True):
+                    self._from_better_served(branch, tier)
+        for undo in reversed(self._undo):
+            undo()
+
+    # --- whose claim, on whom ---------------------------------------------------------------------
+
+    def _from_spare(self, tier: int) -> None:
+        def surplus_only(giver: Leaf, count: int) -> bool:
+            return count <= giver.surplus
+
+        failed: dict[int, None] = {}
+        while True:
+            leaf = self._first(self._ledger.root, tier, failed, by_shape=True)
+            if leaf is None:
+                return
+            givers = [g for _, g in sorted(self._ledger.surplus.items()) if g is not leaf]
+            if not self._make_room(leaf, lambda g=givers: g, surplus_only, graceful=True):  # type: ignore[misc]
+                failed[id(leaf.shape)] = None
+
+    def _from_lower_tiers(self, tier: int) -> None:
+        ledger = self._ledger
+        failed: dict[int, None] = {}
+        givers: list[Leaf] | None = None
+        while True:
+            leaf = self._first(ledger.root, tier, failed, by_shape=True)
+            if leaf is None:
+                return
+            if givers is None:
+                givers = sorted(
+                    (g for g in ledger.leaves.values() if g.tier < tier and g.kept),
+                    key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order),
+                )
+            taker, above = leaf, chain(leaf)
+
+            def may_give(
+                giver: Leaf, count: int, taker: Leaf = taker, above: list[Branch] = above
+            ) -> bool:
+                below = [b for b in chain(giver) if b not in above]
+                return may_lose(below, giver.wish.request * count)
+
+            if not givers or not self._make_room(leaf, lambda g=givers: g, may_give):  # type: ignore[misc]
+                failed[id(leaf.shape)] = None
+
+    def _from_better_served(self, branch: Branch, tier: int) -> None:
+        """Let the least served below this tenant take from the best served below it."""
+        share = self._ledger.policies.sharing.share
+        children: list[Leaf | Branch] = [c for c in branch.children if c.used]
+        children += [g for g in branch.leaves.values() if g.kept]
+        if not children:
+            return
+
+        def served(child: Leaf | Branch) -> float:
+            return share(child.used + child.balance, child.weight)
+
+        best = [(-served(c), -_order(c), c) for c in children]
+        heapify(best)
+        failed: dict[int, None] = {}
+        while len(failed) < ATTEMPTS:
+            leaf = self._first(branch, tier, failed)
+            if leaf is None:
+                return
+            path = chain(leaf)
+            path = path[: path.index(branch)]
+            mine: Leaf | Branch = path[-1] if path else leaf
+            asked = leaf.wish.batch_size if leaf.taken else 1
+            entitled = is_entitled(path, leaf.wish.request * leaf.wish.batch_size)
+            after = share(mine.used + mine.balance + asked * leaf.price, mine.weight)
+            if not entitled and not self._anybody_above(best, after, mine, served):
+                failed[leaf.wish.order] = None
+                if len(failed) == 1:
+                    return  # nobody is better served than the least served would be
+                continue
+
+            def may_give(
+                giver: Leaf,
+                count: int,
+                after: float = after,
+                entitled: bool = entitled,
+            ) -> bool:
+                below = chain(giver)
+                below = below[: below.index(branch)]
+                theirs: Leaf | Branch = below[-1] if below else giver
+                lost = count * giver.price
+                if not may_lose(below, giver.wish.request * count):
+                    return False
+                if entitled and below:
+                    return True
+                if giver.kept - count < giver.wish.protected:
+                    return False
+                if not below and giver.taken - count < giver.wish.reserved:
+                    return False
+                left = share(theirs.used + theirs.balance - lost, theirs.weight)
+                return left >= after
+
+            def givers(mine: Leaf | Branch = mine) -> list[Leaf]:
+                return self._givers(best, mine, tier, served)
+
+            graceful = not path  # within one tenant nobody's work is thrown away
+            if not self._make_room(leaf, givers, may_give, graceful=graceful):
+                failed[leaf.wish.order] = None
+
+    @staticmethod
+    def _anybody_above(
+        best: list[tuple[float, int, "Leaf | Branch"]],
+        after: float,
+        mine: "Leaf | Branch",
+        served: Callable[["Leaf | Branch"], float],
+    ) -> bool:
+        """Whether the best served, the taker aside, has more than the taker would have."""
+        aside: list[tuple[float, int, Leaf | Branch]] = []
+        found = False
+        while best:
+            negative, order, child = best[0]
+            now = served(child)
+            if -negative != now:
+                heappop(best)
+                heappush(best, (-now, order, child))
+            elif child is mine:
+                aside.append(heappop(best))
+            else:
+                found = now > after
+                break
+        for entry in aside:
+            heappush(best, entry)
+        return found
+
+    @staticmethod
+    def _givers(
+        best: list[tuple[float, int, "Leaf | Branch"]],
+        mine: "Leaf | Branch",
+        tier: int,
+        served: Callable[["Leaf | Branch"], float],
+    ) -> list[Leaf]:
+        """Return who is asked to give: of the best served, the lowest tier first."""
+        givers: list[Leaf] = []
+        aside: list[tuple[float, int, Leaf | Branch]] = []
+        while best and len(givers) < GIVERS_TRIED:
+            negative, order, child = heappop(best)
+            now = served(child)
+            if -negative != now:
+                heappush(best, (-now, order, child))
+                continue
+            aside.append((negative, order, child))
+            if child is mine:
+                continue
+            below: Iterable[Leaf] = [child] if isinstance(child, Leaf) else leaves_of(child)
+            givers += sorted(
+                (g for g in below if g.kept and g.tier <= tier),
+                key=lambda g: (g.tier, g.kept <= g.wish.reserved, -served(g), -g.wish.order),
+            )
+        for entry in aside:
+            heappush(best, entry)
+        return givers
+
+    def _first(
+        self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
+    ) -> Leaf | None:
+        for leaf in in_turn(branch, tier):
+            wish = leaf.wish
+            if (
+                wish.order in self._limited
+                or (id(leaf.shape) if by_shape else wish.order) in failed
+            ):
+                continue
+            if within_ceilings(leaf, wish.batch_size):
+                return leaf
+            self._limited[wish.order] = None
+        return None
+
+    # --- making room ------------------------------------------------------------------------------
+
+    def _make_room(
+        self,
+        leaf: Leaf,
+        givers: Callable[[], list[Leaf]],
+        may_give: MayGive,
+        *,
+        graceful: bool = False,
+    ) -> bool:
+        """Set room aside for the session's next executor, or its next gang, or for none of it."""
+        ledger = self._ledger
+        steps, undone = len(self._steps), len(self._undo)
+        if leaf is ledger.line:
+            return False  # what there is, is kept for it already
+        promised: list[Room] = []
+        for _ in range(leaf.wish.batch_size):
+            room = self._spare(leaf)
+            if room is None:
+                room = self._taken(leaf, givers(), may_give, graceful=graceful)
+            if room is None:
+                for place in promised:
+                    ledger.promise(leaf, place, -1)
+                for undo in reversed(self._undo[undone:]):
+                    undo()
+                del self._undo[undone:], self._steps[steps:]
+                return False
+            ledger.promise(leaf, room, 1)
+            promised.append(room)
+        for room in promised:
+            ledger.changed[room.machine.node] = room
+        return True
+
+    def _spare(self, leaf: Leaf) -> Room | None:
+        """Return a node with room that is on its way back, or that an idle executor has to leave."""
+        ledger, request = self._ledger, leaf.wish.request
+        if self._places is None:
+            self._places = [
+                *(room for _, room in sorted(ledger.returning.items())),
+                *(room for _, room in sorted(ledger.with_idle.items())),
+            ]
+        key, places = id(leaf.shape), self._places
+        index = self._looked_at.get(key, 0)
+        while index < len(places):
+            room = places[index]
+            if ledger.rooms.suits(leaf.wish, room) and (
+                request.fits_in(room.coming) or self._evict(room, request)
+            ):
+                self._looked_at[key] = index
+                return room
+            index += 1
+        self._looked_at[key] = index
+        return None
+
+    def _evict(self, room: Room, request: Resources) -> bool:
+        evicted: list[ExecutorId] = []
+        coming = room.coming
+        for executor, idle in sorted(room.idle.items()):
+            if request.fits_in(coming):
+                break
+            coming = coming + idle.resources
+            evicted.append(executor)
+        if not request.fits_in(coming):
+            return False
+        for executor in evicted:
+            idle = room.idle.pop(executor)
+            self._leave(room, idle.resources)
+            self._undo.append(lambda e=executor, i=idle: _back(room, e, i))  # type: ignore[misc]
+            self._steps.append(Evict(executor))
+        return True
+
+    def _taken(
+        self, leaf: Leaf, givers: Sequence[Leaf], may_give: MayGive, *, graceful: bool
+    ) -> Room | None:
+        """Have others leave a node until the request fits there; return the node."""
+        ledger = self._ledger
+        for giver in givers[:GIVERS_TRIED]:
+            if giver is leaf or not may_give(giver, giver.wish.batch_size):
+                continue
+            for node in sorted(giver.rooms)[:NODES_TRIED]:
+                room = ledger.rooms.by_node[node]
+                if not ledger.rooms.suits(leaf.wish, room):
+                    continue
+                steps, undone = len(self._steps), len(self._undo)
+                on_node = [giver, *(g for g in givers if g is not giver and g.rooms.get(node))]
+                if self._clear(leaf, room, on_node, may_give, graceful=graceful):
+                    return room
+                for undo in reversed(self._undo[undone:]):
+                    undo()
+                del self._undo[undone:], self._steps[steps:]
+        return None
+
+    def _clear(
+        self,
+        leaf: Leaf,
+        room: Room,
+        givers: Sequence[Leaf],
+        may_give: MayGive,
+        *,
+        graceful: bool,
+    ) -> bool:
+        request, node = leaf.wish.request, room.machine.node
+        for giver in givers:
+            gang = giver.wish.batch_size
+            while not request.fits_in(room.coming) and giver.rooms.get(node):
+                if not may_give(giver, gang):
+                    break
+                self._release(leaf, giver, node, gang, graceful=graceful)
+            if request.fits_in(room.coming):
+                return True
+        return False
+
+    def _release(
+        self, leaf: Leaf, giver: Leaf, node: NodeName, count: int, *, graceful: bool
+    ) -> None:
+        ledger = self._ledger
+        others = [n for n in sorted(giver.rooms) if n != node]
+        left = count
+        for place in [node, *others]:
+            room = ledger.rooms.by_node[place]
+            fewer = min(left, giver.rooms.get(place, 0))
+            if not fewer:
+                continue
+            ledger.hold(giver, room, -fewer)
+            self._undo.append(lambda r=room, k=fewer: ledger.hold(giver, r, k))  # type: ignore[misc]
+            self._leave(room, giver.wish.request * fewer)
+            left -= fewer
+            if not left:
+                break
+        grace = None if graceful and giver.tier >= leaf.tier else ledger.policies.grace
+        self._steps.append(Release(giver.wish.session, count, node, grace))
+
+    def _leave(self, room: Room, amount: Resources) -> None:
+        room.leaving = room.leaving + amount
+
+        def undo() -> None:
+            room.leaving = room.leaving - amount
+
+        self._undo.append(undo)
+
+
+def _order(child: "Leaf | Branch") -> int:
+    return child.wish.order if isinstance(child, Leaf) else child.order
+
+
+def _back(room: Room, executor: ExecutorId, idle: Holding) -> None:
+    room.idle[executor] = idle

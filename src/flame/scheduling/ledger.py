@@ -1,0 +1,427 @@
+"""Everything scheduling knows, kept sorted between two plans, so that a small change costs little.
+
+    put_tenants, put_wish, put_machine, put_holding, … ──▶ Ledger ◀──reads── Scheduler.plan
+
+The core reports facts as they change. A plan marks what it expects to come of its steps; what the core
+then reports replaces the expectation, and what it did not do is forgotten at the next plan.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
+from flame.model.labels import match
+from flame.model.resources import Resources
+from flame.model.tenants import DEFAULT_SPEC, TenantSpec
+from flame.scheduling.facts import Holding, Machine, Wish
+from flame.scheduling.policies import Policies
+from flame.scheduling.rooms import Room, Rooms
+from flame.scheduling.sharing import WHOLE
+from flame.scheduling.tree import Branch, Leaf, Shape, Tree
+
+Key = TypeVar("Key", NodeName, SessionNumber)
+_ROOT = TenantSpec(Tenant(""))
+
+
+class Ledger:
+    """The cluster as the scheduler sees it.
+
+    Attributes:
+        total: What all nodes have together.
+        leaves: Sessions.
+        branches: Tenants.
+        rooms: Nodes.
+        changed: Nodes on which something happened since the last plan.
+        line: The session that room is kept free for although it is not on its way, if any.
+    """
+
+    def __init__(self, policies: Policies | None = None) -> None:
+        self.policies = policies or Policies()
+        self.tree = Tree(self.policies.sharing)
+        self.total = Resources()
+        self.leaves: dict[SessionNumber, Leaf] = {}
+        self.root = Branch(_ROOT, -1, None)
+        self.branches: dict[Tenant, Branch] = {}
+        self.rooms = Rooms(spread=self.policies.spread)
+        self.holdings: dict[ExecutorId, Holding] = {}
+        self.changed: dict[NodeName, Room] = {}
+        self.returning: dict[NodeName, Room] = {}
+        self.with_idle: dict[NodeName, Room] = {}
+        self.surplus: dict[SessionNumber, Leaf] = {}
+        self.tiers: dict[int, int] = {}  # sessions in each
+        self.expecting: dict[SessionNumber, Leaf] = {}
+        self.line: Leaf | None = None
+        self._shapes: dict[object, Shape] = {}
+        self._reprice = False
+        self.put_tenants([])
+
+    # --- tenants ---------------------------------------------------------------------------------
+
+    def put_tenants(self, specs: Iterable[TenantSpec]) -> None:
+        """Replace the tree. ``specs`` were checked: parents come first."""
+        wishes = [leaf.wish for leaf in self.leaves.values()]
+        balances = {name: branch.balance for name, branch in self.branches.items()}
+        self.root = Branch(_ROOT, -1, None)
+        self.branches, self.tiers = {}, {}
+        self.tree.touched.clear()
+        for spec in specs:
+            self._add_branch(spec)
+        if DEFAULT_TENANT not in self.branches:
+            self._add_branch(DEFAULT_SPEC)
+        for branch in reversed(list(self.branches.values())):
+            _settle_guarantee(branch)
+        for name, balance in balances.items():
+            if name in self.branches:
+                self.branches[name].balance = balance
+        for wish in wishes:
+            self._replant(self.leaves[wish.session])
+
+    def _add_branch(self, spec: TenantSpec) -> Branch:
+        parent = self.branches.get(spec.parent) if spec.parent is not None else self.root
+        branch = Branch(spec, -2 - len(self.branches), parent or self.root)
+        (parent or self.root).children.append(branch)
+        self.branches[spec.name] = branch
+        if spec.quota is not None or spec.ceiling is not None:
+            branch.amount = Resources()
+        return branch
+
+    def put_balance(self, of: Tenant | SessionNumber, share: float) -> None:
+        """Note how much more (or less, below zero) somebody had than it deserved, decayed.
+
+        ``share`` is a part of the cluster; :mod:`flame.scheduling.usage` keeps it.
+        """
+        if isinstance(of, str):
+            branch = self.branches.get(of)
+            if branch is not None and branch.balance != share * WHOLE:
+                branch.balance = share * WHOLE
+                self.tree.recount(branch, 0)
+            return
+        leaf = self.leaves.get(of)
+        if leaf is not None:
+            leaf.balance = share * WHOLE
+            self._touch(leaf.parent)
+            self.tree.place(leaf)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    def put_wish(self, wish: Wish) -> None:
+        """A session wants something, or something else than before."""
+        leaf = self.leaves.get(wish.session)
+        if leaf is None:
+            leaf = self._plant(wish)
+        elif leaf.wish == wish:
+            return
+        else:
+            old, leaf.wish = leaf.wish, wish
+            if (old.tenant, old.order, old.request, old.priority, old.batch_size, old.requires) != (
+                wish.tenant,
+                wish.order,
+                wish.request,
+                wish.priority,
+                wish.batch_size,
+                wish.requires,
+            ):
+                leaf.wish = old
+                self.forget_promises(leaf)
+                self._uproot(leaf)
+                leaf.wish = wish
+                self._replant(leaf)
+        self._touch(leaf.parent)
+        self.tree.place(leaf)
+        self._note_surplus(leaf)
+        for node in leaf.promises:
+            self.changed[node] = self.rooms.by_node[node]
+
+    def drop_wish(self, session: SessionNumber) -> None:
+        """The session is over. Its executors' holdings are reported on their own."""
+        leaf = self.leaves.get(session)
+        if leaf is None:
+            return
+        self.forget_promises(leaf)
+        self._forget_expected(leaf)
+        kept, leaf.kept = leaf.kept, 0
+        self.tree.charge(leaf, -kept)
+        self._uproot(leaf)
+        for node in leaf.rooms:
+            room = self.rooms.by_node.get(node)
+            if room is not None:
+                room.kept.pop(session, None)
+        del self.leaves[session]
+        self.surplus.pop(session, None)
+        self.expecting.pop(session, None)
+        if self.line is leaf:
+            self.line = None
+
+    def _plant(self, wish: Wish) -> Leaf:
+        tier = self.policies.tier(wish)
+        leaf = Leaf(wish, tier, self._branch_of(wish), self._shape(wish), 1)
+        self.leaves[wish.session] = leaf
+        self._replant(leaf)
+        return leaf
+
+    def _replant(self, leaf: Leaf) -> None:
+        wish = leaf.wish
+        leaf.parent, leaf.shape = self._branch_of(wish), self._shape(wish)
+        leaf.tier = self.policies.tier(wish)
+        leaf.price = self.policies.sharing.price(wish.request, self.total)
+        leaf.entry = None
+        leaf.parent.leaves[wish.order] = leaf
+        self.tiers[leaf.tier] = self.tiers.get(leaf.tier, 0) + 1
+        self.tree.charge(leaf, leaf.taken)
+
+    def _uproot(self, leaf: Leaf) -> None:
+        self.tree.remove(leaf)
+        self.tree.charge(leaf, -leaf.taken)
+        self.tree.remove(leaf)
+        del leaf.parent.leaves[leaf.wish.order]
+        self.tiers[leaf.tier] -= 1
+        if not self.tiers[leaf.tier]:
+            del self.tiers[leaf.tier]
+
+    def _branch_of(self, wish: Wish) -> Branch:
+        if not self.policies.sharing.by_tenant:
+            return self.root
+        branch = self.branches.get(wish.tenant)
+        if branch is None:  # nobody defined it: a sibling of the others, with weight 1
+            branch = self._add_branch(TenantSpec(wish.tenant))
+        return branch
+
+    def _shape(self, wish: Wish) -> Shape:
+        key = (wish.request, wish.batch_size, wish.requires)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(wish.request, wish.batch_size, wish.requires)
+        return shape
+
+    def _touch(self, branch: Branch | None) -> None:
+        while branch is not None:
+            self.tree.touched[branch.order] = branch
+            branch = branch.parent
+
+    def _note_surplus(self, leaf: Leaf) -> None:
+        if leaf.surplus:
+            self.surplus[leaf.wish.session] = leaf
+        else:
+            self.surplus.pop(leaf.wish.session, None)
+
+    # --- nodes -----------------------------------------------------------------------------------
+
+    def put_machine(self, machine: Machine) -> None:
+        """A node is ready, or is another than it was."""
+        room = self.rooms.by_node.get(machine.node)
+        if room is None:
+            room = Room(machine, machine.capacity, machine.capacity)
+            self.total = self.total + machine.capacity
+            self.rooms.add(room)
+        elif room.machine == machine:
+            return
+        else:
+            gained = machine.capacity - room.machine.capacity
+            self.total = self.total + gained
+            self.rooms.remove(room)
+            room.machine = machine
+            room.free, room.open = room.free + gained, room.open + gained
+            self.rooms.add(room)
+        self._reprice = True
+        self._roomier(room)
+
+    def drop_machine(self, node: NodeName) -> None:
+        """A node is not ready any more. Executors there still count until they are dropped."""
+        room = self.rooms.by_node.get(node)
+        if room is None:
+            return
+        for session in list(room.promises):
+            self.forget_promises(self.leaves[session])
+        self.rooms.remove(room)
+        self.total = self.total - room.machine.capacity
+        for places in (self.changed, self.returning, self.with_idle):
+            places.pop(node, None)
+        for session in room.kept:
+            leaf = self.leaves[session]
+            count = leaf.rooms.pop(node, 0)
+            leaf.kept -= count
+            self.tree.charge(leaf, -count)
+            leaf.expected.pop(node, None)
+        for executor in [e for e, h in self.holdings.items() if h.node == node]:
+            del self.holdings[executor]
+        self._reprice = True
+
+    def _roomier(self, room: Room) -> None:
+        """Look again for what was not found before, where this node could have it now."""
+        self.changed[room.machine.node] = room
+        for shape in self._shapes.values():
+            if (
+                shape.blocked
+                and shape.request.fits_in(room.open)
+                and match(shape.requires, room.machine.labels)
+            ):
+                shape.blocked = False
+
+    def reprice(self) -> None:
+        """Bring prices up to date, if the cluster's size changed."""
+        if not self._reprice:
+            return
+        self._reprice = False
+        price_of: dict[Resources, int] = {}
+        for leaf in self.leaves.values():
+            request = leaf.wish.request
+            price = price_of.get(request)
+            if price is None:
+                price = price_of[request] = self.policies.sharing.price(request, self.total)
+            if price != leaf.price:
+                difference = (price - leaf.price) * leaf.taken
+                leaf.price = price
+                self.tree.place(leaf)
+                self.tree.recount(leaf.parent, difference)
+
+    # --- executors -------------------------------------------------------------------------------
+
+    def put_holding(self, holding: Holding) -> None:
+        """An executor is there, or has another session or fate than before."""
+        old = self.holdings.get(holding.executor)
+        if old == holding:
+            return
+        room = self.rooms.by_node.get(holding.node)
+        if room is None:
+            return  # its node is not ready; it is reported again when that is
+        if old is None:
+            if not self._was_expected(holding):
+                self.occupy(room, holding.resources)
+                self._keep(holding, room, 1)
+        else:
+            self._keep(old, room, -1)
+            self._keep(holding, room, 1)
+        self.holdings[holding.executor] = holding
+        self._note_room(room)
+
+    def drop_holding(self, executor: ExecutorId) -> None:
+        """The executor is gone; its room is free."""
+        holding = self.holdings.pop(executor, None)
+        room = self.rooms.by_node.get(holding.node) if holding is not None else None
+        if holding is None or room is None:
+            return
+        self._keep(holding, room, -1)
+        room.free, room.open = room.free + holding.resources, room.open + holding.resources
+        self.rooms.update(room)
+        self._roomier(room)
+        self._note_room(room)
+
+    def reuse(self, leaf: Leaf, idle: Holding) -> None:
+        """Count a warm executor that the core is about to bind to the session."""
+        self.put_holding(replace(idle, session=leaf.wish.session))
+
+    def occupy(self, room: Room, amount: Resources) -> None:
+        """Take room for an executor."""
+        room.free, room.open = room.free - amount, room.open - amount
+        self.rooms.update(room)
+
+    def _keep(self, holding: Holding, room: Room, sign: int) -> None:
+        if holding.leaving:
+            room.leaving = (
+                room.leaving + holding.resources if sign > 0 else room.leaving - holding.resources
+            )
+            self.changed[room.machine.node] = room
+        elif holding.session is None:
+            if sign > 0:
+                room.idle[holding.executor] = holding
+                self.changed[room.machine.node] = room
+                for shape in self._shapes.values():
+                    shape.blocked = shape.blocked and shape.request != holding.resources
+            else:
+                room.idle.pop(holding.executor, None)
+        else:
+            leaf = self.leaves.get(holding.session)
+            if leaf is not None:
+                self.hold(leaf, room, sign)
+
+    def hold(self, leaf: Leaf, room: Room, count: int) -> None:
+        """Count executors that the session has on the node."""
+        session, node = leaf.wish.session, room.machine.node
+        _count(leaf.rooms, node, count)
+        _count(room.kept, session, count)
+        leaf.kept += count
+        self.tree.charge(leaf, count)
+        if leaf.kept + leaf.promised > leaf.wish.wanted or session in self.surplus:
+            self._note_surplus(leaf)
+
+    def _note_room(self, room: Room) -> None:
+        node = room.machine.node
+        for places, there in ((self.returning, room.leaving), (self.with_idle, room.idle)):
+            if there and there != Resources():
+                places[node] = room
+            else:
+                places.pop(node, None)
+
+    # --- what a plan expects ---------------------------------------------------------------------
+
+    def expect(self, leaf: Leaf, room: Room) -> None:
+        """Count an executor that the core is about to make."""
+        self.occupy(room, leaf.wish.request)
+        self.hold(leaf, room, 1)
+        node = room.machine.node
+        leaf.expected[node] = leaf.expected.get(node, 0) + 1
+        self.expecting[leaf.wish.session] = leaf
+
+    def _was_expected(self, holding: Holding) -> bool:
+        leaf = self.leaves.get(holding.session) if holding.session is not None else None
+        if leaf is None or holding.leaving or not leaf.expected.get(holding.node):
+            return False
+        leaf.expected[holding.node] -= 1
+        return True
+
+    def forget_expectations(self) -> None:
+        """Undo what the last plan expected and the core did not do."""
+        for leaf in self.expecting.values():
+            self._forget_expected(leaf)
+        self.expecting.clear()
+
+    def _forget_expected(self, leaf: Leaf) -> None:
+        for node, count in leaf.expected.items():
+            room = self.rooms.by_node.get(node)
+            if count and room is not None:
+                self.hold(leaf, room, -count)
+                amount = leaf.wish.request * count
+                room.free, room.open = room.free + amount, room.open + amount
+                self.rooms.update(room)
+                self._roomier(room)
+        leaf.expected.clear()
+
+    def promise(self, leaf: Leaf, room: Room, count: int, *, counts: bool = True) -> None:
+        """Set room aside for the session (or give it up, with a negative count)."""
+        session, node = leaf.wish.session, room.machine.node
+        _count(leaf.promises, node, count)
+        _count(room.promises, session, count)
+        room.open = room.open - leaf.wish.request * count
+        self.rooms.update(room)
+        if count < 0:
+            self._roomier(room)
+        if counts:
+            leaf.promised += count
+            self.tree.charge(leaf, count)
+
+    def forget_promises(self, leaf: Leaf) -> None:
+        """Give up all room that is set aside for the session."""
+        for node, count in list(leaf.promises.items()):
+            self.promise(leaf, self.rooms.by_node[node], -count, counts=leaf is not self.line)
+        if self.line is leaf:
+            self.line = None
+
+
+def _count(places: dict[Key, int], key: Key, change: int) -> None:
+    left = places.get(key, 0) + change
+    if left:
+        places[key] = left
+    else:
+        places.pop(key, None)
+
+
+def _settle_guarantee(branch: Branch) -> None:
+    """A tenant is guaranteed its quota, or what its children are."""
+    needed = Resources()
+    for child in branch.children:
+        if child.guaranteed is not None:
+            needed = needed + child.guaranteed
+    branch.guaranteed = branch.spec.quota or (needed if needed != Resources() else None)
+    if branch.guaranteed is not None and branch.amount is None:
+        branch.amount = Resources()

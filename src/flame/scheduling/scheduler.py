@@ -1,0 +1,252 @@
+"""Who gets which executor next: the ledger in, a plan out.
+
+A plan is made in three moves:
+
+1. *Honour*: room that was set aside earlier and is free now goes to whom it was promised.
+2. *Grant*: free room goes to the least served session that it fits, again and again (progressive
+   filling: Ghodsi et al., NSDI 2011). Tenants below their quota come first, then higher tiers.
+3. *Claim* (:mod:`flame.scheduling.claims`): who is owed more, has room made and set aside.
+
+A gang is placed all at once or not at all, and room is set aside for all of it or none, so that two
+gangs cannot block one another. The first in turn for which nothing was found gets a *line*: room
+is kept for it while smaller ones behind it are served (EASY backfilling: Lifka, "The ANL/IBM SP
+Scheduling System", JSSPP 1995, without run times, which nobody knows here).
+"""
+
+from flame.model.ids import NodeName
+from flame.model.resources import Resources
+from flame.scheduling.claims import Claims
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.limits import held_back, within_ceilings
+from flame.scheduling.rooms import Room
+from flame.scheduling.snapshot import Assign, Plan, Reuse, Step
+from flame.scheduling.tree import Leaf, in_turn
+
+#: Sessions for which a line is tried in one plan.
+LINES_TRIED = 4
+
+
+class Scheduler:
+    """Makes plans. Equal ledgers give equal plans; the cost follows what changed."""
+
+    def plan(self, ledger: Ledger) -> Plan:
+        """Return the steps to take now, in order."""
+        return _Planning(ledger).run()
+
+
+class _Planning:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._steps: list[Step] = []
+        self._limited: dict[int, None] = {}  # orders of sessions that a ceiling stops
+        self._lines_tried: dict[int, None] = {}
+        self._any_guarantee = any(b.guaranteed is not None for b in ledger.branches.values())
+        self._withheld = any(not b.spec.lends for b in ledger.branches.values())
+
+    def run(self) -> Plan:
+        ledger = self._ledger
+        ledger.forget_expectations()
+        ledger.reprice()
+        changed, ledger.changed = ledger.changed, {}
+        self._honour(changed)
+        tiers = sorted(ledger.tiers, reverse=True)
+        if self._any_guarantee:
+            for tier in tiers:
+                self._grant_in_turn(tier, guaranteed=True)
+        for tier in tiers:
+            self._grant_in_turn(tier)
+        Claims(ledger, self._steps, self._limited).run(tiers)
+        ledger.tree.touched.clear()
+        return tuple(self._steps)
+
+    # --- promises --------------------------------------------------------------------------------
+
+    def _honour(self, changed: dict[NodeName, Room]) -> None:
+        ledger = self._ledger
+        concerned = {s for room in changed.values() for s in room.promises}
+        for session in sorted(concerned, key=lambda s: ledger.leaves[s].wish.order):
+            leaf = ledger.leaves[session]
+            if not leaf.promises:
+                continue
+            self._give_up_excess(leaf)
+            places = [(ledger.rooms.by_node[n], c) for n, c in sorted(leaf.promises.items())]
+            if leaf.wish.batch_size > 1 or leaf is ledger.line:
+                self._honour_gang(leaf, places)
+            else:
+                for room, count in places:
+                    if room.machine.node in changed:
+                        self._honour_place(leaf, room, count)
+
+    def _give_up_excess(self, leaf: Leaf) -> None:
+        excess = leaf.kept + sum(leaf.promises.values()) - max(leaf.wish.wanted, leaf.kept)
+        if excess <= 0:
+            return
+        if leaf.wish.batch_size > 1 or leaf is self._ledger.line:
+            self._ledger.forget_promises(leaf)
+            return
+        for node, count in sorted(leaf.promises.items(), reverse=True):
+            fewer = min(count, excess)
+            if fewer:
+                self._ledger.promise(leaf, self._ledger.rooms.by_node[node], -fewer)
+                excess -= fewer
+
+    def _honour_gang(self, leaf: Leaf, places: list[tuple[Room, int]]) -> None:
+        ledger = self._ledger
+        in_line = leaf is ledger.line
+        if all(self._ready(leaf, room, count) == count for room, count in places):
+            ledger.forget_promises(leaf)
+            for room, count in places:
+                for _ in range(count):
+                    self._assign(leaf, room)
+        elif any(
+            not ledger.rooms.suits(leaf.wish, room)
+            or not (in_line or self._on_its_way(leaf, room, count))
+            for room, count in places
+        ):
+            ledger.forget_promises(leaf)
+
+    def _honour_place(self, leaf: Leaf, room: Room, count: int) -> None:
+        ledger = self._ledger
+        ready = self._ready(leaf, room, count)
+        if ready:
+            ledger.promise(leaf, room, -ready)
+            for _ in range(ready):
+                self._assign(leaf, room)
+        waiting = count - ready
+        while waiting and not self._on_its_way(leaf, room, waiting):
+            ledger.promise(leaf, room, -1)
+            waiting -= 1
+
+    def _ready(self, leaf: Leaf, room: Room, count: int) -> int:
+        """How many of the promised places are free now, after those of older sessions."""
+        if not self._ledger.rooms.suits(leaf.wish, room):
+            return 0
+        return min(count, leaf.wish.request.count_in(self._left_for(leaf, room)))
+
+    def _on_its_way(self, leaf: Leaf, room: Room, count: int) -> bool:
+        left = self._left_for(leaf, room) + room.leaving
+        return (
+            self._ledger.rooms.suits(leaf.wish, room) and leaf.wish.request.count_in(left) >= count
+        )
+
+    def _left_for(self, leaf: Leaf, room: Room) -> Resources:
+        left, leaves = room.free, self._ledger.leaves
+        for session, count in room.promises.items():
+            other = leaves[session].wish
+            if other.order < leaf.wish.order:
+                left = left - other.request * count
+        return left
+
+    # --- grants ----------------------------------------------------------------------------------
+
+    def _grant_in_turn(self, tier: int, *, guaranteed: bool = False) -> None:
+        while True:
+            leaf = self._next(tier, guaranteed=guaranteed)
+            if leaf is None:
+                return
+            if not self._grant(leaf):
+                leaf.shape.blocked = True
+
+    def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
+        """Return the first in turn for which something may be found."""
+        ledger = self._ledger
+        passed: Leaf | None = None
+        for leaf in in_turn(ledger.root, tier, guaranteed=guaranteed):
+            order = leaf.wish.order
+            if leaf is ledger.line or order in self._limited:
+                continue
+            if leaf.shape.blocked:
+                if passed is None and order not in self._lines_tried:
+                    passed = leaf
+                continue
+            if not within_ceilings(leaf, leaf.wish.batch_size) or (
+                self._withheld and not held_back(ledger, leaf)
+            ):
+                self._limited[order] = None
+                continue
+            if passed is not None and self._is_larger(passed, leaf) and self._line_up(passed):
+                return self._next(tier, guaranteed=guaranteed)
+            return leaf
+        return None
+
+    def _is_larger(self, passed: Leaf, leaf: Leaf) -> bool:
+        if self._ledger.line is not None or len(self._lines_tried) >= LINES_TRIED:
+            return False
+        if not within_ceilings(passed, passed.wish.batch_size):
+            return False
+        mine, other = passed.wish, leaf.wish
+        return not (mine.request * mine.batch_size).fits_in(other.request * other.batch_size)
+
+    def _line_up(self, leaf: Leaf) -> bool:
+        """Keep room for the session on the nodes that will have it soonest. False: there are none."""
+        ledger, wish = self._ledger, leaf.wish
+        self._lines_tried[wish.order] = None
+        places: list[tuple[int, float, NodeName, int]] = []
+        for node, room in ledger.rooms.by_node.items():
+            if not ledger.rooms.suits(wish, room):
+                continue
+            promised = room.free - room.open
+            could = wish.request.count_in(room.machine.capacity - promised)
+            if could:
+                now = wish.request.count_in(room.coming)
+                places.append((-now, -room.emptiness, node, could))
+        chosen: list[tuple[Room, int]] = []
+        missing = wish.batch_size
+        for negative_now, _, node, could in sorted(places):
+            count = min(missing, -negative_now or could)
+            chosen.append((ledger.rooms.by_node[node], count))
+            missing -= count
+            if not missing:
+                break
+        if missing:
+            return False
+        ledger.line = leaf
+        for room, count in chosen:
+            ledger.promise(leaf, room, count, counts=False)
+            ledger.changed[room.machine.node] = room
+        return True
+
+    def _grant(self, leaf: Leaf) -> bool:
+        ledger, wish = self._ledger, leaf.wish
+        if wish.batch_size == 1:
+            if ledger.with_idle and self._reuse(leaf):
+                return True
+            room = ledger.rooms.find(wish)
+            if room is None:
+                return False
+            self._assign(leaf, room)
+            return True
+        taken: list[Room] = []
+        while len(taken) < wish.batch_size:
+            room = ledger.rooms.find(wish)
+            if room is None:
+                break
+            taken.append(room)
+            ledger.promise(leaf, room, 1, counts=False)
+        for room in taken:
+            ledger.promise(leaf, room, -1, counts=False)
+        if len(taken) < wish.batch_size:
+            return False
+        for room in taken:
+            self._assign(leaf, room)
+        return True
+
+    def _assign(self, leaf: Leaf, room: Room) -> None:
+        self._steps.append(Assign(leaf.wish.session, room.machine.node))
+        self._ledger.expect(leaf, room)
+
+    def _reuse(self, leaf: Leaf) -> bool:
+        ledger, wish = self._ledger, leaf.wish
+        for _, room in sorted(ledger.with_idle.items()):
+            if not ledger.rooms.suits(wish, room):
+                continue
+            for executor, idle in sorted(room.idle.items()):
+                if (
+                    idle.tenant == wish.tenant
+                    and idle.application == wish.application
+                    and idle.resources == wish.request
+                ):
+                    self._steps.append(Reuse(wish.session, executor))
+                    ledger.reuse(leaf, idle)
+                    return True
+        return False

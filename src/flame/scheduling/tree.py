@@ -1,0 +1,251 @@
+"""The tree of tenants with their sessions as leaves: who has how much, and who is next.
+
+Every branch keeps its hungry children sorted by how well they are served, per tier, so that the next
+session is found by walking down and one change costs O(depth · log children).
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Union
+
+from flame.model.ids import NodeName
+from flame.model.resources import Resources
+from flame.model.tenants import TenantSpec
+from flame.scheduling.facts import Wish
+from flame.scheduling.sharing import Sharing
+
+#: (0: below what is guaranteed, share, order, child): no two siblings have the same order.
+Entry = tuple[int, float, int, Union["Leaf", "Branch"]]
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """What has to be found at once. ``blocked``: it was looked for, and nothing changed since."""
+
+    request: Resources
+    batch_size: int
+    requires: tuple[tuple[str, str], ...]
+    blocked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """A session.
+
+    Attributes:
+        price: What one executor counts.
+        kept: Executors it has, those on their way out excluded.
+        promised: Room that is set aside for it; it counts as if it had it.
+        rooms: Its kept executors by node.
+        promises: The room set aside for it, by node.
+        expected: Executors of the last plan that the core has not reported yet, by node.
+    """
+
+    wish: Wish
+    tier: int
+    parent: "Branch"
+    shape: Shape
+    price: int
+    balance: float = 0.0
+    kept: int = 0
+    promised: int = 0
+    rooms: dict[NodeName, int] = field(default_factory=dict)
+    promises: dict[NodeName, int] = field(default_factory=dict)
+    expected: dict[NodeName, int] = field(default_factory=dict)
+    entry: Entry | None = None
+
+    @property
+    def taken(self) -> int:
+        """Executors it has or was promised."""
+        return self.kept + self.promised
+
+    @property
+    def used(self) -> int:
+        """What it has, in the unit of prices."""
+        return (self.kept + self.promised) * self.price
+
+    @property
+    def weight(self) -> float:
+        """Its part relative to its siblings."""
+        return self.wish.weight
+
+    @property
+    def surplus(self) -> int:
+        """Executors it has no work for and does not reserve, in whole gangs."""
+        over = self.taken - max(self.wish.wanted, self.wish.reserved)
+        return over // self.wish.batch_size * self.wish.batch_size if over > 0 else 0
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """A tenant.
+
+    Attributes:
+        guaranteed: Its quota, or what its children's quotas need.
+        used: The sum over its leaves.
+        amount: The same as resources; kept only where a quota or limit needs it.
+        hungry: Children that want more, per tier, the least served first.
+    """
+
+    spec: TenantSpec
+    order: int
+    parent: "Branch | None"
+    guaranteed: Resources | None = None
+    used: int = 0
+    balance: float = 0.0
+    amount: Resources | None = None
+    children: list["Branch"] = field(default_factory=list)
+    leaves: dict[int, Leaf] = field(default_factory=dict)
+    hungry: dict[int, list[Entry]] = field(default_factory=dict)
+    entry: Entry | None = None
+    listed: dict[int, None] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> float:
+        """Its part relative to its siblings."""
+        return self.spec.weight
+
+
+class Tree:
+    """Keeps every branch's order right while leaves gain and lose executors."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self._sharing = sharing
+        self.touched: dict[int, Branch] = {}  # by order: where shares moved since the last plan
+
+    def key(self, child: Leaf | Branch) -> Entry:
+        """Return where the child belongs among its siblings."""
+        share = self._sharing.share(child.used + child.balance, child.weight)
+        if isinstance(child, Leaf):
+            wish = child.wish
+            below = 0 if child.kept + child.promised < wish.reserved else 1
+            return (below, share, wish.order, child)
+        return (0 if is_below(child) else 1, share, child.order, child)
+
+    def charge(self, leaf: Leaf, count: int) -> None:
+        """Correct everything above after the leaf's ``taken`` changed by ``count``."""
+        price = count * leaf.price
+        self.place(leaf)
+        branch: Branch | None = leaf.parent
+        while branch is not None:
+            branch.used += price
+            if branch.amount is not None:
+                branch.amount = branch.amount + leaf.wish.request * count
+            self.touched[branch.order] = branch
+            if branch.listed:
+                self._move(branch)
+            branch = branch.parent
+
+    def recount(self, branch: Branch | None, used: int) -> None:
+        """Correct the use of the branch and of all above, after prices changed."""
+        while branch is not None:
+            branch.used += used
+            self.touched[branch.order] = branch
+            if branch.listed:
+                self._move(branch)
+            branch = branch.parent
+
+    def remove(self, leaf: Leaf) -> None:
+        """Take the leaf off its parent's list."""
+        old, parent = leaf.entry, leaf.parent
+        if old is None:
+            return
+        leaf.entry = None
+        entries = parent.hungry[leaf.tier]
+        del entries[bisect_left(entries, old)]
+        if not entries:
+            self._unlist(parent, leaf.tier)
+
+    def place(self, leaf: Leaf) -> None:
+        """List the leaf among the hungry where it belongs, or nowhere if it wants no more."""
+        taken = leaf.kept + leaf.promised
+        fresh = self.key(leaf) if leaf.wish.wanted >= taken + leaf.wish.batch_size else None
+        old, parent, tier = leaf.entry, leaf.parent, leaf.tier
+        if fresh == old:
+            return
+        leaf.entry = fresh
+        entries = parent.hungry.get(tier)
+        if entries is None:
+            entries = parent.hungry[tier] = []
+        if old is not None:
+            del entries[bisect_left(entries, old)]
+        if fresh is not None:
+            insort(entries, fresh)
+            if tier not in parent.listed:
+                self._list(parent, tier)
+        elif not entries:
+            self._unlist(parent, tier)
+
+    def _list(self, branch: Branch, tier: int) -> None:
+        branch.listed[tier] = None
+        above = branch.parent
+        if above is None:
+            return
+        if branch.entry is None:
+            branch.entry = self.key(branch)
+        insort(above.hungry.setdefault(tier, []), branch.entry)
+        if tier not in above.listed:
+            self._list(above, tier)
+
+    def _unlist(self, branch: Branch, tier: int) -> None:
+        if branch.listed.pop(tier, 0) == 0 or branch.parent is None:
+            return
+        entries = branch.parent.hungry[tier]
+        if branch.entry is not None:
+            del entries[bisect_left(entries, branch.entry)]
+        if not branch.listed:
+            branch.entry = None
+        if not entries:
+            self._unlist(branch.parent, tier)
+
+    def _move(self, branch: Branch) -> None:
+        above, old = branch.parent, branch.entry
+        if above is None or old is None:
+            return
+        fresh = branch.entry = self.key(branch)
+        if fresh[:2] == old[:2]:
+            branch.entry = old
+            return
+        for tier in branch.listed:
+            entries = above.hungry[tier]
+            del entries[bisect_left(entries, old)]
+            insort(entries, fresh)
+
+
+def is_below(branch: Branch) -> bool:
+    """Whether the tenant has less than what it is guaranteed, of every resource in that."""
+    if branch.guaranteed is None or branch.amount is None:
+        return False
+    return branch.amount.dominant_share(branch.guaranteed) < 1.0
+
+
+def in_turn(branch: Branch, tier: int, *, guaranteed: bool = False) -> Iterator[Leaf]:
+    """Yield hungry leaves, the least served first. Stop iterating before anything changes.
+
+    ``guaranteed``: only those below a branch that has less than it is guaranteed.
+    """
+    for entry in branch.hungry.get(tier, ()):
+        child = entry[3]
+        if isinstance(child, Leaf):
+            if not guaranteed:
+                yield child
+        else:
+            yield from in_turn(child, tier, guaranteed=guaranteed and entry[0] == 1)
+
+
+def leaves_of(branch: Branch) -> Iterator[Leaf]:
+    """Yield every leaf below."""
+    yield from branch.leaves.values()
+    for child in branch.children:
+        yield from leaves_of(child)
+
+
+def chain(leaf: Leaf) -> list[Branch]:
+    """Return the branches above the leaf, the nearest first."""
+    found: list[Branch] = []
+    branch: Branch | None = leaf.parent
+    while branch is not None:
+        found.append(branch)
+        branch = branch.parent
+    return found
