@@ -146,6 +146,7 @@ class Executor:
         self._sequence = 0
         self._window = 2
         self._stream: Stream | None = None
+        self._away_until = 0.0
         self._world.after(self._world.random.uniform(0.01, 0.1), self._connect)
 
     # --- life ------------------------------------------------------------------------------------
@@ -174,8 +175,16 @@ class Executor:
         if self._stream is not None:
             self._stream.cut()
 
+    def stay_away(self, until: float) -> None:
+        """Break its stream and open no other for a while; it goes on with what it has in hand."""
+        self._away_until = until
+        self.disconnect()
+
     def _connect(self) -> None:
         if not self.alive or self._stream is not None:
+            return
+        if self._world.now < self._away_until:
+            self._world.at(self._away_until, self._connect)
             return
         self._pack()
         held = [
@@ -326,11 +335,16 @@ class Executor:
             self._finished.append((item, made, None))
         if len(self._finished) == 1:
             self._world.after(self._world.random.uniform(0.0, 0.002), self._flush)
-        wanted = self._world.random.choice((1, 2, 4, 8))
+        wanted = self._world.random.choice((0, 1, 2, 4, 8))
         if self._world.random.random() < 0.05 and wanted != self._window:
-            self._window = wanted
-            self._say(events.WindowChanged(self._id, self._incarnation, wanted))
+            self._announce(wanted)
+            if wanted == 0:  # too much unstored; a moment later there is room again
+                self._world.after(0.05, self._announce, 2)
         self._work()
+
+    def _announce(self, window: int) -> None:
+        self._window = window
+        self._say(events.WindowChanged(self._id, self._incarnation, window))
 
     def _flush(self) -> None:
         if self.alive:

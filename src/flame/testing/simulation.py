@@ -80,7 +80,7 @@ class Simulation:
             for index, count in enumerate(slots)
         ]
         self.clients = self._make_clients()
-        self._faults_end = START + dice.uniform(3.0, 15.0)
+        self._faults_end = START + dice.choice((dice.uniform(3.0, 15.0), dice.uniform(15.0, 60.0)))
         self._restarts = 0
 
     def run(self) -> Ran:
@@ -199,6 +199,7 @@ class Simulation:
                 self._kill_executor,
                 self._cut_executor,
                 self._cut_executor,
+                self._lose_sight_of_executor,
                 self._cut_client,
                 self._cut_client,
                 self._cut_node,
@@ -232,6 +233,12 @@ class Simulation:
         if processes:
             self.world.random.choice(processes).disconnect()
 
+    def _lose_sight_of_executor(self) -> None:
+        processes = self._executors()
+        if processes:
+            until = self.world.now + self.world.random.uniform(5.0, 45.0)
+            self.world.random.choice(processes).stay_away(until)
+
     def _cut_client(self) -> None:
         self.world.random.choice(self.clients).disconnect()
 
@@ -252,6 +259,8 @@ class Simulation:
         self._start_manager()
         for node in self.nodes:
             node.silent_until = min(node.silent_until, self.world.now)
+        for process in self._executors():
+            process.stay_away(0.0)
 
     # --- the end ---------------------------------------------------------------------------------
 

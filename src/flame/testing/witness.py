@@ -177,7 +177,8 @@ class Witness:
             raise Broken(f"{who} runs before it is stored, or with another input")
         runs = kept.executions.setdefault(task_id, [])
         for _, earlier in runs:
-            if earlier not in self._lost:
+            # One whose own lease was lost may go on for a while; its results are refused.
+            if earlier not in self._lost and incarnation not in self._lost:
                 raise Broken(f"{who} runs again, and no lease of incarnation {earlier} was lost")
         if attempt > kept.put.spec.max_attempts:
             raise Broken(f"{who} runs as attempt {attempt}")
