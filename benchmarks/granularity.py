@@ -11,7 +11,8 @@ from benchmarks.report import report, summary
 from benchmarks.work import Payloads, bulk
 
 LENGTHS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000, 1_000_000)  # microseconds
-ROUND_SECONDS = 1.5  # of work per executor, about
+ROUND_SECONDS = 1.0  # a round takes about this, however short the tasks: a probe says how many
+PROBE_TASKS = 200  # at most
 
 
 def half_useful(points: list[tuple[int, float]]) -> float | None:
@@ -36,12 +37,13 @@ def main() -> None:
             with cluster.warm_session(service) as session:
                 for length in chosen.lengths:
                     seconds = length / 1e6
-                    count = int(rounds.scaled(1000) / 1000 * ROUND_SECONDS / seconds)
-                    count = cluster.executors * min(50_000, max(2, count))
-                    work = [
-                        payloads.make(count, prefix=length.to_bytes(4, "little"))
-                        for _ in range(rounds.count)
-                    ]
+                    prefix = length.to_bytes(4, "little")
+                    target = rounds.scaled(1000) / 1000 * ROUND_SECONDS
+                    probe = max(1, min(PROBE_TASKS, int(target / seconds))) * cluster.executors
+                    rate = probe / bulk(session, payloads.make(probe, prefix=prefix))
+                    each = min(100_000, int(target * rate)) // cluster.executors
+                    count = max(2, each) * cluster.executors
+                    work = [payloads.make(count, prefix=prefix) for _ in range(rounds.count)]
                     useful = count * seconds / cluster.executors
                     efficiency = summary(useful / bulk(session, each) for each in work)
                     points.append((length, efficiency["median"]))
