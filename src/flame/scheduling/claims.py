@@ -26,6 +26,10 @@ ATTEMPTS = 3
 #: Nodes and givers looked at for one executor.
 NODES_TRIED = 16
 GIVERS_TRIED = 16
+#: Nodes that are tried to be cleared for something larger than any one giver there has.
+CLEARED = 4
+#: Shapes for which nothing spare was found before the others are not tried.
+SPARE_TRIED = 16
 
 #: Whether a session may give so many executors.
 MayGive = Callable[[Leaf, int], bool]
@@ -65,7 +69,7 @@ class Claims:
             return count <= giver.surplus
 
         failed: dict[int, None] = {}
-        while True:
+        while len(failed) < SPARE_TRIED:
             leaf = self._first(self._ledger.root, tier, failed, by_shape=True)
             if leaf is None:
                 return
@@ -77,7 +81,7 @@ class Claims:
         ledger = self._ledger
         failed: dict[int, None] = {}
         givers: list[Leaf] | None = None
-        while True:
+        while len(failed) < SPARE_TRIED:
             leaf = self._first(ledger.root, tier, failed, by_shape=True)
             if leaf is None:
                 return
@@ -298,22 +302,46 @@ class Claims:
         self, leaf: Leaf, givers: Sequence[Leaf], may_give: MayGive, *, graceful: bool
     ) -> Room | None:
         """Have others leave a node until the request fits there; return the node."""
-        ledger = self._ledger
-        for giver in givers[:GIVERS_TRIED]:
-            if giver is leaf or not may_give(giver, giver.wish.batch_size):
-                continue
+        ledger, request = self._ledger, leaf.wish.request
+        asked = [g for g in givers[:GIVERS_TRIED] if g is not leaf]
+        asked = [g for g in asked if may_give(g, g.wish.batch_size)]
+        for giver in asked:
             for node in sorted(giver.rooms)[:NODES_TRIED]:
                 room = ledger.rooms.by_node[node]
-                if not ledger.rooms.suits(leaf.wish, room):
-                    continue
-                steps, undone = len(self._steps), len(self._undo)
-                on_node = [giver, *(g for g in givers if g is not giver and g.rooms.get(node))]
-                if self._clear(leaf, room, on_node, may_give, graceful=graceful):
+                if request.fits_in(room.coming + giver.wish.request) and ledger.rooms.suits(
+                    leaf.wish, room
+                ):
+                    self._release(leaf, giver, node, giver.wish.batch_size, graceful=graceful)
                     return room
-                for undo in reversed(self._undo[undone:]):
-                    undo()
-                del self._undo[undone:], self._steps[steps:]
+        for node in self._promising(leaf, asked):
+            room = ledger.rooms.by_node[node]
+            steps, undone = len(self._steps), len(self._undo)
+            on_node = [g for g in asked if g.rooms.get(node)]
+            if self._clear(leaf, room, on_node, may_give, graceful=graceful):
+                return room
+            for undo in reversed(self._undo[undone:]):
+                undo()
+            del self._undo[undone:], self._steps[steps:]
         return None
+
+    def _promising(self, leaf: Leaf, givers: Sequence[Leaf]) -> list[NodeName]:
+        """Return nodes that would have the room if everybody there gave everything, best first."""
+        ledger, request = self._ledger, leaf.wish.request
+        could: dict[NodeName, Resources] = {}
+        count = 0
+        for giver in givers:
+            for node, executors in giver.rooms.items():
+                could[node] = could.get(node, Resources()) + giver.wish.request * executors
+                count += 1
+            if count > NODES_TRIED * GIVERS_TRIED:
+                break
+        found = [
+            (-ledger.rooms.by_node[node].emptiness, node)
+            for node, amount in could.items()
+            if request.fits_in(ledger.rooms.by_node[node].coming + amount)
+            and ledger.rooms.suits(leaf.wish, ledger.rooms.by_node[node])
+        ]
+        return [node for _, node in sorted(found)[:CLEARED]]
 
     def _clear(
         self,

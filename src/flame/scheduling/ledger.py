@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
-from flame.model.labels import match
 from flame.model.resources import Resources
 from flame.model.tenants import DEFAULT_SPEC, TenantSpec
 from flame.scheduling.facts import Holding, Machine, Wish
@@ -52,6 +51,8 @@ class Ledger:
         self.tiers: dict[int, int] = {}  # sessions in each
         self.expecting: dict[SessionNumber, Leaf] = {}
         self.line: Leaf | None = None
+        self.growths = 0  # how often a node got more room
+        self._grown: dict[NodeName, tuple[int, Room]] = {}  # the latest last
         self._shapes: dict[object, Shape] = {}
         self._reprice = False
         self.put_tenants([])
@@ -237,6 +238,7 @@ class Ledger:
         self.total = self.total - room.machine.capacity
         for places in (self.changed, self.returning, self.with_idle):
             places.pop(node, None)
+        self._grown.pop(node, None)
         for session in room.kept:
             leaf = self.leaves[session]
             count = leaf.rooms.pop(node, 0)
@@ -248,15 +250,31 @@ class Ledger:
         self._reprice = True
 
     def _roomier(self, room: Room) -> None:
-        """Look again for what was not found before, where this node could have it now."""
-        self.changed[room.machine.node] = room
-        for shape in self._shapes.values():
-            if (
-                shape.blocked
-                and shape.request.fits_in(room.open)
-                and match(shape.requires, room.machine.labels)
+        """The node has more room than before: what was not found may be found there."""
+        node = room.machine.node
+        self.changed[node] = room
+        self.growths += 1
+        self._grown.pop(node, None)  # to the end
+        self._grown[node] = (self.growths, room)
+
+    def is_blocked(self, leaf: Leaf) -> bool:
+        """Whether nothing will be found for the session; only nodes that grew are looked at."""
+        shape = leaf.shape
+        since = shape.blocked_at
+        if since < 0:
+            return False
+        if since == self.growths:
+            return True
+        for growth, room in reversed(self._grown.values()):
+            if growth <= since:
+                break
+            if self.rooms.suits(leaf.wish, room) and (
+                shape.request.fits_in(room.open)
+                or any(idle.resources == shape.request for idle in room.idle.values())
             ):
-                shape.blocked = False
+                return False
+        shape.blocked_at = self.growths
+        return True
 
     def reprice(self) -> None:
         """Bring prices up to date, if the cluster's size changed."""
@@ -325,9 +343,7 @@ class Ledger:
         elif holding.session is None:
             if sign > 0:
                 room.idle[holding.executor] = holding
-                self.changed[room.machine.node] = room
-                for shape in self._shapes.values():
-                    shape.blocked = shape.blocked and shape.request != holding.resources
+                self._roomier(room)
             else:
                 room.idle.pop(holding.executor, None)
         else:

@@ -6,7 +6,7 @@ first asked for, one for each label, extra and for GPUs.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flame.model.ids import ExecutorId, NodeName, SessionNumber
@@ -72,8 +72,9 @@ class Shelf:
         request, requires, entries = wish.request, wish.requires, self.entries
         least = self.least(request)
         first = bisect_left(entries, (least,))
-        order: Iterable[int] = range(first, len(entries))
-        for index in reversed(order) if spread else order:
+        for index in (
+            range(len(entries) - 1, first - 1, -1) if spread else range(first, len(entries))
+        ):
             room: Room = entries[index][2]
             if request.fits_in(room.open) and (
                 not requires or match(requires, room.machine.labels)
@@ -117,7 +118,7 @@ class Rooms:
         old, fresh = (room.emptiness, name), (emptiness, name, room)
         room.emptiness = emptiness
         for shelf in room.shelves:
-            del shelf.entries[bisect_left(shelf.entries, old)]  # type: ignore[arg-type]
+            del shelf.entries[bisect_left(shelf.entries, old)]
             insort(shelf.entries, fresh)
 
     def find(self, wish: Wish) -> Room | None:

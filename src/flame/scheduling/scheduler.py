@@ -145,7 +145,7 @@ class _Planning:
             if leaf is None:
                 return
             if not self._grant(leaf):
-                leaf.shape.blocked = True
+                leaf.shape.blocked_at = self._ledger.growths
 
     def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
         """Return the first in turn for which something may be found."""
@@ -155,7 +155,7 @@ class _Planning:
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited:
                 continue
-            if leaf.shape.blocked:
+            if ledger.is_blocked(leaf):
                 if passed is None and order not in self._lines_tried:
                     passed = leaf
                 continue

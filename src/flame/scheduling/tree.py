@@ -21,12 +21,16 @@ Entry = tuple[int, float, int, Union["Leaf", "Branch"]]
 
 @dataclass(slots=True, eq=False)
 class Shape:
-    """What has to be found at once. ``blocked``: it was looked for, and nothing changed since."""
+    """What has to be found at once.
+
+    Attributes:
+        blocked_at: Nothing was found at this count of the ledger's ``growths``; -1: not looked yet.
+    """
 
     request: Resources
     batch_size: int
     requires: tuple[tuple[str, str], ...]
-    blocked: bool = False
+    blocked_at: int = -1
 
 
 @dataclass(slots=True, eq=False)
