@@ -6,6 +6,7 @@ from flame.cli.ctl.applications import register, unregister, update
 from flame.cli.ctl.completion import completion
 from flame.cli.ctl.listing import list_
 from flame.cli.ctl.sessions import close, create
+from flame.cli.ctl.storage import backup, migrate
 from flame.cli.ctl.view import view
 from flame.cli.outcomes import Group
 
@@ -17,6 +18,7 @@ Examples:
   flmctl view -s flmping-x1y2z3      one session
   flmctl register -f pi.yaml         what may be run
   flmctl create -a pi -s 2           a session of two-slot instances
+  flmctl backup -u sqlite:///flame.db -f copy.db
   eval "$(flmctl completion bash)"   completion for this shell
 """
 
@@ -26,7 +28,18 @@ def flmctl() -> None:
     """Look at a Flame cluster and change it."""
 
 
-for command in (list_, view, create, close, register, unregister, update, completion):
+for command in (
+    list_,
+    view,
+    create,
+    close,
+    register,
+    unregister,
+    update,
+    migrate,
+    backup,
+    completion,
+):
     flmctl.add_command(command)
 
 

@@ -12,12 +12,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import Unavailable
 from flame.model.ids import SessionNumber, TaskId
 from flame.storage.postgres.connection import Database, PostgresQuery
-from flame.storage.postgres.lease import LEASE_SECONDS, Held, Leadership, Renewal, in_use, take
+from flame.storage.postgres.lease import (
+    LEASE_SECONDS,
+    Held,
+    Leadership,
+    Renewal,
+    in_use,
+    migrate_only,
+    take,
+)
 from flame.storage.postgres.schema import Connection, one
 from flame.storage.postgres.writer import Writer
 from flame.storage.reader import Reader
@@ -91,6 +100,16 @@ class PostgresStore:
             return recover(self._reader, leadership.epoch, writer.next_session)
         except CorruptStore as error:
             raise CorruptStore(f"{self._database.name} is damaged: {error}") from error
+
+    def migrate(self) -> tuple[int, int]:
+        """Migrate without leading; return the schema's versions before and after.
+
+        Raises:
+            WrongState: Somebody leads, or a newer version wrote it.
+            Unavailable: The database cannot be reached.
+        """
+        with closing(self._database.connect()) as connection:
+            return migrate_only(self._database, connection)
 
     def commit(self, group: Sequence[Record], *, sync: bool) -> None:
         """Make the group's records last; ``sync`` or not is the same here.

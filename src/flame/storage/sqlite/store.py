@@ -17,7 +17,7 @@ from flame.storage.recovery import recover
 from flame.storage.sqlite.checkpointer import Checkpointer
 from flame.storage.sqlite.lock import FileLock
 from flame.storage.sqlite.query import SqliteQuery, check_indexes
-from flame.storage.sqlite.schema import PAGE_SIZE, migrate, read_version
+from flame.storage.sqlite.schema import PAGE_SIZE, SCHEMA_VERSION, migrate, read_version
 from flame.storage.sqlite.writer import Writer
 from flame.storage.store import CorruptStore
 
@@ -36,6 +36,9 @@ class SqliteStore:
     Args:
         path: The database file. Beside it appear ``-wal``, ``-shm`` and ``.lock``.
         vfs: SQLite's virtual file system; None is the operating system's.
+
+    Attributes:
+        versions: The schema's version as found, and as it is now.
 
     Raises:
         InvalidConfiguration: The directory does not exist or cannot be written.
@@ -68,6 +71,7 @@ class SqliteStore:
                 connection.pragma("page_size", PAGE_SIZE)  # only before there is anything
                 connection.pragma("journal_mode", "wal")
                 migrate(connection, version)
+                self.versions = version, SCHEMA_VERSION
                 self._writer = Writer(connection, str(path))
                 self._checkpointer = Checkpointer(self._connect(vfs))
                 connection.set_wal_hook(self._checkpointer.after_commit)
