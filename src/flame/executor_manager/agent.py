@@ -154,6 +154,7 @@ class NodeAgent:
             return f"the first frame is {first.WhichOneof('frame')!r}; registered is due"
         backoff.reset()
         registered = first.registered
+        self._supervisor.framed_port = registered.framed_port
         self._registered = self._ever_registered = True
         self._last_received = asyncio.get_running_loop().time()
         log.info(

@@ -34,6 +34,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         cell: Path of the cell to write.
         socket: Path at which a service of the host shim shall listen.
         max_output_bytes: The largest output of a task.
+        framed_port: The session manager's port for streams without gRPC; 0: it has none.
     """
 
     executor: str
@@ -46,6 +47,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     cell: str
     socket: str
     max_output_bytes: int
+    framed_port: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

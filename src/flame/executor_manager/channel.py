@@ -24,7 +24,8 @@ import grpc.aio
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import Cell
-from flame.executor_manager.hand import End, Enter, Hand, Leave, held_of
+from flame.executor_manager.framed_call import FramedCall
+from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave, held_of
 from flame.executor_manager.outbox import Outbox
 from flame.executor_manager.window import Window
 from flame.runtime.backoff import Backoff
@@ -35,6 +36,7 @@ from flame.wire.channels import Endpoint, bearer, open_channel
 
 log = logging.getLogger(__name__)
 
+RIPE_RESULTS = 512  # results that are sent though more are coming
 STARTED_AFTER = 10_000_000  # ns after which a task is reported as started
 HELLO_TIMEOUT = 15.0  # seconds that a session manager may take to answer a hello
 DEFAULT_HEARTBEAT = 5.0  # seconds, if the session manager names none
@@ -79,6 +81,7 @@ class ExecutorChannel:
         self._stored = asyncio.Event()
         self._last_sent = 0.0
         self._last_received = 0.0
+        self._framed_port = assignment.framed_port
 
     # --- from any thread
 
@@ -111,7 +114,7 @@ class ExecutorChannel:
                 response_deserializer=frames.ExecutorOrder.FromString,
             )
             while True:
-                call = connect(metadata=bearer(self._assignment.credential))
+                call = await self._connect(endpoint, connect)
                 try:
                     reason = await self._converse(call, backoff)
                 except grpc.aio.AioRpcError as error:
@@ -129,6 +132,17 @@ class ExecutorChannel:
                 log.info("disconnected reason=%r retry_in=%.2f", reason, delay)
                 await asyncio.sleep(delay)
 
+    async def _connect(self, endpoint: Endpoint, connect: Call) -> Call:
+        """Return a stream: without gRPC where the session manager offers it and it is reached."""
+        port, self._framed_port = self._framed_port, 0  # the welcome names it again
+        if port:
+            most_bytes = self._assignment.max_output_bytes + 1024 * 1024
+            try:
+                return await FramedCall.open(endpoint, port, self._assignment.ca_file, most_bytes)
+            except (OSError, TimeoutError) as error:
+                log.info("framed-port-unreachable port=%d error=%r", port, error)
+        return connect(metadata=bearer(self._assignment.credential))
+
     async def finish(self, timeout: float) -> bool:
         """Wait until every result is stored, for so many seconds. Returns whether it is."""
         try:
@@ -144,6 +158,8 @@ class ExecutorChannel:
     async def _converse(self, call: Call, backoff: Backoff) -> str:
         """Use one stream until it ends; return why it did."""
         hello = self._hello()
+        if isinstance(call, FramedCall):
+            hello.hello.credential = self._assignment.credential
         async with asyncio.timeout(HELLO_TIMEOUT):
             await call.write(hello)
             first = await call.read()
@@ -153,6 +169,7 @@ class ExecutorChannel:
         if first.WhichOneof("frame") != "welcome":
             return self._unwelcome(first)
         backoff.reset()
+        self._framed_port = first.welcome.framed_port
         heartbeat = first.welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
         self._last_received = self._last_sent = self._loop.time()
 
@@ -228,7 +245,7 @@ class ExecutorChannel:
         if self._control:
             return self._control.popleft()
         results = self._outbox.next_unsent()
-        if results is None and self._hand.finished:
+        if results is None and self._is_ripe():
             self._pack_one()
             if self._control:  # a new window goes first: the results make room for more tasks
                 return self._control.popleft()
@@ -242,6 +259,24 @@ class ExecutorChannel:
             self._held.clear()
             return frames.ExecutorFrame(left=frames.Left(incarnation=self._incarnation))
         return None
+
+    def _is_ripe(self) -> bool:
+        """Whether to send results now, rather than with those that the next moment brings.
+
+        While quick tasks are in hand results pile up for a fraction of a millisecond, so that a
+        frame holds many. The main thread wakes us by the same rule.
+        """
+        finished = len(self._hand.finished)
+        if not finished:
+            return False
+        if not self._hand.tasks or finished >= RIPE_RESULTS:
+            return True
+        now = self._loop.time()
+        if now - self._last_sent >= RIPE_AFTER / 1e9:
+            return True
+        # The main thread may be in a long task and not wake us for the results before it.
+        self._loop.call_later(0.001, self._awake.set)
+        return False
 
     def _pack(self) -> None:
         while self._pack_one():

@@ -21,6 +21,9 @@ from flame.executor_manager.outbox import Finished
 from flame.model.ids import TaskId
 from flame.wire import frames
 
+#: While more tasks are in hand, results wait at most so many ns for others to be sent with.
+RIPE_AFTER = 300_000
+
 #: (task id, attempt, input)
 Held = tuple[TaskId, int, bytes | None]
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import ATTEMPT, HEAD, STARTED, TAIL, TASK, Cell
-from flame.executor_manager.hand import End, Enter, Hand, Leave
+from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave
 from flame.executor_manager.outbox import Failed
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.host import HostShim
@@ -103,12 +103,14 @@ class Host:
     def _work(self, shim: Shim) -> None:
         """Do tasks until there is none. The hot loop: names are local, nothing is called twice."""
         hand = self._hand
-        take, put = hand.tasks.popleft, hand.finished.append
+        tasks = hand.tasks
+        take, put = tasks.popleft, hand.finished.append
         wake, invoke, clock = self._reports.wake, shim.invoke, time.monotonic_ns
         session, cancelled = self._session, hand.cancelled
         words = self._cell.words
         sequence = words[HEAD]
         output: object
+        woken = 0
         started = clock()
         while True:
             try:
@@ -132,8 +134,9 @@ class Host:
             now = clock()
             put((task_id, attempt, output, now - started, 0 if data is None else len(data)))
             started = now
-            if not hand.awake:
+            if not hand.awake and (not tasks or now - woken > RIPE_AFTER):
                 hand.awake = True
+                woken = now
                 wake()
         if os.getpid() != self._pid:
             os._exit(1)  # a child that a service forked came back from its task: the task is ours

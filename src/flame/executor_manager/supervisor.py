@@ -108,6 +108,8 @@ class Supervisor:
         self._outputs: deque[str] = deque()
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
+        #: Where executors may connect without gRPC, as the session manager said last; 0: nowhere.
+        self.framed_port = 0
         #: Ends that the session manager has not confirmed.
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
 
@@ -204,6 +206,7 @@ class Supervisor:
             cell=self._path(name, "cell"),
             socket=os.path.join(self._node.socket_directory, f"{executor}.sock"),
             max_output_bytes=DEFAULT_MAX_INPUT_BYTES,
+            framed_port=self.framed_port,
         )
         process = self._spares.popleft() if self._spares else await self._spawn()
         for kind in ("out", "err"):

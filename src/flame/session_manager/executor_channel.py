@@ -1,16 +1,26 @@
 """The executor channel: executor processes bind, pull tasks and send results."""
 
+import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from flame.core import effects, events
-from flame.model.errors import FlameError, InvalidRequest, PermissionDenied, WrongState
+from flame.model.errors import (
+    FlameError,
+    InvalidRequest,
+    PermissionDenied,
+    Unauthenticated,
+    WrongState,
+)
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
-from flame.session_manager.access import Caller, caller_of
+from flame.session_manager.access import caller_of, verify_executor_credential
+from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream
 from flame.wire import batches, codec, frames
 from flame.wire.frames import ExecutorFrame, ExecutorOrder
@@ -38,7 +48,58 @@ class ExecutorChannels:
 
     def __init__(self, shell: "Shell", token: str) -> None:
         self._shell = shell
+        self._token = token
         self._streams: dict[ExecutorId, _Executor] = {}
+        self._server: asyncio.Server | None = None
+        self._framed: set[FramedStream] = set()
+        self.framed_port = 0
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Accept framed streams on ``port``, or on any free one if that is taken."""
+        loop = asyncio.get_running_loop()
+        for wanted in (port, 0):
+            try:
+                self._server = await loop.create_server(self._accept, host, wanted, ssl=tls)
+                break
+            except OSError:
+                if wanted == 0:
+                    raise
+        if self._server is not None:
+            self.framed_port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Accept no more, and end the framed streams."""
+        if self._server is not None:
+            self._server.close()
+            for stream in list(self._framed):
+                stream.cancel()
+            await self._server.wait_closed()
+
+    def _accept(self) -> asyncio.Protocol:
+        executor = _Executor(self._shell, self, ExecutorId(""))
+
+        def receive(message: bytes) -> None:
+            try:
+                frame = ExecutorFrame.FromString(message)
+            except DecodeError as error:
+                raise InvalidRequest(f"a frame that cannot be read: {error}") from error
+            if not executor.id:
+                hello = frame.hello
+                named = verify_executor_credential(self._token, hello.credential)
+                if named is None:
+                    raise Unauthenticated("the hello's credential is not one of this cluster's")
+                executor.id = named[0]
+                stream.greeted(self._shell.limits.max_input_bytes + 1024 * 1024)
+            executor.receive(frame)
+
+        def ended() -> None:
+            self._framed.discard(stream)
+            self._gone(executor)
+
+        stream = FramedStream(receive, ended, _build, _refusal)
+        self._framed.add(stream)
+        executor.stream = stream
+        return stream.protocol
 
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
@@ -78,13 +139,18 @@ class ExecutorChannels:
         self._streams[executor_id] = executor
 
     async def _connect(self, _requests: Any, context: Any) -> None:
-        executor = _Executor(self._shell, self, context, caller_of(context))
+        executor = _Executor(self._shell, self, caller_of(context).executor)
+        stream = Stream(context, executor.receive, _build, _refusal)
+        executor.stream = stream
         try:
-            await executor.stream.run()
+            await stream.run()
         finally:
-            if self._streams.get(executor.id) is executor:
-                del self._streams[executor.id]
-                self._shell.post(events.ExecutorDisconnected(executor.id, executor.incarnation))
+            self._gone(executor)
+
+    def _gone(self, executor: "_Executor") -> None:
+        if self._streams.get(executor.id) is executor:
+            del self._streams[executor.id]
+            self._shell.post(events.ExecutorDisconnected(executor.id, executor.incarnation))
 
     # --- effects ---------------------------------------------------------------------------------
 
@@ -138,18 +204,16 @@ class ExecutorChannels:
 
 
 class _Executor:
-    """One executor process's stream."""
+    """One executor process: its stream, and who its credential says it is."""
 
-    def __init__(
-        self, shell: "Shell", channels: ExecutorChannels, context: Any, caller: Caller
-    ) -> None:
+    stream: Stream | FramedStream
+
+    def __init__(self, shell: "Shell", channels: ExecutorChannels, executor: ExecutorId) -> None:
         self._shell = shell
         self._channels = channels
-        self._caller = caller
         self._greeted = False
-        self.id = caller.executor
+        self.id = executor
         self.incarnation = 0
-        self.stream = Stream(context, self._receive, _build, _refusal)
 
     def beat(self, now: float) -> None:
         """Keep the peer informed, or notice that it is gone."""
@@ -159,7 +223,8 @@ class _Executor:
         elif now - self.stream.last_sent >= HEARTBEAT - 1.0:
             self.stream.put(ExecutorOrder(heartbeat=frames.Heartbeat()))
 
-    def _receive(self, frame: ExecutorFrame) -> None:
+    def receive(self, frame: ExecutorFrame) -> None:
+        """Take one frame."""
         kind = frame.WhichOneof("frame")
         post = self._shell.post
         if kind == "hello":
@@ -190,11 +255,9 @@ class _Executor:
     def _hello(self, hello: frames.ExecutorHello) -> None:
         if self._greeted:
             raise InvalidRequest("a second hello arrived on one stream")
-        if hello.executor != self._caller.executor:
+        if hello.executor != self.id:
             self.stream.close(
-                PermissionDenied(
-                    f"this credential is executor {self._caller.executor}'s, not {hello.executor}'s"
-                )
+                PermissionDenied(f"this credential is executor {self.id}'s, not {hello.executor}'s")
             )
             return
         if hello.attempts and len(hello.attempts) != len(hello.task_ids):
@@ -204,7 +267,11 @@ class _Executor:
         self._channels.greet(self.id, self)
         self.stream.put(
             ExecutorOrder(
-                welcome=frames.Welcome(epoch=self._shell.epoch, heartbeat_seconds=int(HEARTBEAT))
+                welcome=frames.Welcome(
+                    epoch=self._shell.epoch,
+                    heartbeat_seconds=int(HEARTBEAT),
+                    framed_port=self._channels.framed_port,
+                )
             )
         )
         self._shell.post(

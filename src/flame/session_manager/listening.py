@@ -36,8 +36,11 @@ class Listener:
     served from ``start`` on.
     """
 
-    def __init__(self, server: grpc.aio.Server, endpoint: Endpoint) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, endpoint: Endpoint, tls: TlsFiles | None = None
+    ) -> None:
         self._server = server
+        self._tls = tls
         self.endpoint = endpoint
         self._health = Health(server)
         add_reflection(server)
@@ -73,7 +76,16 @@ class Listener:
                 bound = server.add_secure_port(address.target, _credentials(tls))
         except RuntimeError as error:  # taken since we looked
             raise InvalidConfiguration(f"cannot listen on {address.target}: {error}") from error
-        return cls(server, Endpoint(host, bound, address.tls))
+        return cls(server, Endpoint(host, bound, address.tls), tls)
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return what a plain stream beside the server needs for the same TLS; None without."""
+        if self._tls is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+        return context
 
     def serve(self, handlers: Sequence[Any]) -> None:
         """Add services; before ``start``."""

@@ -200,6 +200,8 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
             now=shell.clock,
         )
         listener.serve([frontend.handler(), backend_handler(), *shell.channel_handlers()])
+        where = listener.endpoint
+        await shell.executors_connected.listen(where.host, where.port + 1, listener.tls_context())
         await listener.start()
         _settle_garbage_collector()
         log.info(

@@ -166,6 +166,7 @@ class _Node:
                     epoch=self._shell.epoch,
                     heartbeat_seconds=int(HEARTBEAT),
                     lease_seconds=int(LEASE),
+                    framed_port=self._shell.executors_connected.framed_port,
                 )
             )
         )

@@ -127,6 +127,7 @@ class Shell:
     async def stop(self) -> None:
         """Commit what is on its way and let go of the store."""
         self._stopping = True
+        await self.executors_connected.close()
         await self._tasks.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -61,14 +61,16 @@ class Register(_message.Message):
     def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ...) -> None: ...
 
 class Registered(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds")
+    __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds", "framed_port")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FRAMED_PORT_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
     lease_seconds: int
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., lease_seconds: _Optional[int] = ...) -> None: ...
+    framed_port: int
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., framed_port: _Optional[int] = ...) -> None: ...
 
 class Renew(_message.Message):
     __slots__ = ()
