@@ -141,7 +141,7 @@ def test_the_files_are_their_owners_only(path: Path) -> None:
         store.commit([session_put()], sync=True)
         files = sorted(path.parent.iterdir())
         assert [file.name.removeprefix(path.name) for file in files] == [
-            "", "-shm", "-wal", ".lock",
+            "", "-shm", "-wal", ".lock", ".tail",
         ]  # fmt: skip
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 

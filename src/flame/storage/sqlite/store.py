@@ -18,6 +18,7 @@ from flame.storage.sqlite.checkpointer import Checkpointer
 from flame.storage.sqlite.lock import FileLock
 from flame.storage.sqlite.query import SqliteQuery, check_indexes
 from flame.storage.sqlite.schema import PAGE_SIZE, SCHEMA_VERSION, migrate, read_version
+from flame.storage.sqlite.tail import Tail
 from flame.storage.sqlite.writer import Writer
 from flame.storage.store import CorruptStore
 
@@ -34,7 +35,7 @@ class SqliteStore:
     The file is created readable by its owner only, since inputs and outputs are the users'.
 
     Args:
-        path: The database file. Beside it appear ``-wal``, ``-shm`` and ``.lock``.
+        path: The database file. Beside it appear ``-wal``, ``-shm``, ``.lock`` and ``.tail``.
         vfs: SQLite's virtual file system; None is the operating system's.
 
     Attributes:
@@ -62,19 +63,26 @@ class SqliteStore:
             ) from error
         self._connections: list[apsw.Connection] = []
         self._checkpointer: Checkpointer | None = None
+        self._tail: Tail | None = None
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         try:
             with self._corruption_named():
                 connection = self._connect(vfs)
+                # What is wrong with the log must still be there to see after it was refused.
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 version = read_version(connection, str(path))
+                tail = Tail(path)
+                self._tail = tail
+                tail.check(_frames(connection))
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                 connection.pragma("page_size", PAGE_SIZE)  # only before there is anything
                 connection.pragma("journal_mode", "wal")
                 migrate(connection, version)
                 self.versions = version, SCHEMA_VERSION
                 self._writer = Writer(connection, str(path))
                 self._checkpointer = Checkpointer(self._connect(vfs))
-                connection.set_wal_hook(self._checkpointer.after_commit)
+                connection.set_wal_hook(self._after_commit)
                 self._query = SqliteQuery(self._connect(vfs), self._read_lock)
                 self._reader = Reader(self._query, self._writer.deleted)
         except BaseException:
@@ -121,9 +129,14 @@ class SqliteStore:
             if self._checkpointer is not None:
                 self._checkpointer.close()
                 self._checkpointer = None
+                if self._tail is not None:
+                    self._tail.end()
             for connection in reversed(self._connections):
                 connection.close()
             self._connections.clear()
+            if self._tail is not None:
+                self._tail.close()
+                self._tail = None
             self._file_lock.close()
 
     def _connect(self, vfs: str | None) -> apsw.Connection:
@@ -131,6 +144,12 @@ class SqliteStore:
         self._connections.append(connection)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         return connection
+
+    def _after_commit(self, writer: apsw.Connection, database: str, frames: int) -> int:
+        assert self._tail is not None  # noqa: S101 - a commit is between opening and closing
+        assert self._checkpointer is not None  # noqa: S101
+        self._tail.note(frames)
+        return self._checkpointer.after_commit(writer, database, frames)
 
     def _named_while_read(self, items: Iterable[T]) -> Iterator[T]:
         with self._corruption_named():
@@ -144,3 +163,10 @@ class SqliteStore:
             raise CorruptStore(f"{self.path} is damaged: {error}") from error
         except CorruptStore as error:
             raise CorruptStore(f"{self.path} is damaged: {error}") from error
+
+
+def _frames(connection: apsw.Connection) -> int:
+    """Return how many frames the write-ahead log has, as SQLite has read it."""
+    if connection.pragma("journal_mode") != "wal":
+        return 0
+    return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
