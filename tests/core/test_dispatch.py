@@ -33,10 +33,19 @@ def test_the_end_of_a_session_is_spread_over_all_its_executors() -> None:
     b = bench()
     b.node(slots=2)
     b.submit(*[b"x"] * 8)
-    b.bind("e1", window=100)
+    b.bind("e1", window=20)
     assert len(b.handed("e1")) == 4  # its share: another one is on its way
-    b.bind("e2", window=100)
+    b.bind("e2", window=20)
     assert len(b.handed("e2")) == 2
+
+
+def test_a_few_quick_tasks_go_to_one_executor_in_one_frame() -> None:
+    """A window of 100 means that six tasks take a fraction of a millisecond."""
+    b = two_executors(2, window=100)
+    for name in ("e1", "e2"):
+        b.finish(*b.executor(name).held, name=name)
+    b.submit(*[b"x"] * 6, first=2)
+    assert sorted(len(b.executor(name).held) for name in ("e1", "e2")) == [0, 6]
 
 
 def test_tasks_are_handed_out_in_the_order_of_their_ids() -> None:
@@ -74,7 +83,7 @@ def test_take_back_asks_first_and_requeues_only_what_was_given_up() -> None:
 
 
 def test_an_idle_executor_gets_work_when_another_turns_out_to_be_slow() -> None:
-    b = two_executors(2, window=100)
+    b = two_executors(2, window=20)
     b.submit(*[b"x"] * 6, first=2)
     assert len(b.executor("e1").held) == len(b.executor("e2").held) == 4
     b.finish(*b.executor("e2").held, name="e2")

@@ -18,6 +18,8 @@ from flame.model.ids import TaskId
 #: Tasks, and bytes of input, handed out in one go.
 HAND_OUT_TASKS = 2048
 HAND_OUT_BYTES = 8 * 1024 * 1024
+#: This part of a window is a fraction of a millisecond of work, and is not split.
+WHOLE = 16
 #: An executor with a larger window works through it in a few milliseconds: not worth a take-back.
 TAKE_BACK_WINDOW = 16
 
@@ -33,7 +35,9 @@ def dispatch(state: State, session: Session) -> None:
         ready.sort(key=_tasks_in_hand)
     share = -(-session.queued // len(session.executors))
     for executor in ready:
-        count = min(executor.window - len(executor.held), share, HAND_OUT_TASKS, session.queued)
+        # A few quick tasks are not worth a frame to each executor: one gets them whole.
+        fair = max(share, executor.window // WHOLE)
+        count = min(executor.window - len(executor.held), fair, HAND_OUT_TASKS, session.queued)
         if count <= 0:
             break
         _hand_out(state, session, executor, count)

@@ -47,7 +47,7 @@ class FramedProtocol(asyncio.Protocol):
         for message in messages:
             parts.append(_LENGTH.pack(len(message)))
             parts.append(message)
-        transport.write(b"".join(parts))
+        transport.writelines(parts)
 
     def close(self) -> None:
         """End the connection when what was sent has gone out."""
