@@ -22,12 +22,13 @@ from flame.scheduling.snapshot import Evict, Release, Step
 from flame.scheduling.tree import Branch, Leaf, chain, in_turn, leaves_of
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.
-ATTEMPTS = 3
+ATTEMPTS = 2
 #: Nodes and givers looked at for one executor.
 NODES_TRIED = 16
 GIVERS_TRIED = 16
 #: Nodes that are tried to be cleared for something larger than any one giver there has.
 CLEARED = 4
+NODES_SUMMED = 48
 #: Shapes for which nothing spare was found before the others are not tried.
 SPARE_TRIED = 16
 
@@ -56,7 +57,7 @@ class Claims:
             for index, tier in enumerate(tiers):
                 if index + 1 < len(tiers):
                     self._from_lower_tiers(tier)
-            for branch in list(ledger.tree.touched.values()):
+            for branch in [b for _, b in sorted(ledger.tree.touched.items())]:
                 for tier in sorted(branch.listed, reverse=True):
                     self._from_better_served(branch, tier)
         for undo in reversed(self._undo):
@@ -70,7 +71,7 @@ class Claims:
 
         failed: dict[int, None] = {}
         while len(failed) < SPARE_TRIED:
-            leaf = self._first(self._ledger.root, tier, failed, by_shape=True)
+            leaf = self._first_with_spare(tier, failed)
             if leaf is None:
                 return
             givers = [g for _, g in sorted(self._ledger.surplus.items()) if g is not leaf]
@@ -103,7 +104,8 @@ class Claims:
 
     def _from_better_served(self, branch: Branch, tier: int) -> None:
         """Let the least served below this tenant take from the best served below it."""
-        share = self._ledger.policies.sharing.share
+        ledger = self._ledger
+        share = ledger.policies.sharing.share
         children: list[Leaf | Branch] = [c for c in branch.children if c.used]
         children += [g for g in branch.leaves.values() if g.kept]
         if not children:
@@ -124,7 +126,7 @@ class Claims:
             mine: Leaf | Branch = path[-1] if path else leaf
             asked = leaf.wish.batch_size if leaf.taken else 1
             entitled = is_entitled(path, leaf.wish.request * leaf.wish.batch_size)
-            after = share(mine.used + mine.balance + asked * leaf.price, mine.weight)
+            after = share(mine.used + mine.balance + asked * leaf.price / 2, mine.weight)
             if not entitled and not self._anybody_above(best, after, mine, served):
                 failed[leaf.wish.order] = None
                 if len(failed) == 1:
@@ -140,7 +142,7 @@ class Claims:
                 below = chain(giver)
                 below = below[: below.index(branch)]
                 theirs: Leaf | Branch = below[-1] if below else giver
-                lost = count * giver.price
+                lost = count * giver.price / (2 if giver.wish.batch_size == 1 else 1)
                 if not may_lose(below, giver.wish.request * count):
                     return False
                 if entitled and below:
@@ -150,10 +152,13 @@ class Claims:
                 if not below and giver.taken - count < giver.wish.reserved:
                     return False
                 left = share(theirs.used + theirs.balance - lost, theirs.weight)
-                return left >= after
+                return left > after
 
-            def givers(mine: Leaf | Branch = mine) -> list[Leaf]:
-                return self._givers(best, mine, tier, served)
+            # A guarantee holds against higher tiers, too.
+            highest = max(ledger.tiers) if entitled else tier
+
+            def givers(mine: Leaf | Branch = mine, highest: int = highest) -> list[Leaf]:
+                return self._givers(best, mine, highest, served)
 
             graceful = not path  # within one tenant nobody's work is thrown away
             if not self._make_room(leaf, givers, may_give, graceful=graceful):
@@ -211,6 +216,23 @@ class Claims:
         for entry in aside:
             heappush(best, entry)
         return givers
+
+    def _first_with_spare(self, tier: int, failed: dict[int, None]) -> Leaf | None:
+        """Return the first in turn for which one executor's room is spare, or may be."""
+        ledger = self._ledger
+        for leaf in in_turn(ledger.root, tier):
+            wish = leaf.wish
+            if id(leaf.shape) in failed or wish.order in self._limited or leaf is ledger.line:
+                continue
+            if not within_ceilings(leaf, wish.batch_size):
+                self._limited[wish.order] = None
+            elif ledger.surplus or self._spare(leaf) is not None:
+                return leaf
+            else:
+                failed[id(leaf.shape)] = None
+                if len(failed) == SPARE_TRIED:
+                    return None
+        return None
 
     def _first(
         self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
@@ -331,9 +353,13 @@ class Claims:
         count = 0
         for giver in givers:
             for node, executors in giver.rooms.items():
-                could[node] = could.get(node, Resources()) + giver.wish.request * executors
+                amount = giver.wish.request
+                if executors > 1:
+                    amount = amount * executors
+                there = could.get(node)
+                could[node] = amount if there is None else there + amount
                 count += 1
-            if count > NODES_TRIED * GIVERS_TRIED:
+            if count > NODES_SUMMED:
                 break
         found = [
             (-ledger.rooms.by_node[node].emptiness, node)

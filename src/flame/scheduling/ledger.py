@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
-from flame.model.resources import Resources
+from flame.model.resources import UNIT, Resources
 from flame.model.tenants import DEFAULT_SPEC, TenantSpec
 from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.policies import Policies
@@ -80,7 +80,9 @@ class Ledger:
 
     def _add_branch(self, spec: TenantSpec) -> Branch:
         parent = self.branches.get(spec.parent) if spec.parent is not None else self.root
-        branch = Branch(spec, -2 - len(self.branches), parent or self.root)
+        # Whatever the order of reports, the same name has the same order.
+        order = -1 - int.from_bytes(spec.name.encode(), "big")
+        branch = Branch(spec, order, parent or self.root)
         (parent or self.root).children.append(branch)
         self.branches[spec.name] = branch
         if spec.quota is not None or spec.ceiling is not None:
@@ -282,6 +284,10 @@ class Ledger:
             return
         self._reprice = False
         price_of: dict[Resources, int] = {}
+        unit = self.policies.sharing.price(UNIT, self.total)
+        if unit != self.tree.unit:
+            self.tree.unit = unit
+            self.tree.sort_again(self.branches.values())
         for leaf in self.leaves.values():
             request = leaf.wish.request
             price = price_of.get(request)

@@ -121,6 +121,16 @@ class Rooms:
             del shelf.entries[bisect_left(shelf.entries, old)]
             insort(shelf.entries, fresh)
 
+    def take(self, room: Room, amount: Resources) -> None:
+        """Leave less to others, for as long as somebody tries whether all of a gang fits."""
+        room.open = room.open - amount
+        self.update(room)
+
+    def give_back(self, room: Room, amount: Resources) -> None:
+        """Undo :meth:`take`."""
+        room.open = room.open + amount
+        self.update(room)
+
     def find(self, wish: Wish) -> Room | None:
         """Return the best node with room for one executor, or None."""
         request = wish.request

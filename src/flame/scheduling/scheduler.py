@@ -222,9 +222,9 @@ class _Planning:
             if room is None:
                 break
             taken.append(room)
-            ledger.promise(leaf, room, 1, counts=False)
+            ledger.rooms.take(room, wish.request)
         for room in taken:
-            ledger.promise(leaf, room, -1, counts=False)
+            ledger.rooms.give_back(room, wish.request)
         if len(taken) < wish.batch_size:
             return False
         for room in taken:

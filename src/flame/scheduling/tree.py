@@ -5,7 +5,7 @@ session is found by walking down and one change costs O(depth · log children).
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -116,11 +116,14 @@ class Tree:
 
     def __init__(self, sharing: Sharing) -> None:
         self._sharing = sharing
+        self.unit = 1  # the price of an ordinary executor
         self.touched: dict[int, Branch] = {}  # by order: where shares moved since the last plan
 
     def key(self, child: Leaf | Branch) -> Entry:
         """Return where the child belongs among its siblings."""
-        share = self._sharing.share(child.used + child.balance, child.weight)
+        # Webster's rule: with half of the next executor, whole executors stay nearest to the share.
+        half = (child.price if isinstance(child, Leaf) else self.unit) / 2
+        share = self._sharing.share(child.used + child.balance + half, child.weight)
         if isinstance(child, Leaf):
             wish = child.wish
             below = 0 if child.kept + child.promised < wish.reserved else 1
@@ -149,6 +152,12 @@ class Tree:
             if branch.listed:
                 self._move(branch)
             branch = branch.parent
+
+    def sort_again(self, branches: Iterable[Branch]) -> None:
+        """Put branches where they belong, after ``unit`` changed."""
+        for branch in branches:
+            if branch.listed:
+                self._move(branch)
 
     def remove(self, leaf: Leaf) -> None:
         """Take the leaf off its parent's list."""
