@@ -75,7 +75,7 @@ def test_every_released_key_is_read(tmp_path: Path) -> None:
         (SMALLEST + "  polices: []", "cluster.polices is not known; allowed here are endpoint, "),
         (
             SMALLEST + "  limits: {max_session: 3}",
-            "max_session is not known; allowed here are max_executors, max_input, max_sessions",
+            "max_session is not known; allowed here are closed_session_hours, closed_sessions, max_e",
         ),
         (
             SMALLEST + "  policies: [priority, fair]",

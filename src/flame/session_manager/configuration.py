@@ -5,7 +5,7 @@
       endpoint: http://127.0.0.1:8080
       resreq: cpu=1,mem=1g,gpu=0         # what a session's executors take if it does not say
       policies: [priority, drf]
-      storage: sqlite://flame.db         # or sqlite:///abs/path.db, or memory
+      storage: sqlite://flame.db         # or sqlite:///abs/path.db, postgresql://..., or memory
       schedule_interval: 100             # read and not needed: scheduling follows events
       executors: {shim: host}
       limits: {max_sessions: 1000, max_executors: 128, max_input: 16m}
@@ -52,11 +52,15 @@ class Limits(_Strict, frozen=True):
         max_sessions: Open sessions; None: no limit.
         max_executors: Executors of the whole cluster.
         max_input: The largest input, output and common data, as ``16m`` or a number of bytes.
+        closed_sessions: Closed sessions that are kept, the last ones; None: no limit.
+        closed_session_hours: For how long they are kept; None: until somebody deletes them.
     """
 
     max_sessions: int | None = None
     max_executors: int = 128
     max_input: int | str = DEFAULT_MAX_INPUT_BYTES
+    closed_sessions: int | None = None
+    closed_session_hours: int | None = None
 
 
 class SessionRecovery(_Strict, frozen=True):
@@ -141,6 +145,8 @@ class Configuration(msgspec.Struct, frozen=True):
     max_executors: int = 128
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
     retry_limits: int = 5
+    closed_sessions: int | None = None
+    closed_session_hours: int | None = None
     tls: Tls | None = None
 
 
@@ -169,6 +175,8 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
     for key, value, least in (
         ("cluster.limits.max_sessions", limits.max_sessions, 1),
         ("cluster.limits.max_executors", limits.max_executors, 0),
+        ("cluster.limits.closed_sessions", limits.closed_sessions, 0),
+        ("cluster.limits.closed_session_hours", limits.closed_session_hours, 0),
         ("cluster.recovery.session.retry_limits", cluster.recovery.session.retry_limits, 1),
         ("cluster.schedule_interval", cluster.schedule_interval, 1),
     ):
@@ -201,6 +209,8 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         max_executors=limits.max_executors,
         max_input_bytes=max_input_bytes,
         retry_limits=cluster.recovery.session.retry_limits,
+        closed_sessions=limits.closed_sessions,
+        closed_session_hours=limits.closed_session_hours,
         tls=cluster.tls,
     )
 

@@ -27,6 +27,7 @@ from flame.session_manager.configuration import DEFAULT_STORAGE, Configuration, 
 from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import Listener, TlsFiles
+from flame.session_manager.retention import Retention
 from flame.session_manager.shell import Shell
 from flame.storage.memory import MemoryStore
 from flame.storage.open import open_store
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
 @click.option(
     "--storage",
     metavar="URL",
-    help=f"sqlite:///abs/path.db, sqlite://relative.db or memory [default: {DEFAULT_STORAGE}]",
+    help=f"sqlite:///abs/path.db, sqlite://relative.db, postgresql://... or memory [default: {DEFAULT_STORAGE}]",
 )
 @click.option(
     "--token-file",
@@ -185,7 +186,8 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
         bind_attempts=configuration.retry_limits,
         memory_only=isinstance(store, MemoryStore),
     )
-    shell = Shell(store=store, token=token, limits=limits)
+    retention = Retention(configuration.closed_session_hours, configuration.closed_sessions)
+    shell = Shell(store=store, token=token, limits=limits, retention=retention)
     try:
         await shell.start()
     except BaseException:

@@ -33,6 +33,7 @@ from flame.scheduling.snapshot import Policy
 from flame.session_manager.executor_channel import ExecutorChannels
 from flame.session_manager.node_channel import NodeChannels
 from flame.session_manager.replies import CallReply, Watcher
+from flame.session_manager.retention import Retention
 from flame.session_manager.task_channel import TaskChannels
 from flame.session_manager.writer import StoreWriter
 from flame.storage.memory import MemoryStore
@@ -60,6 +61,7 @@ class Shell:
         limits: What to refuse.
         policy: Which session gets which executor.
         clock: Seconds since the epoch, never going back.
+        retention: How long closed sessions stay.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Shell:
         policy: Policy | None = None,
         clock: Callable[[], float] | None = None,
         volatile: Store | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.clock = clock or Clock()
@@ -78,6 +81,7 @@ class Shell:
         self._drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = store
         self._volatile = volatile or MemoryStore()
+        self._retention = retention or Retention()
         self._cluster = Cluster(policy or FairShare(), lambda: str(uuid.uuid4()), self.limits)
         self._engine = Engine(self._cluster, self._commit_volatile)
         self._writer: StoreWriter | None = None
@@ -147,10 +151,15 @@ class Shell:
                 channels.beat(now)
 
     async def _maintain(self) -> None:
-        """Let the store do what can wait, a little at a time; beside commits less often."""
+        """Let old sessions go, and the store do what can wait, a little at a time."""
         more = False
         while True:
+            # Beside commits less often.
             await asyncio.sleep(1.0 if not more else 0.01 if self._engine.is_idle else 0.1)
+            if not more:
+                sessions = self._cluster.state.sessions.values()
+                for session in self._retention.leaving(sessions, int(self.clock() * 1000)):
+                    self.post(events.DeleteSession(session.tenant, session.name, CallReply()))
             try:
                 more = await self._read(self._store, self._store.maintain)
             except ResourceExhausted as error:  # a full disk: nothing is lost by waiting
