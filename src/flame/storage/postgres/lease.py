@@ -4,7 +4,8 @@
     standby   reads the row: not expired ... not expired ... expired: raises epoch and fence
     leader    wakes up, writes: the fence is not its own any more ▷ WrongState
 
-The time only decides when a standby may try. What keeps a leader that was stopped for a minute from
+One that finds the leader dead, because it runs in the same place, does not wait: so does a session manager
+that was killed and started again. The time only decides when a standby may try. What keeps a leader that was stopped for a minute from
 writing is the fence, which every write transaction compares (see ``schema``).
 """
 
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 
@@ -63,9 +65,13 @@ def take(database: Database, connection: Connection) -> Leadership | Held:
             _stop_writers(connection)
         migrate(connection, version)
         row = connection.execute(
-            "UPDATE lease SET epoch = epoch + 1, fence = fence + 1, holder = $1, expires ="
-            " clock_timestamp() + $2 * INTERVAL '1 millisecond' RETURNING epoch, fence",
-            (f"process {os.getpid()} on {socket.gethostname()}", int(LEASE_SECONDS * 1000)),
+            "UPDATE lease SET epoch = epoch + 1, fence = fence + 1, holder = $1, process = $2,"
+            " expires = clock_timestamp() + $3 * INTERVAL '1 millisecond' RETURNING epoch, fence",
+            (
+                f"process {os.getpid()} on {socket.gethostname()}",
+                f"{_place()} {os.getpid()}",
+                int(LEASE_SECONDS * 1000),
+            ),
         ).fetchone()
         assert row is not None  # noqa: S101 - the first migration inserts it
         return Leadership(row[0], row[1])
@@ -124,9 +130,34 @@ def in_use(database: Database, held: Held) -> WrongState:
 def holder_of(connection: Connection) -> Held | None:
     """Return who leads, or None; the row stays locked until the transaction ends."""
     found = connection.execute(
-        "SELECT holder, expires::TEXT, expires > clock_timestamp() FROM lease FOR UPDATE"
+        "SELECT holder, expires::TEXT, expires > clock_timestamp(), process FROM lease FOR UPDATE"
     ).fetchone()
-    return Held(found[0], found[1]) if found is not None and found[2] else None
+    if found is None or not found[2] or _is_dead(found[3]):
+        return None
+    return Held(found[0], found[1])
+
+
+def _place() -> str:
+    """Return where process ids mean the same as here: this boot, this container; or nothing."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _is_dead(process: str) -> bool:
+    """Whether it ran in the same place as this process, and runs no more."""
+    place, _, number = process.rpartition(" ")
+    if not place or place != _place():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it is another user's, so it is there
+    return False
 
 
 def _set_up(database: Database, connection: Connection) -> int:

@@ -5,6 +5,7 @@ schema of their own (``flame``), so a database may hold other things too. What i
 
 lease    one row: who leads. ``epoch`` is the start's number; ``fence`` rises with every start and
          with every new connection of the writer; ``expires`` is on the database's clock.
+         ``process`` tells whoever runs in the same place whether the holder is still alive.
 groups   the numbers of the last groups stored, so that a commit whose answer was lost can be looked up.
 
 ``begin_group`` opens every write transaction: it fails with ``FL001`` if ``fence`` is no longer the
@@ -124,9 +125,10 @@ CREATE TABLE lease (
     epoch BIGINT NOT NULL,
     fence BIGINT NOT NULL,
     holder TEXT NOT NULL,
+    process TEXT NOT NULL,
     expires TIMESTAMPTZ NOT NULL
 );
-INSERT INTO lease (epoch, fence, holder, expires) VALUES (0, 0, '', '-infinity');
+INSERT INTO lease (epoch, fence, holder, process, expires) VALUES (0, 0, '', '', '-infinity');
 
 CREATE TABLE groups (number BIGINT PRIMARY KEY);
 
