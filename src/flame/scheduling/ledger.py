@@ -185,9 +185,16 @@ class Ledger:
     def _branch_of(self, wish: Wish) -> Branch:
         if not self.policies.sharing.by_tenant:
             return self.root
-        branch = self.branches.get(wish.tenant)
-        if branch is None:  # nobody defined it: a sibling of the others, with weight 1
-            branch = self._add_branch(TenantSpec(wish.tenant))
+        return self._branch_named(wish.tenant)
+
+    def _branch_named(self, name: Tenant) -> Branch:
+        """Return the tenant's branch; one that nobody defined has weight 1, as those above it."""
+        branch = self.branches.get(name)
+        if branch is None:
+            spec = TenantSpec(name)
+            if spec.parent is not None:
+                self._branch_named(spec.parent)
+            branch = self._add_branch(spec)
         return branch
 
     def _shape(self, wish: Wish) -> Shape:

@@ -172,7 +172,7 @@ class _Planning:
     def _is_larger(self, passed: Leaf, leaf: Leaf) -> bool:
         if self._ledger.line is not None or len(self._lines_tried) >= LINES_TRIED:
             return False
-        if not within_ceilings(passed, passed.wish.batch_size):
+        if passed.promises or not within_ceilings(passed, passed.wish.batch_size):
             return False
         mine, other = passed.wish, leaf.wish
         return not (mine.request * mine.batch_size).fits_in(other.request * other.batch_size)

@@ -1,0 +1,106 @@
+"""Why a session waits, in a sentence with numbers. For people: it may look at every node."""
+
+from flame.model.ids import SessionNumber
+from flame.model.resource_text import format_resources
+from flame.model.resources import Resources, format_bytes
+from flame.scheduling.deserved import deserved
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.limits import ceiling_of, held_back
+from flame.scheduling.sharing import WHOLE
+from flame.scheduling.tree import Branch, Leaf
+
+
+def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
+    """Return a sentence, or None if the session has what it can use."""
+    leaf = ledger.leaves.get(session)
+    if leaf is None or leaf.kept >= leaf.wish.wanted:
+        return None
+    wish, gang = leaf.wish, leaf.wish.batch_size
+    if not ledger.rooms.by_node:
+        return "no node has joined yet"
+    if leaf.promised:
+        return (
+            f"{_executors(leaf.promised)} on the way: room is being made on "
+            f"{', '.join(sorted(leaf.promises))}"
+        )
+    branch = ceiling_of(leaf, gang)
+    if branch is not None and branch.spec.ceiling is not None:
+        return _at_ceiling(branch, wish.request * gang)
+    impossible = _impossible(ledger, leaf)
+    if impossible:
+        return impossible
+    if not held_back(ledger, leaf):
+        return "what is free is held back for tenants that do not lend their quota"
+    if gang > 1:
+        fit = sum(
+            wish.request.count_in(room.open)
+            for room in ledger.rooms.by_node.values()
+            if ledger.rooms.suits(wish, room)
+        )
+        kept = ", room is kept for it" if leaf is ledger.line else ""
+        return f"needs {gang} executors at once, {fit} fit{kept}"
+    return _crowded(ledger, leaf)
+
+
+def largest_offer(ledger: Ledger) -> Resources | None:
+    """Return what the largest node on record has (by CPU), or None if there is none."""
+    machines = [room.machine for _, room in sorted(ledger.rooms.by_node.items())]
+    best = max(
+        machines, key=lambda m: (m.capacity.cpu_millis, m.capacity.memory_bytes), default=None
+    )
+    return best.capacity if best is not None else None
+
+
+def _at_ceiling(branch: Branch, more: Resources) -> str:
+    ceiling, amount = branch.spec.ceiling or Resources(), branch.amount or Resources()
+    used = dict(amount.named())
+    asked = dict(more.named())
+    for name, most in ceiling.named():
+        if most and used.get(name, 0) + asked.get(name, 0) > most:
+            what = "limit" if branch.spec.borrows else "quota, and does not borrow,"
+            return (
+                f"tenant {branch.spec.name} is at its {what} of {_shown(name, most)}: "
+                f"it has {_shown(name, used.get(name, 0))}, {_shown(name, asked[name])} more is asked"
+            )
+    return f"tenant {branch.spec.name} is at its limit of {ceiling}"
+
+
+def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
+    wish = leaf.wish
+    rooms = ledger.rooms.by_node.values()
+    labelled = [r for r in rooms if set(wish.requires) <= set(r.machine.labels)]
+    if not labelled:
+        wanted = ",".join(f"{n}={v}" for n, v in wish.requires)
+        return f"none of the {len(ledger.rooms.by_node)} nodes has the labels {wanted}"
+    large = [r for r in labelled if wish.request.fits_in(r.machine.capacity)]
+    if not large:
+        most = max(labelled, key=lambda r: r.machine.capacity.cpu_millis).machine
+        return (
+            f"an executor takes {format_resources(wish.request)}, but the largest node, "
+            f"{most.node}, has {format_resources(most.capacity)}"
+        )
+    if all(r.machine.cordoned for r in large):
+        return f"all of the {len(large)} nodes that could have it are cordoned"
+    return None
+
+
+def _crowded(ledger: Ledger, leaf: Leaf) -> str:
+    higher = sum(1 for other in ledger.leaves.values() if other.tier > leaf.tier and other.kept)
+    has = f"it has {leaf.kept} of the {leaf.wish.wanted} it could use"
+    if higher:
+        sessions = "session" if higher == 1 else "sessions"
+        return f"the cluster is full; {higher} {sessions} of higher priority come first; {has}"
+    share = deserved(ledger).get(leaf.wish.session, 0.0) * WHOLE / leaf.price
+    return f"the cluster is full; its fair share is {share:.1f} executors, {has}"
+
+
+def _executors(count: int) -> str:
+    return "1 executor is" if count == 1 else f"{count} executors are"
+
+
+def _shown(name: str, amount: int) -> str:
+    if name == "cpu":
+        return f"{amount / 1000:g} CPU"
+    if name == "mem":
+        return f"{format_bytes(amount)} of memory"
+    return f"{amount} {'GPU' if name == 'gpu' else name}"
