@@ -188,22 +188,25 @@ class _Planning:
             promised = room.free - room.open
             could = wish.request.count_in(room.machine.capacity - promised)
             if could:
-                now = wish.request.count_in(room.coming)
+                now = min(could, wish.request.count_in(room.coming))
                 places.append((-now, -room.emptiness, node, could))
-        chosen: list[tuple[Room, int]] = []
+        places.sort()
+        chosen: dict[NodeName, int] = {}
         missing = wish.batch_size
-        for negative_now, _, node, could in sorted(places):
-            count = min(missing, -negative_now or could)
-            chosen.append((ledger.rooms.by_node[node], count))
-            missing -= count
-            if not missing:
-                break
+        for negative_now, _, node, _ in places:  # what is free, or soon is
+            chosen[node] = min(missing, -negative_now)
+            missing -= chosen[node]
+        for _, _, node, could in places:  # and what has to be waited for
+            more = min(missing, could - chosen[node])
+            chosen[node] += more
+            missing -= more
         if missing:
             return False
         ledger.line = leaf
-        for room, count in chosen:
-            ledger.promise(leaf, room, count, counts=False)
-            ledger.changed[room.machine.node] = room
+        for node, count in chosen.items():
+            if count:
+                ledger.promise(leaf, ledger.rooms.by_node[node], count, counts=False)
+                ledger.changed[node] = ledger.rooms.by_node[node]
         return True
 
     def _grant(self, leaf: Leaf) -> bool:
