@@ -30,6 +30,7 @@ FULL = ApplicationSpec(
     entry_point="module:Service",
     reusable=True,
     pickled_service=b"\x80\x05pickle",
+    shim_options=(("start_timeout", "5"),),
 )
 
 
@@ -75,12 +76,13 @@ def test_environments_may_also_be_a_list_of_names_and_values(tmp_path: Path) -> 
         ("metadata: {}\nspec: {}", "metadata.name is missing"),
         ("metadata: {name: 7}\nspec: {}", "metadata.name is 7; it must be a text"),
         ("metadata: {name: x}", "spec is missing"),
-        ("metadata: {name: x}\nspec: {comand: y}", "'comand'; allowed are shim, description"),
+        ("metadata: {name: x}\nspec: {comand: y}", "'comand'; allowed are shim, shim_options"),
         ("metadata: {name: x}\nspec: {shim: Gprc}", "'Gprc'; it must be one of Host, Wasm, Python"),
         ("metadata: {name: x}\nspec: {arguments: -v}", "spec.arguments .* a list of texts"),
         ("metadata: {name: x}\nspec: {max_instances: -1}", "a whole number from 0"),
         ("metadata: {name: x}\nspec: {reusable: maybe}", "true or false"),
         ("metadata: {name: x}\nspec: {environments: {A: 1}}", "put it in quotes"),
+        ("metadata: {name: x}\nspec: {shim_options: {a: 1}}", "shim_options.a is 1; .* in quotes"),
         ("metadata: {name: x}\nspec: {pickled_service: '*'}", "base64"),
         ("metadata: {name: x}\nspec: {schema: {in: y}}", "spec.schema has the key 'in'"),
     ],

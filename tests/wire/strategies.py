@@ -21,7 +21,7 @@ resources = st.builds(
 
 @st.composite
 def application_specs(draw: st.DrawFn) -> ApplicationSpec:
-    shim = draw(st.sampled_from([ShimKind.HOST, ShimKind.WASM, ShimKind.PYTHON]))
+    shim = draw(st.sampled_from([kind for kind in ShimKind if kind is not ShimKind.UNSPECIFIED]))
     schema = draw(st.none() | st.tuples(optional_texts, optional_texts, optional_texts))
     variable = names.filter(lambda name: "=" not in name)
     value = texts.filter(lambda text: "\0" not in text)
@@ -45,6 +45,7 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         entry_point=draw(st.sampled_from(["module:name", "a.b_c:D.e"])),
         reusable=draw(st.booleans()),
         pickled_service=draw(st.binary(max_size=64)),
+        shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
     )
 
 

@@ -86,7 +86,7 @@ def test_a_released_client_s_shim_counts_where_the_kind_is_not_given() -> None:
     ("fields", "told"),
     [
         ({"shim": 7}, "shim is 7; allowed are 0"),
-        ({"shim_kind": 9}, "shim_kind is 9; allowed are 0 "),
+        ({"shim_kind": 99}, "shim_kind is 99; allowed are 0 "),
         ({"shim_kind": 3}, "needs an entry_point"),
         ({"shim_kind": 3, "entry_point": "no colon"}, "entry_point 'no colon'"),
         ({"shim_kind": 3, "entry_point": "m:"}, "entry_point 'm:'"),

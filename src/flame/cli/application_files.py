@@ -25,7 +25,7 @@ import yaml
 from flame.model.errors import InvalidConfiguration
 from flame.model.specs import ApplicationSpec, ShimKind
 
-SHIMS = {"host": ShimKind.HOST, "wasm": ShimKind.WASM, "python": ShimKind.PYTHON}
+SHIMS = {kind.name.lower(): kind for kind in ShimKind if kind is not ShimKind.UNSPECIFIED}
 
 _TEXTS = (
     "description",
@@ -39,6 +39,7 @@ _TEXTS = (
 _NUMBERS = ("max_instances", "delay_release")
 _SPEC_KEYS = (
     "shim",
+    "shim_options",
     *_TEXTS,
     *_NUMBERS,
     "labels",
@@ -92,7 +93,8 @@ def _application(document: Any, place: str) -> tuple[str, ApplicationSpec]:
         shim=_shim(spec, place),
         labels=_texts(spec, "labels", place),
         arguments=_texts(spec, "arguments", place),
-        environments=_environments(spec, place),
+        environments=_pairs(spec, "environments", place),
+        shim_options=_pairs(spec, "shim_options", place),
         reusable=_flag(spec, "reusable", place),
         pickled_service=_bytes(spec, "pickled_service", place),
     )
@@ -108,17 +110,17 @@ def _shim(spec: Mapping[str, Any], place: str) -> ShimKind:
     return SHIMS[value.lower()]
 
 
-def _environments(spec: Mapping[str, Any], place: str) -> tuple[tuple[str, str], ...]:
-    value = spec.get("environments") or {}
+def _pairs(spec: Mapping[str, Any], name: str, place: str) -> tuple[tuple[str, str], ...]:
+    value = spec.get(name) or {}
     if isinstance(value, list) and all(
         isinstance(item, dict) and set(item) == {"name", "value"} for item in value
     ):
         value = {item["name"]: item["value"] for item in value}
     if not isinstance(value, dict):
-        raise _wrong(place, "spec.environments", value, "a mapping of names to values")
+        raise _wrong(place, f"spec.{name}", value, "a mapping of names to values")
     for key, text in value.items():
         if not isinstance(key, str) or not isinstance(text, str):
-            raise _wrong(place, f"spec.environments.{key}", text, "a text (put it in quotes)")
+            raise _wrong(place, f"spec.{name}.{key}", text, "a text (put it in quotes)")
     return tuple(value.items())
 
 

@@ -291,6 +291,7 @@ def specification_document(spec: ApplicationSpec) -> Document:
         command=spec.command,
         arguments=list(spec.arguments) or None,
         entry_point=spec.entry_point or None,
+        shim_options=dict(spec.shim_options) or None,
         environments=dict(spec.environments) or None,
         working_directory=spec.working_directory,
         max_instances=spec.max_instances,

@@ -60,6 +60,12 @@ class ShimKind(IntEnum):
     HOST = 1
     WASM = 2
     PYTHON = 3
+    GRPC = 4
+    HTTP = 5
+    STDIO = 6
+    SHELL = 7
+    LOG = 8
+    CUSTOM = 9  # provided by a package on the node; the option ``kind`` names it
 
 
 class Durability(IntEnum):
@@ -96,13 +102,14 @@ class ApplicationSpec:
 
     Attributes:
         shim: How the executor talks to the service.
-        command: Host shim: the program, with ``arguments``. ``${NAME}`` is expanded.
+        command: The program, with ``arguments``. ``${NAME}`` is expanded.
         entry_point: Python shim: ``package.module:attribute``.
         pickled_service: Python shim: a cloudpickled service, read by executors only.
         environments: Name and value pairs.
         max_instances: At most this many executors per session; None: no limit of its own.
         delay_release: Seconds that an executor without a task stays bound; None: the default.
         reusable: A process may serve other sessions of this application and tenant later.
+        shim_options: Name and value pairs, each name once; what they mean is the shim's affair.
     """
 
     shim: ShimKind = ShimKind.HOST
@@ -124,6 +131,7 @@ class ApplicationSpec:
     entry_point: str = ""
     reusable: bool = False
     pickled_service: bytes = b""
+    shim_options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

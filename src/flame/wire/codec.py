@@ -86,6 +86,13 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
             )
         if "\0" in environment.value:
             raise InvalidRequest(f"environments: the value of {environment.name} has a NUL in it")
+    names = [option.name for option in message.shim_options]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise InvalidRequest(
+                f"shim_options: {name!r} is there {names.count(name)} times; "
+                "each option has a name, and is there once"
+            )
     schema = message.schema
     return ApplicationSpec(
         shim=shim,
@@ -109,6 +116,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         entry_point=message.entry_point,
         reusable=message.reusable,
         pickled_service=message.pickled_service,
+        shim_options=tuple((option.name, option.value) for option in message.shim_options),
     )
 
 
@@ -134,6 +142,7 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         entry_point=spec.entry_point,
         reusable=spec.reusable,
         pickled_service=spec.pickled_service,
+        shim_options=[v1.Environment(name=n, value=v) for n, v in spec.shim_options],
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):

@@ -114,7 +114,8 @@ class Method:
         )
 
 
-def _methods(service: ServiceDescriptor) -> Mapping[str, Method]:
+def methods(service: ServiceDescriptor) -> Mapping[str, Method]:
+    """Return the rpcs of a described service by name."""
     return MappingProxyType(
         {
             method.name: Method(
@@ -130,9 +131,9 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, Method]:
 
 
 #: The rpcs by name, for example ``FRONTEND["CreateSession"].path``.
-FRONTEND = _methods(frontend_pb2.DESCRIPTOR.services_by_name["Frontend"])
-BACKEND = _methods(backend_pb2.DESCRIPTOR.services_by_name["Backend"])
-INSTANCE = _methods(shim_pb2.DESCRIPTOR.services_by_name["Instance"])
+FRONTEND = methods(frontend_pb2.DESCRIPTOR.services_by_name["Frontend"])
+BACKEND = methods(backend_pb2.DESCRIPTOR.services_by_name["Backend"])
+INSTANCE = methods(shim_pb2.DESCRIPTOR.services_by_name["Instance"])
 
 __all__ = [
     "BACKEND",

@@ -31,6 +31,12 @@ class ShimKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHIM_KIND_HOST: _ClassVar[ShimKind]
     SHIM_KIND_WASM: _ClassVar[ShimKind]
     SHIM_KIND_PYTHON: _ClassVar[ShimKind]
+    SHIM_KIND_GRPC: _ClassVar[ShimKind]
+    SHIM_KIND_HTTP: _ClassVar[ShimKind]
+    SHIM_KIND_STDIO: _ClassVar[ShimKind]
+    SHIM_KIND_SHELL: _ClassVar[ShimKind]
+    SHIM_KIND_LOG: _ClassVar[ShimKind]
+    SHIM_KIND_CUSTOM: _ClassVar[ShimKind]
 
 class ApplicationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -72,6 +78,12 @@ SHIM_KIND_UNSPECIFIED: ShimKind
 SHIM_KIND_HOST: ShimKind
 SHIM_KIND_WASM: ShimKind
 SHIM_KIND_PYTHON: ShimKind
+SHIM_KIND_GRPC: ShimKind
+SHIM_KIND_HTTP: ShimKind
+SHIM_KIND_STDIO: ShimKind
+SHIM_KIND_SHELL: ShimKind
+SHIM_KIND_LOG: ShimKind
+SHIM_KIND_CUSTOM: ShimKind
 Enabled: ApplicationState
 Disabled: ApplicationState
 ExecutorUnknown: ExecutorState
@@ -228,7 +240,7 @@ class ApplicationSchema(_message.Message):
     def __init__(self, input: _Optional[str] = ..., output: _Optional[str] = ..., common_data: _Optional[str] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service")
+    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options")
     SHIM_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +258,7 @@ class ApplicationSpec(_message.Message):
     ENTRY_POINT_FIELD_NUMBER: _ClassVar[int]
     REUSABLE_FIELD_NUMBER: _ClassVar[int]
     PICKLED_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    SHIM_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     shim: Shim
     description: str
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -263,7 +276,8 @@ class ApplicationSpec(_message.Message):
     entry_point: str
     reusable: bool
     pickled_service: bytes
-    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ...) -> None: ...
+    shim_options: _containers.RepeatedCompositeFieldContainer[Environment]
+    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("state", "creation_time")
