@@ -1,4 +1,7 @@
-"""How short may a task be? Busy time over elapsed time, against the length of the tasks."""
+"""How short may a task be? Busy time over elapsed time, against the length of the tasks.
+
+Busy is what the services themselves measured inside ``on_task_invoke``.
+"""
 
 import argparse
 import itertools
@@ -8,7 +11,7 @@ from typing import Any
 from benchmarks.clusters import bench
 from benchmarks.options import parse
 from benchmarks.report import report, summary
-from benchmarks.work import Payloads, bulk
+from benchmarks.work import Payloads, busy
 
 LENGTHS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000, 1_000_000)  # microseconds
 ROUND_SECONDS = 1.0  # a round takes about this, however short the tasks: a probe says how many
@@ -40,12 +43,12 @@ def main() -> None:
                     prefix = length.to_bytes(4, "little")
                     target = rounds.scaled(1000) / 1000 * ROUND_SECONDS
                     probe = max(1, min(PROBE_TASKS, int(target / seconds))) * cluster.executors
-                    rate = probe / bulk(session, payloads.make(probe, prefix=prefix))
+                    rate = probe / busy(session, payloads.make(probe, prefix=prefix))[1]
                     each = min(100_000, int(target * rate)) // cluster.executors
                     count = max(2, each) * cluster.executors
                     work = [payloads.make(count, prefix=prefix) for _ in range(rounds.count)]
-                    useful = count * seconds / cluster.executors
-                    efficiency = summary(useful / bulk(session, each) for each in work)
+                    runs = [busy(session, each) for each in work]
+                    efficiency = summary(b / elapsed / cluster.executors for b, elapsed in runs)
                     points.append((length, efficiency["median"]))
                     rows.append(
                         {

@@ -7,6 +7,9 @@ from collections import deque
 import flame
 
 
+BUSY_BYTES = 8  # of nanoseconds, behind the answer of a service that measures itself
+
+
 class Reverse(flame.FlameService):
     """A no-op that still has to look at its input: answers it reversed."""
 
@@ -15,24 +18,31 @@ class Reverse(flame.FlameService):
 
 
 class Sleep(flame.FlameService):
-    """Sleeps for the microseconds in the first four bytes, then answers as :class:`Reverse`."""
+    """Sleeps for the microseconds in the first four bytes.
+
+    Answers as :class:`Reverse`, with the nanoseconds that it was really busy in eight bytes more: a
+    sleep takes longer than asked for, and that is not Flame's time.
+    """
 
     def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        begin = time.perf_counter_ns()
         assert context.input is not None
         time.sleep(int.from_bytes(context.input[:4], "little") / 1e6)
-        return context.input[::-1]
+        answer = context.input[::-1]
+        return answer + (time.perf_counter_ns() - begin).to_bytes(BUSY_BYTES, "little")
 
 
 class Spin(flame.FlameService):
-    """Keeps a core busy for the microseconds in the first four bytes, then answers reversed."""
+    """Keeps a core busy for the microseconds in the first four bytes; answers as :class:`Sleep`."""
 
     def on_task_invoke(self, context: flame.TaskContext) -> bytes:
-        begin = time.perf_counter()
+        begin = time.perf_counter_ns()
         assert context.input is not None
-        end = begin + int.from_bytes(context.input[:4], "little") / 1e6
-        while time.perf_counter() < end:
+        end = begin + int.from_bytes(context.input[:4], "little") * 1000
+        while time.perf_counter_ns() < end:
             pass
-        return context.input[::-1]
+        answer = context.input[::-1]
+        return answer + (time.perf_counter_ns() - begin).to_bytes(BUSY_BYTES, "little")
 
 
 class Payloads:
@@ -55,6 +65,17 @@ def bulk(session: flame.Session, payloads: list[bytes]) -> float:
     seconds = time.perf_counter() - begin
     check(payloads, outputs)
     return seconds
+
+
+def busy(session: flame.Session, payloads: list[bytes]) -> tuple[float, float]:
+    """As :func:`bulk`, of a service that says how long it was busy: (busy, elapsed) seconds."""
+    begin = time.perf_counter()
+    futures = [session.run(payload) for payload in payloads]
+    answers = [future.result() or b"" for future in futures]
+    elapsed = time.perf_counter() - begin
+    check(payloads, [answer[:-BUSY_BYTES] for answer in answers])
+    spent = sum(int.from_bytes(answer[-BUSY_BYTES:], "little") for answer in answers)
+    return spent / 1e9, elapsed
 
 
 def closed_loop(session: flame.Session, payloads: list[bytes], outstanding: int) -> float:

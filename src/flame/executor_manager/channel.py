@@ -263,8 +263,8 @@ class ExecutorChannel:
     def _is_ripe(self) -> bool:
         """Whether to send results now, rather than with those that the next moment brings.
 
-        While quick tasks are in hand results pile up for a fraction of a millisecond, so that a
-        frame holds many. The main thread wakes us by the same rule.
+        While quick tasks are in hand results pile up for up to 2 ms, so that a frame holds many and
+        the interpreter is left to the tasks. The main thread wakes us by the same rule.
         """
         finished = len(self._hand.finished)
         if not finished:
@@ -275,7 +275,7 @@ class ExecutorChannel:
         if now - self._last_sent >= RIPE_AFTER / 1e9:
             return True
         # The main thread may be in a long task and not wake us for the results before it.
-        self._loop.call_later(0.001, self._awake.set)
+        self._loop.call_later(RIPE_AFTER / 1e9, self._awake.set)
         return False
 
     def _pack(self) -> None:

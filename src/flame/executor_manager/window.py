@@ -1,13 +1,13 @@
 """How many tasks an executor wants to have in hand.
 
 Enough that it never waits for the next batch, few enough that none waits behind a slow one while
-another executor is idle: about 4 ms of work, by the measured time of a task. So no-ops come by the
+another executor is idle: about 8 ms of work, by the measured time of a task. So no-ops come by the
 thousand, and a task of a second has one successor at hand and no more (decision 4).
 """
 
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
-AHEAD = 4_000_000  # ns of work
+AHEAD = 8_000_000  # ns of work: results wait up to 2 ms, the round trip takes 1
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
 
 #: Batches weigh in by their size, as if this many tasks had been seen before.
