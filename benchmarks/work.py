@@ -6,7 +6,6 @@ from collections import deque
 
 import flame
 
-
 BUSY_BYTES = 8  # of nanoseconds, behind the answer of a service that measures itself
 
 
