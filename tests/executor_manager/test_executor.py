@@ -108,7 +108,7 @@ async def test_the_attempt_is_visible(manager: FakeManager, node: NodeProcess) -
         (python("services_under_test:RefusesToEnter", PYTHONPATH=HERE), 12, "no model here"),
         (python("services_under_test:Absent", PYTHONPATH=HERE), 11, "has no 'Absent'"),
         (python("no_such_module:Service"), 11, "No module named 'no_such_module'"),
-        (ApplicationSpec(shim=ShimKind.WASM), 11, "shim WASM"),
+        (ApplicationSpec(shim=ShimKind.CUSTOM), 11, "shim Custom with kind ''; this executor has"),
     ],
 )
 async def test_a_binding_that_fails_says_why(

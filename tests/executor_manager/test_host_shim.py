@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flame.executor_manager.shims.host import expand
+from flame.executor_manager.shims.program import expand
 from flame.model.specs import ApplicationSpec, ShimKind
 from tests.compatibility.released import released_python
 from tests.executor_manager.conftest import HERE, SOURCES, NodeProcess, eventually
@@ -113,7 +113,7 @@ async def test_a_program_that_dies_without_a_task_ends_its_executor_too(
 @pytest.mark.parametrize(
     ("application", "common_data", "code", "said"),
     [
-        (program("die"), b"", 11, "exited with code 1 before it listened"),
+        (program("die"), b"", 11, "exited with code 1 before it could listen"),
         (program("die"), b"", 11, "its stderr: cannot start: the licence is missing"),
         (program("never", FLAME_SERVICE_START_TIMEOUT="0.5"), b"", 11, "within 0.5 s"),
         (program(), b"refuse", 12, "not today"),

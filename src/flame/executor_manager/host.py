@@ -21,10 +21,9 @@ from flame.executor_manager.cell import ATTEMPT, HEAD, STARTED, TAIL, TASK, Cell
 from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave
 from flame.executor_manager.outbox import Failed
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
-from flame.executor_manager.shims.host import HostShim
-from flame.executor_manager.shims.python import PythonShim
+from flame.executor_manager.shims.registry import make_shim
 from flame.model.service import ApplicationContext, SessionContext, TaskContext
-from flame.model.specs import ApplicationSpec, ShimKind
+from flame.model.specs import ApplicationSpec
 from flame.wire import frames
 from flame.wire.codec import application_spec_of
 
@@ -151,7 +150,7 @@ class Host:
             request = ShimRequest(
                 bind.application_name, application, self._assignment, self._service_died
             )
-            shim = _make_shim(request)
+            shim = make_shim(request)
             code = ENTER_FAILED
             try:
                 shim.enter(_session_context(bind, application))
@@ -205,19 +204,6 @@ def _prepare_process(application: ApplicationSpec) -> None:
     for path in reversed([*added, os.getcwd()]):
         if path not in sys.path:
             sys.path.insert(0, path)
-
-
-def _make_shim(request: ShimRequest) -> Shim:
-    match request.application.shim:
-        case ShimKind.PYTHON:
-            return PythonShim(request)
-        case ShimKind.HOST:
-            return HostShim(request)
-        case other:
-            raise ServiceUnusable(
-                f"application {request.application_name!r} has shim {other.name}; "
-                "this executor can serve HOST and PYTHON"
-            )
 
 
 def _session_context(bind: frames.Bind, application: ApplicationSpec) -> SessionContext:
