@@ -1,7 +1,7 @@
 """The cell: 64 bytes by which a dead executor still says what it was doing.
 
 A memory-mapped file outlives the process that wrote it, however that process ended, so the executor
-manager reads from it which task a death or a timeout belongs to (decision 5).
+manager reads from it which task a death or a timeout belongs to.
 
     offset 0   8       16       24          32
            head  task id  attempt  started at  tail        unsigned 64-bit, native order

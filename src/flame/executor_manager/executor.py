@@ -128,7 +128,7 @@ class Executor:
             except OSError:
                 data = b""
             if not data:
-                _exit_now(0)  # no owner, no reason to be (decision 16)
+                _exit_now(0)  # no owner, no reason to be
 
     def _on_refused(self, reason: str) -> None:
         log.warning("ending executor=%s reason=%r", self._assignment.executor, reason)

@@ -395,14 +395,19 @@ def _private(path: str, flags: int) -> int:
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return what executors get of the manager's environment: all but its credentials.
 
-    Services expect the manager's environment (wire.md 2.5), with PATH, proxies and the like; but
-    what configures or authorises Flame itself is not theirs.
+    Services expect the manager's environment, with PATH, proxies and the like; but what configures
+    or authorises Flame itself is not theirs. They run in directories of their own, so relative
+    entries of PYTHONPATH are made absolute.
     """
-    return {
+    environment = {
         name: value
         for name, value in own.items()
         if not name.startswith("FLAME_") or name in _PUBLIC_VARIABLES
     }
+    if environment.get("PYTHONPATH"):
+        entries = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries)
+    return environment
 
 
 def socket_directory(directory: str) -> str:

@@ -2,7 +2,7 @@
 
 Enough that it never waits for the next batch, few enough that none waits behind a slow one while
 another executor is idle: about 8 ms of work, by the measured time of a task. So no-ops come by the
-thousand, and a task of a second has one successor at hand and no more (decision 4).
+thousand, and a task of a second has one successor at hand and no more.
 """
 
 LEAST = 2  # one that runs, one that is next

@@ -250,7 +250,7 @@ def _settle_garbage_collector() -> None:
     """Keep collections short beside a million queued tasks.
 
     With the default thresholds, building that many tasks costs several times its own work in
-    collections that find nothing, and a full one stops everything for over 0.1 s (limits.md, H).
+    collections that find nothing, and a full one stops everything for over 0.1 s.
     What is alive now lives as long as the process, so it is not looked at again.
     """
     gc.collect()

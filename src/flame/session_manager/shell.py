@@ -27,6 +27,7 @@ from flame.core.views import task_view
 from flame.engine.engine import Engine
 from flame.model.errors import NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
+from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
 from flame.scheduling.fair_share import FairShare
 from flame.scheduling.snapshot import Policy
@@ -153,11 +154,13 @@ class Shell:
     async def _maintain(self) -> None:
         """Let old sessions go, and the store do what can wait, a little at a time."""
         more = False
+        trimmer = Trimmer()
         while True:
             # Beside commits less often.
             await asyncio.sleep(1.0 if not more else 0.01 if self._engine.is_idle else 0.1)
             if not more:
                 sessions = self._cluster.state.sessions.values()
+                trimmer.note(sum(len(session.live) for session in sessions))
                 for session in self._retention.leaving(sessions, int(self.clock() * 1000)):
                     self.post(events.DeleteSession(session.tenant, session.name, CallReply()))
             try:

@@ -1,7 +1,8 @@
 """How both sides set up gRPC: addresses, message sizes, credentials.
 
 A channel's maximum message is the input limit plus 1 MiB, so that a payload at the limit fits in a
-frame. Transport keep-alive is left alone: channels carry their own heartbeats (decision 14).
+frame. Transport keep-alive is left alone: channels carry their own heartbeats, as a
+stopped peer keeps its connections.
 """
 
 from collections.abc import Sequence
