@@ -1,4 +1,4 @@
-"""Generate ``flame.wire.pb`` from ``proto/``.
+"""Generate ``flame.wire.pb`` from ``proto/``: messages only, as ``flame.wire`` names the rpcs itself.
 
 Two changes are made to what protoc writes: imports point into this package, and the descriptors go
 into a pool of their own, so that a process may load another package that describes ``flame.v1``
@@ -44,7 +44,6 @@ def main() -> int:
                 f"-I{ROOT / 'proto'}",
                 f"--python_out={out}",
                 f"--pyi_out={out}",
-                f"--grpc_python_out={out}",
                 *files,
             ]
         )
@@ -58,10 +57,6 @@ def main() -> int:
                 '"""Generated; see scripts/generate_protos.py."""\n'
             )
             for path in sorted((out / folder).iterdir()):
-                if path.name.startswith("common_pb2_grpc") or path.name.startswith(
-                    "types_pb2_grpc"
-                ):
-                    continue  # no services in there
                 (target / path.name).write_text(localize(path.read_text()))
     return 0
 

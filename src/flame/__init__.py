@@ -1,5 +1,7 @@
 """Flame: a distributed system for intelligent workloads.
 
+A function is enough to begin with:
+
     import flame
 
     def double(data: bytes) -> bytes:
