@@ -16,6 +16,7 @@ from flame.model.errors import InvalidConfiguration, Unauthenticated
 from flame.model.ids import ExecutorId
 from flame.session_manager import access
 from flame.session_manager.access import Access, Caller, CallerKind, caller_of
+from flame.session_manager.grpc_server import GrpcServer
 from flame.wire import reflection, v1
 from flame.wire.channels import AUTHORIZATION, bearer
 from flame.wire.frames import EXECUTOR_CHANNEL, NODE_CHANNEL, TASK_CHANNEL
@@ -74,7 +75,7 @@ class Echo(grpc.GenericRpcHandler):
 
 @pytest.fixture(params=[False, True], ids=["closed", "anonymous"])
 async def echo(request: pytest.FixtureRequest) -> AsyncIterator[tuple[grpc.aio.Channel, bool]]:
-    server = grpc.aio.server(interceptors=[Access(TOKEN, anonymous=request.param)])
+    server = GrpcServer(Access(TOKEN, anonymous=request.param).admit)
     server.add_generic_rpc_handlers((Echo(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

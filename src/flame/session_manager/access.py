@@ -7,8 +7,8 @@
     none, with ``--anonymous``    Frontend, health, reflection; always as tenant ``default``
     none, or one nobody knows     nothing
 
-The interceptor runs before a handler is even looked up; a service that is not in the table is
-closed to everybody. Users, roles and certificates will come in this place.
+The server asks before a handler is even looked up; a service that is not in the table is closed to
+everybody. Users, roles and certificates will come in this place.
 """
 
 import contextlib
@@ -18,18 +18,12 @@ import ipaddress
 import os
 import secrets
 import stat
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
-
-import grpc
-import grpc.aio
+from typing import Any
 
 from flame.model.errors import (
-    FlameError,
     InvalidConfiguration,
     PermissionDenied,
     Unauthenticated,
@@ -37,7 +31,6 @@ from flame.model.errors import (
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, Tenant, check_name
 from flame.wire import v1
 from flame.wire.channels import AUTHORIZATION
-from flame.wire.status import code_of
 
 
 class CallerKind(Enum):
@@ -72,40 +65,30 @@ ALLOWED: dict[str, frozenset[CallerKind]] = {
     "grpc.reflection.v1alpha.ServerReflection": _OPEN_TO_CLIENTS,
 }
 
-# An rpc is one asyncio task from the interceptor to the end of its handler, so a context variable
-# set here is the call's own.
-_CALLER: ContextVar[Caller] = ContextVar("flame-caller")
+
+def caller_of(context: Any) -> Caller:
+    """Return who makes the call that a handler is serving."""
+    caller: Caller = context.caller
+    return caller
 
 
-def caller_of(_context: Any) -> Caller:
-    """Return who makes the call that a handler is serving.
-
-    Must be called in the handler itself (or in an asyncio task that it started).
-    """
-    return _CALLER.get()
-
-
-class Access(grpc.aio.ServerInterceptor):
-    """Let a call through as its caller, or refuse it before any handler sees it."""
+class Access:
+    """Says who makes a call, or refuses it before any handler is looked up."""
 
     def __init__(self, token: str, *, anonymous: bool = False) -> None:
         self._token = token
         self._expected = b"Bearer " + token.encode()
         self._anonymous = anonymous
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Set the caller and go on, or answer with a handler that refuses."""
-        try:
-            caller = self.authenticate(handler_call_details.invocation_metadata)
-            authorize(caller, handler_call_details.method)
-        except FlameError as error:
-            return _refusal(error)
-        _CALLER.set(caller)
-        return await continuation(handler_call_details)
+    def admit(self, method: str, metadata: Any) -> Caller:
+        """Return who calls the method (``/package.Service/Method``) with this metadata.
+
+        Raises:
+            FlameError: There is no such caller, or it may not call this.
+        """
+        caller = self.authenticate(metadata)
+        authorize(caller, method)
+        return caller
 
     def authenticate(self, metadata: Any) -> Caller:
         """Read the caller out of a call's metadata.
@@ -158,15 +141,6 @@ def authorize(caller: Caller, method: str) -> None:
     if caller.kind is CallerKind.ANONYMOUS:
         raise Unauthenticated(f"anonymous callers may not call {service}; send a token")
     raise PermissionDenied(f"this credential ({caller.kind.value}) does not open {service}")
-
-
-def _refusal(error: FlameError) -> Any:
-    # Streaming both ways suits every method: it refuses before it reads a message.
-    async def refuse(_requests: Any, context: Any) -> NoReturn:
-        await context.abort(code_of(error), str(error), ((v1.ERROR_KEY, type(error).__name__),))
-        raise AssertionError("abort returned")
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 # --- executors' credentials --------------------------------------------------------------------

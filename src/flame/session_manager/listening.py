@@ -1,4 +1,4 @@
-"""A session manager's gRPC server: one port, one interceptor, health and reflection."""
+"""A session manager's gRPC server: one port, one guard, health and reflection."""
 
 import contextlib
 import socket
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 
 from flame.model.errors import InvalidConfiguration
 from flame.session_manager.access import Access, check_listening
+from flame.session_manager.grpc_server import GrpcServer
 from flame.wire.channels import Endpoint, channel_options
 from flame.wire.reflection import Health, add_reflection
 
@@ -36,9 +36,7 @@ class Listener:
     served from ``start`` on.
     """
 
-    def __init__(
-        self, server: grpc.aio.Server, endpoint: Endpoint, tls: TlsFiles | None = None
-    ) -> None:
+    def __init__(self, server: GrpcServer, endpoint: Endpoint, tls: TlsFiles | None = None) -> None:
         self._server = server
         self._tls = tls
         self.endpoint = endpoint
@@ -64,10 +62,10 @@ class Listener:
         check_listening(host, tls=tls is not None, anonymous=anonymous)
         address = Endpoint(host, port, tls is not None)
         _check_bindable(address)
-        server = grpc.aio.server(
-            interceptors=[Access(token, anonymous=anonymous)],
+        server = GrpcServer(
+            Access(token, anonymous=anonymous).admit,
             # Two session managers on one port would share its connections in silence.
-            options=[*channel_options(max_input_bytes), ("grpc.so_reuseport", 0)],
+            [*channel_options(max_input_bytes), ("grpc.so_reuseport", 0)],
         )
         try:
             if tls is None:
