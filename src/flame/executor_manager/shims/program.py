@@ -135,6 +135,10 @@ class Program:
         text = _stderr_since(self._stderr)
         return f"; its stderr: {text}" if text else ""
 
+    def closing(self) -> None:
+        """It is about to be told that the session is over, and may end by itself."""
+        self._closing.set()
+
     def close(self) -> None:
         """SIGTERM to its group, SIGKILL after a grace period; then whatever it left behind."""
         self._closing.set()

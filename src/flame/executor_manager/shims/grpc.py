@@ -1,0 +1,196 @@
+"""The grpc shim: services of version 0.2.0, which register with their executor.
+
+    executor ──starts──▶ command arguments...      FLAME_SERVICE_MANAGER=http://127.0.0.1:<port>
+             ◀─RegisterService(address, pid)──
+             ──OnSessionEnter, OnTaskInvoke, ..., OnSessionLeave──▶ <address>
+
+Options: ``start_timeout``, ``enter_timeout``, ``task_timeout`` (seconds).
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, ShimRequest
+from flame.executor_manager.shims.options import Options
+from flame.executor_manager.shims.program import (
+    LEAVE_TIMEOUT,
+    Program,
+    enter_timeout,
+    start_timeout,
+)
+from flame.model.service import SessionContext, TaskContext
+from flame.wire import v0, v1
+from flame.wire.channels import channel_options
+
+#: What a gRPC server takes in one message unless told otherwise; released services are not told.
+RELEASED_LIMIT = v1.RELEASED_MAX_RECEIVE
+
+
+class GrpcShim:
+    """A service program of version 0.2.0, started, registered and connected to.
+
+    Raises:
+        ServiceUnusable: It cannot be started, ended, or did not register in time.
+    """
+
+    def __init__(self, request: ShimRequest) -> None:
+        options = Options(request.application.shim_options)
+        timeout = start_timeout(request, options)
+        self._enter_timeout = enter_timeout(options)
+        self._task_timeout = options.seconds("task_timeout")
+        options.end()
+        with _Registrations() as registrations:
+            self._program = Program(
+                request, {"FLAME_SERVICE_MANAGER": f"http://127.0.0.1:{registrations.port}"}
+            )
+            try:
+                self._program.wait_until(
+                    lambda: registrations.address(self._program.process.pid) is not None,
+                    timeout,
+                    "register with FLAME_SERVICE_MANAGER",
+                )
+                address = registrations.address(self._program.process.pid) or ""
+                self._channel = grpc.insecure_channel(
+                    _target(address), options=[*channel_options(), ("grpc.enable_retries", 0)]
+                )
+            except BaseException:
+                self._program.close()
+                raise
+        self._enter = self._method("OnSessionEnter")
+        self._invoke = self._method("OnTaskInvoke")
+        self._leave = self._method("OnSessionLeave")
+
+    def enter(self, session: SessionContext) -> None:
+        application = session.application
+        message = v0.SessionContext(
+            session_id=session.session_id,
+            application=v0.ApplicationContext(
+                name=application.name,
+                shim=v0.Shim.Grpc,
+                url=application.url,
+                command=application.command,
+            ),
+            common_data=session.common_data,
+        )
+        try:
+            # A released service registers just before it listens.
+            result = self._enter(message, timeout=self._enter_timeout, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise self._failure(error, "on_session_enter", self._enter_timeout, 0) from error
+        if result.return_code != 0:
+            raise ServiceFailure(
+                result.message or f"on_session_enter answered return code {result.return_code}"
+            )
+        self._program.bound()
+
+    def invoke(self, context: TaskContext) -> bytes | None:
+        """Do one task; see :class:`flame.executor_manager.shims.Shim`."""
+        data = context.input
+        message = v0.TaskContext(
+            task_id=str(context.task_id), session_id=context.session_id, input=data
+        )
+        try:
+            result = self._invoke(message, timeout=self._task_timeout)
+        except grpc.RpcError as error:
+            size = len(data or b"")
+            raise self._failure(error, "the task", self._task_timeout, size) from error
+        return result.data if result.HasField("data") else None
+
+    def leave(self) -> None:
+        try:
+            self._leave(v0.EmptyRequest(), timeout=LEAVE_TIMEOUT)
+        except grpc.RpcError as error:
+            raise self._failure(error, "on_session_leave", LEAVE_TIMEOUT, 0) from error
+
+    def close(self) -> None:
+        """Stop the program."""
+        self._channel.close()
+        self._program.close()
+
+    def _method(self, name: str) -> Any:
+        channel: Any = self._channel  # Method.on is typed for asyncio channels; the calls are alike
+        return v0.GRPC_SHIM[name].on(channel)
+
+    def _failure(
+        self, error: grpc.RpcError, what: str, timeout: float | None, size: int
+    ) -> ServiceFailure:
+        """Return what to raise for a call that failed, unless the program died of it."""
+        code = error.code()
+        if code is grpc.StatusCode.UNAVAILABLE or code is grpc.StatusCode.CANCELLED:
+            self._program.check_alive()
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout is not None:
+            return ServiceFailure(f"{what} took longer than {timeout:g} s")
+        refused = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
+        if code in refused and size > RELEASED_LIMIT - 1024:
+            return ServiceFailure(
+                f"the input has {size} bytes; this service takes at most {RELEASED_LIMIT} bytes "
+                f"(4 MiB) in one message, gRPC's default ({error.details()})"
+            )
+        return ServiceFailure(f"the service answered {code.name}: {error.details()}")
+
+
+class _Registrations:
+    """Serves GrpcServiceManager while a service starts."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._server = grpc.server(ThreadPoolExecutor(1, "service-registration"))
+        method = v0.GRPC_SERVICE_MANAGER["RegisterService"]
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._register,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.response.SerializeToString,
+        )
+        _, service, name = method.path.split("/")
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {name: handler}),)
+        )
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+
+    def __enter__(self) -> "_Registrations":
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.stop(0.5)  # the answer to the registration may be on its way
+
+    def address(self, group: int) -> str | None:
+        """Return what a process of this group registered; others on this machine do not count."""
+        with self._lock:
+            return self._seen.get(group)
+
+    def _register(self, request: Any, context: Any) -> Any:
+        try:
+            group = os.getpgid(int(request.service_id))
+        except (ValueError, OverflowError, ProcessLookupError):
+            return v0.Result(
+                return_code=-1,
+                message=f"service_id is {request.service_id!r}; the service's process id is needed",
+            )
+        with self._lock:
+            self._seen[group] = request.address
+        return v0.Result()
+
+
+def _target(address: str) -> str:
+    """Return what gRPC connects to for a registered address.
+
+    Raises:
+        ServiceUnusable: It is no address on this machine.
+    """
+    for prefix in ("http://", "dns:///"):
+        address = address.removeprefix(prefix)
+    host, _, port = address.rstrip("/").rpartition(":")
+    if address.startswith("unix:"):
+        return address
+    if host not in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0") or not port.isdigit():
+        raise ServiceUnusable(
+            f"the service registered the address {address!r}; "
+            "http://127.0.0.1:<port> is needed, on the executor's own machine"
+        )
+    return f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
