@@ -1,13 +1,14 @@
 """A session manager without an engine: it records what it is asked and answers what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from flame.core import events
 from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
 from flame.core.events import Reply
-from flame.model.errors import NotFound
+from flame.model.errors import FlameError, NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.resources import UNIT
 from flame.model.specs import (
@@ -18,6 +19,7 @@ from flame.model.specs import (
     SessionState,
     TaskState,
 )
+from flame.session_manager.replies import Answerable, Watching
 
 
 def a_session(name: str = "s1", **fields: Any) -> SessionView:
@@ -85,7 +87,8 @@ class FakeManager:
         self.known_sessions: list[SessionView] = []
         self.known_applications: list[ApplicationView] = []
         self.pages: list[tuple[int, int]] = []
-        self.changes: asyncio.Queue[TaskView | None] = asyncio.Queue()
+        self.changes: list[TaskView] = []  # told at once to whoever watches
+        self.watcher: Watching | None = None
         self.watching = asyncio.Event()
         self.unwatched = asyncio.Event()
 
@@ -141,15 +144,24 @@ class FakeManager:
             raise NotFound(f"no session {session_name!r}")
         return [view for view in self.known_tasks if view.task_id > after][:limit]
 
-    async def watch(
-        self, tenant: Tenant, session_name: str, task_id: TaskId
-    ) -> AsyncIterator[TaskView]:
-        await self.task(tenant, session_name, task_id)
+    def create(
+        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+    ) -> None:
+        self.events.append(events.CreateTask(tenant, session_name, payload, reply))
+        if isinstance(self.answer, FlameError):
+            reply.refuse(self.answer)
+        elif isinstance(self.answer, Exception):
+            raise self.answer
+        else:
+            reply.answer(self.answer)
+
+    def watch(
+        self, tenant: Tenant, session_name: str, task_id: TaskId, watcher: Watching
+    ) -> Callable[[], None]:
+        if all(view.task_id != task_id for view in self.known_tasks):
+            watcher.refuse(NotFound(f"no task {task_id} in session {session_name!r}"))
+        self.watcher = watcher
+        for view in self.changes:
+            watcher.notify(view)
         self.watching.set()
-        try:
-            while (view := await self.changes.get()) is not None:
-                yield view
-                if view.state.is_final:
-                    return
-        finally:
-            self.unwatched.set()
+        return self.unwatched.set

@@ -295,8 +295,8 @@ async def test_a_watch_ends_with_the_final_state(
     manager: FakeManager, client: Client, last: TaskState
 ) -> None:
     manager.known_tasks = [a_task(1)]
-    manager.changes.put_nowait(a_task(1, state=TaskState.RUNNING))
-    manager.changes.put_nowait(a_task(1, state=last, output=b"out"))
+    manager.changes.append(a_task(1, state=TaskState.RUNNING))
+    manager.changes.append(a_task(1, state=last, output=b"out"))
     call = client.start("WatchTask", task_id="1", session_id="s1")
     seen = [(task.status.state, task.spec.output) async for task in call]
     assert seen == [(1, b""), (int(last), b"out")]
@@ -345,7 +345,7 @@ async def test_a_result_over_4_mib_is_refused_for_a_released_client(
 ) -> None:
     done = a_task(1, state=TaskState.SUCCEEDED, output=bytes(4 * MIB), finished_ms=5)
     manager.known_tasks = [done, a_task(2)]
-    manager.changes.put_nowait(done)
+    manager.changes.append(done)
     get = released_client("GetTask", task_id="1", session_id="s1")
     watch = released_client.start("WatchTask", task_id="1", session_id="s1").read()
     for call in (get, watch):

@@ -116,12 +116,16 @@ class SubmitTasks:
 
 @dataclass(slots=True)
 class CreateTask:
-    """One task from a caller that does not number its submits; answered with a TaskView."""
+    """One task from a caller that does not number its submits; answered with a TaskView.
+
+    The watcher, if there is one, is told of the task's changes as by a WatchTask.
+    """
 
     tenant: Tenant
     name: str
     input: bytes | None
     reply: Reply
+    watcher: Reply | None = None
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ class CreateStored:
 
     session: Session
     reply: Reply
+    watcher: Reply | None
 
 
 @dataclass(slots=True)
@@ -184,7 +185,7 @@ def on_create(state: State, event: CreateTask, now: float) -> None:
     first_id = TaskId(session.next_id)
     session.next_id += 1
     record = TasksSubmitted(session.number, b"", 0, first_id, [event.input], milliseconds(now))
-    state.store(record, CreateStored(session, event.reply), session=session)
+    state.store(record, CreateStored(session, event.reply, event.watcher), session=session)
 
 
 def tasks_stored(
@@ -203,6 +204,8 @@ def tasks_stored(
     if isinstance(cause, SubmitStored):
         _acknowledge(state, record, cause)
     else:
+        if cause.watcher is not None:
+            session.watchers.setdefault(record.first_id, []).append(cause.watcher)
         state.emit(Answer(cause.reply, task_view(session, tasks[0])))
     if before <= len(session.executors) < len(session.live):
         state.replan = True  # with more before, the last plan knew already that it wants more

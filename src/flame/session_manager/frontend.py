@@ -11,7 +11,7 @@ In all cases the trailing metadata has the very class of the error (``v1.ERROR_K
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
@@ -31,6 +31,8 @@ from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, SessionSpec
 from flame.session_manager import serving, views
 from flame.session_manager.access import Caller
+from flame.session_manager.call import Call
+from flame.session_manager.replies import Answerable, Watching
 from flame.session_manager.serving import Context
 from flame.wire import codec, v1
 from flame.wire.status import code_of
@@ -81,10 +83,17 @@ class Manager(Protocol):
     ) -> list[TaskView]:
         """Return up to ``limit`` tasks above ``after`` by rising id; raise NotFound."""
 
-    def watch(self, tenant: Tenant, session_name: str, task_id: TaskId) -> AsyncIterator[TaskView]:
-        """Yield the task once per change from Pending on, and end after a final state.
+    def create(
+        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+    ) -> None:
+        """Make a task; the reply gets its view, or an error."""
 
-        Raises NotFound from its first step.
+    def watch(
+        self, tenant: Tenant, session_name: str, task_id: TaskId, watcher: Watching
+    ) -> Callable[[], None]:
+        """Tell the watcher of the task's changes from Pending on, and last of its final state.
+
+        It may be told during this call. What is returned ends the watch before that.
         """
 
 
@@ -141,11 +150,9 @@ class Frontend:
             "OpenSession": self._open_session,
             "GetSession": self._get_session,
             "ListSession": self._list_session,
-            "CreateTask": self._create_task,
             "GetTask": self._get_task,
         }
         streams: dict[str, serving.Stream] = {
-            "WatchTask": self._watch_task,
             "ListTask": self._list_task,
         }
         rpcs = v1.FRONTEND
@@ -154,6 +161,9 @@ class Frontend:
             methods[rpcs[name].path] = serving.streaming(rpcs[name], stream, v1_code_of)
         close = rpcs["CloseSession"]
         methods[close.path] = serving.unary(close, self._close_session, _close_code_of)
+        create, watch = rpcs["CreateTask"], rpcs["WatchTask"]
+        methods[create.path] = serving.direct(create, self._create_task, v1_code_of)
+        methods[watch.path] = serving.direct(watch, self._watch_task, v1_code_of, lasting=True)
         return serving.service(methods)
 
     # --- applications --------------------------------------------------------------------------
@@ -303,19 +313,27 @@ class Frontend:
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    async def _create_task(
-        self, request: v1.CreateTaskRequest, caller: Caller, context: Context
-    ) -> bytes:
+    # These two serve released clients' every task, so they cost no asyncio task and no future.
+
+    def _create_task(self, request: v1.CreateTaskRequest, call: Call) -> None:
         if not request.HasField("task"):
             raise InvalidRequest("the request has no task")
         task = request.task
         name = check_name(task.session_id, "session")
         payload = task.input if task.HasField("input") else None
         self._check_size(payload, "input")
-        view: TaskView = await self._manager.call(
-            lambda reply: events.CreateTask(caller.tenant, name, payload, reply)
-        )
-        return views.encode_task(view, self._limit_of(context))
+        reply = _Creation(call, self._max_answer_bytes)
+        self._manager.create(call.caller.tenant, name, payload, reply)
+
+    def _watch_task(self, request: v1.WatchTaskRequest, call: Call) -> None:
+        # A cancelled task's stream ends like any other, with OK after the final message: with a
+        # status that is not OK, a client's transport may drop the message before it is read.
+        task_id = parse_task_id(request.task_id)
+        name = check_name(request.session_id, "session")
+        watch = _Watch(call, self._max_answer_bytes)
+        stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
+        if not call.is_over:
+            call.on_gone = stop
 
     async def _get_task(
         self, request: v1.GetTaskRequest, caller: Caller, context: Context
@@ -324,24 +342,6 @@ class Frontend:
         name = check_name(request.session_id, "session")
         view = await self._manager.task(caller.tenant, name, task_id)
         return views.encode_task(view, self._limit_of(context))
-
-    async def _watch_task(
-        self, request: v1.WatchTaskRequest, caller: Caller, context: Context
-    ) -> None:
-        # A cancelled task's stream ends like any other, with OK after the final message: with a
-        # status that is not OK, a client's transport may drop the message before it is read.
-        task_id = parse_task_id(request.task_id)
-        name = check_name(request.session_id, "session")
-        limit_of = self._limit_of(context)
-        updates = self._manager.watch(caller.tenant, name, task_id)
-        try:
-            async for view in updates:
-                await context.write(views.encode_task(view, limit_of))
-        finally:
-            # The client may go while a message is being written; the watch must end with it.
-            close = getattr(updates, "aclose", None)
-            if close is not None:
-                await close()
 
     async def _list_task(
         self, request: v1.ListTaskRequest, caller: Caller, context: Context
@@ -377,3 +377,64 @@ class Frontend:
             raise InvalidRequest(
                 f"{field} has {len(payload)} bytes; the limit is {limit} ({format_bytes(limit)})"
             )
+
+
+class _Creation:
+    """One CreateTask call, as the core's reply handle."""
+
+    __slots__ = ("_call", "_most")
+
+    def __init__(self, call: Call, most: int) -> None:
+        self._call = call
+        self._most = most
+
+    def answer(self, view: TaskView) -> None:
+        try:
+            self._call.finish(views.encode_task(view, self._limit))
+        except FlameError as error:
+            self.refuse(error)
+
+    def refuse(self, error: FlameError) -> None:
+        serving.end(self._call, error, v1_code_of)
+
+    def _limit(self) -> int:
+        return serving.receive_limit(self._call, self._most)
+
+
+class _Watch:
+    """One WatchTask call. States that could not be sent yet are replaced by newer ones."""
+
+    __slots__ = ("_call", "_most", "_sending", "_waiting")
+
+    def __init__(self, call: Call, most: int) -> None:
+        self._call = call
+        self._most = most
+        self._sending = False
+        self._waiting: TaskView | None = None
+
+    def notify(self, view: TaskView) -> None:
+        if self._sending:
+            self._waiting = view
+            return
+        try:
+            data = views.encode_task(view, self._limit)
+        except FlameError as error:
+            self.refuse(error)
+            return
+        if view.state.is_final:
+            self._call.finish(data)
+        else:
+            self._sending = True
+            self._call.send(data, self._sent)
+
+    def refuse(self, error: FlameError) -> None:
+        serving.end(self._call, error, v1_code_of)
+
+    def _sent(self) -> None:
+        self._sending = False
+        view, self._waiting = self._waiting, None
+        if view is not None:
+            self.notify(view)
+
+    def _limit(self) -> int:
+        return serving.receive_limit(self._call, self._most)

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 READY_FOR = 64
 #: Events that are taken before the loop may do something else.
 AT_ONCE = 64
+#: Seconds until a call that was not let in is told so. A client whose first message is on its way when
+#: the status arrives may see an error of its own transport instead; and guessing is slowed down.
+REFUSAL_DELAY = 0.02
 
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
 _SHUTDOWN = cygrpc.CompletionType.queue_shutdown
@@ -188,13 +191,13 @@ class GrpcServer(grpc.aio.Server):
         try:
             caller = self._admit(path, metadata)
         except FlameError as error:
-            call = Call(core, None, metadata, self._loop)
-            call.fail(code_of(error), str(error), ((v1.ERROR_KEY, type(error).__name__),))
+            trailing = ((v1.ERROR_KEY, type(error).__name__),)
+            self._refuse(core, code_of(error), str(error), trailing)
             return
         call = Call(core, caller, metadata, self._loop)
         handler = self._handler(path, metadata)
         if handler is None:
-            call.fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {path}")
+            self._refuse(core, grpc.StatusCode.UNIMPLEMENTED, f"there is no method {path}")
             return
         direct = type(handler) is Direct
         if not direct or handler.lasting:
@@ -213,6 +216,10 @@ class GrpcServer(grpc.aio.Server):
                 self._start(path, handler, call, data)
 
         core.start_server_batch((cygrpc.ReceiveMessageOperation(0),), received)
+
+    def _refuse(self, core: Any, code: grpc.StatusCode, text: str, trailing: Metadata = ()) -> None:
+        call = Call(core, None, (), self._loop)
+        self._loop.call_later(REFUSAL_DELAY, call.fail, code, text, trailing)
 
     def _handler(self, path: str, metadata: Metadata) -> Any:
         details = _Details(path, metadata)

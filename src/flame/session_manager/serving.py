@@ -14,12 +14,13 @@ from google.protobuf.message import DecodeError
 
 from flame.model.errors import FlameError, InvalidRequest
 from flame.session_manager.access import Caller, caller_of
+from flame.session_manager.call import Call, Direct
 from flame.wire import v1
 from flame.wire.status import code_of
 
 log = logging.getLogger(__name__)
 
-Context = Any  # grpc.aio.ServicerContext, whose types would force one on every message class
+Context = Call | Any  # or another server's context
 CodeOf = Callable[[FlameError], grpc.StatusCode]
 #: The answer to a unary call: a message, or its bytes where the handler had to measure it.
 Answer = Callable[[Any, Caller, Context], Awaitable[Any]]
@@ -62,13 +63,49 @@ def streaming(method: v1.Method, answer: Stream, code_of: CodeOf = code_of) -> A
     return grpc.unary_stream_rpc_method_handler(handle)
 
 
+def direct(
+    method: v1.Method,
+    answer: Callable[[Any, Call], None],
+    code_of: CodeOf = code_of,
+    *,
+    lasting: bool = False,
+) -> Direct:
+    """Serve an rpc with one request on the hot path: ``answer`` ends the call, now or later.
+
+    Args:
+        method: The rpc.
+        answer: May raise only before it has answered.
+        code_of: The status of an error.
+        lasting: See ``Direct``.
+    """
+
+    def handle(request: bytes, call: Call) -> None:
+        try:
+            answer(_parse(method, request), call)
+        except FlameError as error:
+            end(call, error, code_of)
+        except Exception as error:  # as above
+            log.exception("rpc_failed method=%s", method.path)
+            end(call, FlameError(f"a bug in Flame: {error!r}"), code_of)
+
+    return Direct(handle, lasting)
+
+
+def end(call: Call, error: FlameError, code_of: CodeOf = code_of) -> None:
+    """End a call with an error, where there is no coroutine to end with it."""
+    call.fail(code_of(error), str(error), ((v1.ERROR_KEY, type(error).__name__),))
+
+
 def refused(method: v1.Method, code: grpc.StatusCode, sentence: str) -> Any:
     """Answer every call with one status."""
 
     async def handle(_requests: Any, context: Context) -> None:
+        # A client whose first message is on its way when the status arrives may see an error of its
+        # own transport instead.
+        await context.read()
         await context.abort(code, sentence)
 
-    # Streaming both ways suits every method: it answers before it reads a message.
+    # Streaming both ways suits every method.
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
@@ -79,7 +116,7 @@ def service(methods: dict[str, Any]) -> Any:
 
 def receive_limit(context: Context, most: int) -> int:
     """Return how many bytes the client receives, at most the ``most`` that this server sends."""
-    for key, value in context.invocation_metadata() or ():
+    for key, value in context.invocation_metadata():
         if key == v1.MAX_RECEIVE_KEY and str(value).isdecimal():
             return min(int(value), most)
     return min(v1.RELEASED_MAX_RECEIVE, most)

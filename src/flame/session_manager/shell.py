@@ -13,9 +13,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from flame.core import effects, events
 from flame.core.cluster import Cluster
@@ -25,7 +25,7 @@ from flame.core.session import Session
 from flame.core.state import Limits
 from flame.core.views import task_view
 from flame.engine.engine import Engine
-from flame.model.errors import NotFound, ResourceExhausted
+from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
 from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
@@ -33,7 +33,8 @@ from flame.scheduling.fair_share import FairShare
 from flame.scheduling.snapshot import Policy
 from flame.session_manager.executor_channel import ExecutorChannels
 from flame.session_manager.node_channel import NodeChannels
-from flame.session_manager.replies import CallReply, Watcher
+from flame.session_manager.recent import RecentTasks
+from flame.session_manager.replies import Answerable, CallReply, Watching
 from flame.session_manager.retention import Retention
 from flame.session_manager.task_channel import TaskChannels
 from flame.session_manager.writer import StoreWriter
@@ -87,6 +88,7 @@ class Shell:
         self._engine = Engine(self._cluster, self._commit_volatile)
         self._writer: StoreWriter | None = None
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")
+        self._recent = RecentTasks()
         self._tasks = Tasks("session-manager")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +102,7 @@ class Shell:
             effects.Refuse: lambda e: e.reply.refuse(e.error),
             effects.Answer: lambda e: e.reply.answer(e.view),
             effects.NotifyTask: lambda e: e.watcher.notify(e.view),
-            effects.FinalTask: lambda e: e.watcher.is_final(e.session, e.task_id),
+            effects.FinalTask: self._show_final,
             effects.FetchOutcomes: self._fetch,
             **self.clients.performs(),
             **self.executors_connected.performs(),
@@ -309,25 +311,46 @@ class Shell:
             )
         return views
 
-    async def watch(
-        self, tenant: Tenant, session_name: str, task_id: TaskId
-    ) -> AsyncIterator[TaskView]:
-        """Yield a task once per change from Pending on; end after its final state.
+    def create(
+        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+    ) -> None:
+        """Make a task that is likely to be watched; the reply gets its view, or an error."""
+        self.post(events.CreateTask(tenant, session_name, payload, reply, self._recent))
 
-        Raises:
-            NotFound: There is no such session or task.
+    def watch(
+        self, tenant: Tenant, session_name: str, task_id: TaskId, watcher: Watching
+    ) -> Callable[[], None]:
+        """Tell the watcher of a task's changes from Pending on, last of its final state.
+
+        It may be told during this call. What is returned ends the watch before that.
         """
-        watcher = Watcher()
-        self.post(events.WatchTask(tenant, session_name, task_id, watcher))
         session = self._cluster.state.names.get((tenant, session_name))
+        if session is not None:
+            view = self._recent.take(session.number, task_id)
+            if view is not None:
+                watcher.notify(view)
+                return _nothing
+        self.post(events.WatchTask(tenant, session_name, task_id, watcher))
+        if session is None:
+            return _nothing
+        number = session.number
+        return lambda: self.post(events.UnwatchTask(number, task_id, watcher))
+
+    def _show_final(self, effect: effects.FinalTask) -> None:
+        session = self._cluster.state.sessions[effect.session]
+        self._tasks.start(
+            self._show_stored(session, effect.task_id, cast(Watching, effect.watcher)),
+            "watch-final",
+        )
+
+    async def _show_stored(self, session: Session, task_id: TaskId, watcher: Watching) -> None:
         try:
-            async for view in watcher.views():
-                yield view
-            if watcher.final is not None and session is not None:
-                yield await self._stored_view(session, task_id)
-        finally:
-            if session is not None:
-                self.post(events.UnwatchTask(session.number, task_id, watcher))
+            watcher.notify(await self._stored_view(session, task_id))
+        except FlameError as error:
+            watcher.refuse(error)
+        except Exception as error:  # a bug of ours must not leave its client waiting
+            watcher.refuse(FlameError(f"a bug in Flame: {error!r}"))
+            raise
 
     # --- the cluster, read -----------------------------------------------------------------------
 
@@ -366,6 +389,10 @@ class Shell:
             self.executors_connected.handler(),
             self.nodes_connected.handler(),
         ]
+
+
+def _nothing() -> None:
+    """Ends a watch that has ended."""
 
 
 def _view_of(session: Session, stored: StoredTask) -> TaskView:
