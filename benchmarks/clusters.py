@@ -1,8 +1,10 @@
 """Clusters for benchmarks: the two managers and two executors on this machine, and a client."""
 
 import contextlib
+import copy
 import os
-import sqlite3
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,24 +14,44 @@ from typing import Any
 import psutil
 
 import flame
+from flame.model.ids import SessionNumber
 from flame.model.specs import ApplicationSpec, ExecutorState, ShimKind
 from flame.sdk.local_cluster import LocalCluster
+from flame.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 STORAGES = ("sqlite", "memory")
+WAL = 2  # in a SQLite file's header, at JOURNAL_BYTE
+JOURNAL_BYTE = 18
 EXECUTORS = 2
-WARM_TIMEOUT = 30.0  # seconds
+WARM_TIMEOUT = 60.0  # seconds
+WARM_TASKS = 4_000
 
 
 def application(service: str, *, reusable: bool = False) -> ApplicationSpec:
     """An application that hosts a class of :mod:`benchmarks.work`."""
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return ApplicationSpec(
         shim=ShimKind.PYTHON,
         entry_point=f"benchmarks.work:{service}",
-        environments=(("PYTHONPATH", os.pathsep.join(path)),),
+        environments=(("PYTHONPATH", import_path()),),
         reusable=reusable,
     )
+
+
+def host_application() -> ApplicationSpec:
+    """The same ``Reverse`` as a program of its own, behind the host shim."""
+    return ApplicationSpec(
+        shim=ShimKind.HOST,
+        command=sys.executable,
+        arguments=("-m", "benchmarks.host_service", "--role", "service"),
+        environments=(("PYTHONPATH", import_path()),),
+    )
+
+
+def import_path() -> str:
+    """A PYTHONPATH for services: what they may import is not where they run."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(ROOT), *(os.path.abspath(path) for path in given if path)])
 
 
 class Bench:
@@ -54,22 +76,45 @@ class Bench:
         """What the figures depend on. ``synchronous`` is what the store sets for such sessions."""
         if self._storage == "memory":
             return {"storage": "memory", "durability": "memory"}
-        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)
-        try:
-            journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-        finally:
-            connection.close()
+        # The header says it: another SQLite has no business in a file that is in use.
+        with open(self._database, "rb") as file:
+            journal = "wal" if file.read(JOURNAL_BYTE + 1)[JOURNAL_BYTE] == WAL else "rollback"
         return {
             "storage": "sqlite",
             "durability": self.durability,
             "journal": journal,
-            "synchronous": "NORMAL",
+            "synchronous": "FULL" if self.durability == "sync" else "NORMAL",
         }
+
+    def outcomes_after_kill(self, session: int) -> int:
+        """Kill the session manager as ``kill -9`` does; count a session's outcomes in its file.
+
+        Ends the cluster.
+        """
+        manager = self.manager()
+        os.kill(manager.pid, signal.SIGKILL)
+        manager.wait(timeout=WARM_TIMEOUT)
+        self.cluster.stop(grace=0.0)  # before it is started again
+        store = open_store(f"sqlite://{self._database}")
+        try:
+            store.load()
+            position = 0
+            while (batch := store.outcomes(SessionNumber(session), position, 2**24)) is not None:
+                position += len(batch.task_ids)
+        finally:
+            store.close()
+        return position
 
     def session(self, service: str = "Reverse", **options: Any) -> flame.Session:
         """A new session on an application that :func:`bench` registered."""
         options.setdefault("durability", self.durability)
         return self.client.create_session(f"bench-{service}", **options)
+
+    def with_durability(self, durability: str) -> "Bench":
+        """The same cluster, for sessions of another durability."""
+        other = copy.copy(self)
+        other.durability = durability
+        return other
 
     @contextlib.contextmanager
     def warm_session(self, service: str = "Reverse") -> Iterator[flame.Session]:
@@ -77,7 +122,7 @@ class Bench:
         with self.session(service, min_instances=self.executors) as session:
             name = session.info().name
             self.wait_for_executors(name)
-            list(session.map([bytes(16)] * 4_000))
+            list(session.map([bytes(16)] * WARM_TASKS))
             yield session
 
     def wait_for_executors(self, session: str) -> None:
@@ -126,4 +171,5 @@ def bench(storage: str = "sqlite", *, executors: int = EXECUTORS) -> Iterator[Be
         for service in ("Reverse", "Sleep", "Spin"):
             client.register_application(f"bench-{service}", application(service))
         client.register_application("bench-Reusable", application("Reverse", reusable=True))
+        client.register_application("bench-Host", host_application())
         yield Bench(client, cluster, storage, database, executors)
