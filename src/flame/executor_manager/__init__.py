@@ -5,3 +5,5 @@
 ``agent`` speaks the node channel, ``supervisor`` decides which processes there should be, and the
 ``guardian`` is their parent, so that nothing they forked outlives them or the manager.
 """
+
+import flame.wire  # noqa: F401 - first of all: it settles how gRPC runs in this process

@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from flame.executor_manager.assignment import FORK_SUPPORT
 from flame.executor_manager.guardian_process import family
 from flame.executor_manager.shims import ServiceUnusable, ShimRequest
 from flame.executor_manager.shims.options import Options
 from flame.runtime.processes import signal_name
+from flame.wire import GRPC_SETTINGS
 
 START_TIMEOUT = 30.0  # seconds until a program must be ready
 START_TIMEOUT_VARIABLE = "FLAME_SERVICE_START_TIMEOUT"
@@ -185,7 +185,9 @@ class Command:
                 f"{application.shim.name.lower()} shim needs one"
             )
         self.environment = {**os.environ, **_environment(request), **environment}
-        self.environment.pop(FORK_SUPPORT, None)  # ours, not the program's
+        for name, value in GRPC_SETTINGS.items():
+            if self.environment.get(name) == value:
+                del self.environment[name]  # ours, not the program's
         self.arguments = [
             expand(text, self.environment) for text in (command, *application.arguments)
         ]
