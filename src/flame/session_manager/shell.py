@@ -89,6 +89,7 @@ class Shell:
         self._writer: StoreWriter | None = None
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")
         self._recent = RecentTasks()
+        self._pumping = False  # soon
         self._tasks = Tasks("session-manager")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -138,6 +139,8 @@ class Shell:
         await self._tasks.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self._pumping and not self.failed.done():
+            self._pump_now()
         if not self._engine.is_idle and not self.failed.done():
             await asyncio.wait((self._drained, self.failed), return_when=asyncio.FIRST_COMPLETED)
         if self._writer is not None:
@@ -173,11 +176,11 @@ class Shell:
 
     # --- events and effects ----------------------------------------------------------------------
 
-    def post(self, event: object) -> None:
+    def post(self, event: object, pump: Callable[[], None] | None = None) -> None:
         """Apply one event and perform what follows from it."""
         try:
             self._perform(self._engine.handle(event, self.clock()))
-            self._pump()
+            (pump or self._pump)()
         except Exception as error:  # the core's state can no longer be trusted: stop, restart
             self._fail(error)
             raise
@@ -215,6 +218,20 @@ class Shell:
                 self._timer.cancel()
             self._timer_due = due
             self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._tick)
+
+    def _pump_soon(self) -> None:
+        """Pump when all calls that have arrived by now are applied: one commit for all of them."""
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping = False
+        try:
+            self._pump()
+        except Exception as error:
+            self._fail(error)
+            raise
 
     def _tick(self) -> None:
         self._timer = None
@@ -315,7 +332,8 @@ class Shell:
         self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
     ) -> None:
         """Make a task that is likely to be watched; the reply gets its view, or an error."""
-        self.post(events.CreateTask(tenant, session_name, payload, reply, self._recent))
+        event = events.CreateTask(tenant, session_name, payload, reply, self._recent)
+        self.post(event, pump=self._pump_soon)
 
     def watch(
         self, tenant: Tenant, session_name: str, task_id: TaskId, watcher: Watching
