@@ -120,10 +120,13 @@ class Bench:
     def warm_session(self, service: str = "Reverse") -> Iterator[flame.Session]:
         """A session whose executors are all bound and have done some work."""
         with self.session(service, min_instances=self.executors) as session:
-            name = session.info().name
-            self.wait_for_executors(name)
-            list(session.map([bytes(16)] * WARM_TASKS))
+            self.warm(session)
             yield session
+
+    def warm(self, session: flame.Session) -> None:
+        """Wait for the session's executors and give them WARM_TASKS."""
+        self.wait_for_executors(session.name)
+        list(session.map([bytes(16)] * WARM_TASKS))
 
     def wait_for_executors(self, session: str) -> None:
         """Until every executor of the cluster is bound to this session.

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import json
 import random
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from benchmarks.options import Rounds, parse
+from benchmarks.options import QUICK, Rounds, parse
 from benchmarks.report import percentile, report, summary
 from flame.wire.channels import channel_options
 from flame.wire.frames import (
@@ -361,6 +362,16 @@ def processes() -> Iterator[int]:
             assert echo.stdout is not None
             echo.stdout.readline()
         yield port
+
+
+def measured(rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure in a process of its own: no other part's threads and event loops are in the way."""
+    command = [sys.executable, "-m", "benchmarks.raw_transport", "--rounds", str(rounds.count)]
+    if rounds.many == QUICK.many:
+        command.append("--quick")
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    rows: list[dict[str, Any]] = json.loads(result.stdout.splitlines()[-1])["rows"]
+    return rows
 
 
 def main() -> None:

@@ -1,33 +1,41 @@
 """Tasks per second: all at once, and with a bounded number outstanding; and as a part of what the
 same frames reach with no Flame in between, in the same run.
+
+After the durable tasks the session manager is killed, and the outcomes in its file are counted.
 """
 
 import argparse
 from typing import Any
 
-import uvloop
-
 from benchmarks import raw_transport
-from benchmarks.clusters import STORAGES, Bench, bench
+from benchmarks.clusters import WARM_TASKS, Bench, bench
 from benchmarks.options import Rounds, parse
+from benchmarks.peers import compare
 from benchmarks.report import report, summary
 from benchmarks.work import Payloads, bulk, closed_loop
 
+SMALL = 10_000  # tasks of the small run
 
-def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
+
+def measure(cluster: Bench, rounds: Rounds) -> tuple[list[dict[str, Any]], str]:
+    """The rows of one durability; and what is in the file after ``kill -9``, if there is one."""
     payloads = Payloads(seed=1)
     rates: dict[tuple[str, int, int], list[float]] = {}
-    bulks = [(size, count) for size in (16, 1024) for count in (10_000, rounds.many)]
-    with cluster.warm_session() as session:
-        for _ in range(rounds.count):
-            for size, count in bulks:
-                work = payloads.make(count, size)
-                rates.setdefault(("bulk", size, count), []).append(count / bulk(session, work))
-            for outstanding, count in raw_transport.LOOPS:
-                work = payloads.make(rounds.scaled(count))
-                rate = len(work) / closed_loop(session, work, outstanding)
-                rates.setdefault((f"{outstanding} outstanding", 16, len(work)), []).append(rate)
-    return [
+    bulks = [(size, count) for size in (16, 1024) for count in (SMALL, rounds.many)]
+    finished = WARM_TASKS
+    session = cluster.session(min_instances=cluster.executors)  # ends with its cluster
+    cluster.warm(session)
+    for _ in range(rounds.count):
+        for size, count in bulks:
+            work = payloads.make(count, size)
+            rates.setdefault(("bulk", size, count), []).append(count / bulk(session, work))
+            finished += count
+        for outstanding, count in raw_transport.LOOPS:
+            work = payloads.make(rounds.scaled(count))
+            rate = len(work) / closed_loop(session, work, outstanding)
+            rates.setdefault((f"{outstanding} outstanding", 16, len(work)), []).append(rate)
+            finished += len(work)
+    rows = [
         {
             **cluster.labels(),
             "mode": mode,
@@ -39,21 +47,38 @@ def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
         }
         for (mode, size, count), values in rates.items()
     ]
+    if cluster.durability == "memory":
+        return rows, ""
+    # At once, with the session open: nothing is written any more because it ends in order.
+    found = cluster.outcomes_after_kill(session.number)
+    rows.append({**cluster.labels(), "mode": "kill -9", "tasks": finished, "in file": found})
+    assert found == finished, f"{found} of {finished} outcomes are in the file after kill -9"
+    return rows, f"outcomes in the file after kill -9: {found:,} of {finished:,}"
 
 
 def main() -> None:
-    _, rounds = parse(argparse.ArgumentParser(description=__doc__.partition("\n")[0]))
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--peers", action="store_true", help="other systems too, where installed")
+    chosen, rounds = parse(options)
     rows: list[dict[str, Any]] = []
-    for storage in STORAGES:
+    notes = []
+    for durability in ("durable", "sync", "memory"):
+        storage = "memory" if durability == "memory" else "sqlite"
         with bench(storage) as cluster:
-            rows += measure(cluster, rounds)
-    with raw_transport.processes() as port:
-        raw = uvloop.run(raw_transport.measure(port, rounds))
+            found, note = measure(cluster.with_durability(durability), rounds)
+            rows += found
+            if note:
+                notes.append(f"{durability}: {note}")
+    raw = raw_transport.measured(rounds)
     rates = {(row["mode"], row["bytes"], row["tasks"]): row["median"] for row in raw}
     for row in rows:
-        row["of raw"] = row["median"] / rates[row["mode"], row["bytes"], row["tasks"]]
+        if "median" in row:
+            row["of raw"] = row["median"] / rates[row["mode"], row["bytes"], row["tasks"]]
     rows += [{"storage": "(no Flame)", **row} for row in raw if row["unit"] == "tasks/s"]
+    if chosen.peers:
+        rows += compare.rows("throughput", rounds)
     report("throughput", rows, "first submit to last result, session warm, 2 executors")
+    print("\n".join(notes))
 
 
 if __name__ == "__main__":
