@@ -1,6 +1,7 @@
 """The executor's life: bind, reconnect, leave, and every way to be lost."""
 
 from flame.core import effects, events
+from flame.core.attempts import RETRY_BACKOFF
 from flame.core.executor import BIND_TIMEOUT, LEAVE_TIMEOUT, RECONNECT_TIMEOUT, STOP_GRACE
 from flame.core.records import BindingDeleted, BindingPut, LeaseLost
 from flame.core.state import Limits
@@ -184,6 +185,7 @@ def test_a_poison_task_fails_after_its_attempts_while_the_others_return_free() -
     for number in range(1, 4):
         name = f"e{number}"
         if number > 1:
+            b.later(RETRY_BACKOFF[number - 2])
             b.bind(name)
         b.exited(name, task=1, cause=f"signal {number}")
     (sent,) = b.took(effects.SendOutcomes)
@@ -191,9 +193,11 @@ def test_a_poison_task_fails_after_its_attempts_while_the_others_return_free() -
     state, code, message = sent.failures[0]
     assert (state, code) == (TaskState.FAILED, EventCode.LOST)
     assert "3 times" in message
-    assert "signal 3" in message
+    for number in (1, 2, 3):
+        assert f"attempt {number} on node n: signal {number}" in message
     assert b.session().live[2].attempts == 0  # type: ignore[index]
-    assert [r.cause for r in b.stored(LeaseLost)] == ["signal 1", "signal 2", "signal 3"]
+    assert [r.loss.cause for r in b.stored(LeaseLost)] == ["signal 1", "signal 2", "signal 3"]
+    assert not b.session().history
 
 
 def test_a_report_of_an_end_is_confirmed_so_that_the_node_forgets_it() -> None:

@@ -13,6 +13,7 @@ from flame.core.records import (
     SessionPut,
     TasksSubmitted,
 )
+from flame.model.attempts import Loss
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Durability, Failure, SessionSpec, SessionState
 
@@ -74,8 +75,9 @@ def lease_lost(
         task_ids=[TaskId(task_id) for task_id in held],
         charged=TaskId(charged),
         attempt=attempt,
-        cause="signal 9",
+        loss=Loss("signal", "the executor was ended by SIGKILL", pid=7, signal=9),
         lost_ms=4_000,
+        node=NodeName("n-1"),
     )
 
 

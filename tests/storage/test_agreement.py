@@ -36,6 +36,7 @@ from flame.core.records import (
     StoredTask,
     TasksSubmitted,
 )
+from flame.model.attempts import Loss, keep
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import (
     ApplicationSpec,
@@ -219,7 +220,11 @@ class EnginesAgree(RuleBasedStateMachine):
         task_id = TaskId(data.draw(st.sampled_from(session.pending)))
         attempt = session.tasks[task_id].attempts + 1 if charge else 0
         if charge:
-            session.tasks[task_id] = replace(session.tasks[task_id], attempts=attempt)
+            known = list(session.tasks[task_id].history)
+            keep(known, attempt, "n", "e", Loss("lost"), 1)
+            session.tasks[task_id] = replace(
+                session.tasks[task_id], attempts=attempt, history=tuple(known)
+            )
         self.group.append(
             LeaseLost(
                 session.put.session,
@@ -228,8 +233,9 @@ class EnginesAgree(RuleBasedStateMachine):
                 [task_id],
                 task_id if charge else TaskId(0),
                 attempt,
-                "lost",
+                Loss("lost"),
                 1,
+                NodeName("n"),
             )
         )
 

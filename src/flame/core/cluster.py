@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flame.core import (
+    attempts,
+    early_ends,
     events,
     executors,
     invariants,
     nodes,
     outcomes,
+    overdue,
     recovery,
     sessions,
     submission,
@@ -179,8 +182,8 @@ class Cluster:
                 sessions.reply_done(state, cause)
             case _, sessions.CloseBegins():
                 sessions.close_begins(state, cause, now)
-            case _, executors.LeaseLostStored():
-                executors.lease_lost_stored(state, cause)
+            case _, attempts.LeaseLostStored():
+                attempts.lease_lost_stored(state, cause, now)
             case _, executors.BindingStored():
                 executors.binding_stored(state, cause, now)
             case _:
@@ -194,14 +197,24 @@ class Cluster:
             nodes.forget(state, NodeName(str(key)))
         elif kind == "retry":
             state.replan = True
-        elif kind in ("close", "review"):
+        elif kind in ("close", "review", "rest", "deadline", "orphan"):
             session = state.sessions.get(SessionNumber(int(key)))
             if session is not None:
-                sessions.review_close(state, session, now, overdue=kind == "close")
+                self._session_due(kind, session, now)
         else:
             executor = state.executors.get(ExecutorId(str(key)))
             if executor is not None:
                 self._executor_due(kind, executor, now)
+
+    def _session_due(self, kind: str, session: Any, now: float) -> None:
+        if kind == "rest":
+            attempts.rest_over(self.state, session, now)
+        elif kind == "deadline":
+            early_ends.deadline_overdue(self.state, session, now)
+        elif kind == "orphan":
+            sessions.orphan_overdue(self.state, session, now)
+        else:
+            sessions.review_close(self.state, session, now, overdue=kind == "close")
 
     def _executor_due(self, kind: str, executor: Any, now: float) -> None:
         state, session = self.state, executor.session
@@ -209,15 +222,19 @@ class Cluster:
             if executor.state is ExecutorState.IDLE:
                 executors.stop(state, executor, now)
             elif session is not None and not executor.held:
-                executors.idle_overdue(state, session, executor, now)
+                overdue.idle_overdue(state, session, executor, now)
         elif kind == "stop":
-            executors.stop_overdue(state, executor, now)
+            overdue.stop_overdue(state, executor, now)
         elif kind == "leave":
-            executors.leave_overdue(state, executor, now)
+            overdue.leave_overdue(state, executor, now)
         elif kind == "bind":
-            executors.bind_overdue(state, executor, now)
+            overdue.bind_overdue(state, executor, now)
         elif kind == "reconnect":
-            executors.reconnect_overdue(state, executor, now)
+            overdue.reconnect_overdue(state, executor, now)
+        elif session is not None and kind == "timeout":
+            overdue.timeout_overdue(state, session, executor, now)
+        elif session is not None and kind == "kill":
+            overdue.kill_overdue(state, session, executor, now)
 
     # --- reads -----------------------------------------------------------------------------------
 

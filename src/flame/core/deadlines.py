@@ -30,6 +30,9 @@ class Deadlines:
         """Forget ``key``."""
         self._due.pop(key, None)
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._due
+
     def items(self) -> list[tuple[Key, float]]:
         """Return every key with its due time."""
         return list(self._due.items())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from flame.core.events import AttachmentId, Reply
 from flame.core.records import Record
+from flame.model.attempts import Attempt
 from flame.model.errors import FlameError
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.resources import Resources
@@ -304,6 +305,7 @@ class TaskView:
     finished_ms: int | None
     failure: Failure | None
     attempt: int
+    history: tuple[Attempt, ...] = ()  # attempts that were spent without an outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,9 @@ class ExecutorExited:
     attempt: int
     cause: str
     detail: str
+    pid: int = 0
+    exit_code: int = 0
+    signal: int = 0
 
 
 # --- executors ---------------------------------------------------------------------------------
@@ -245,6 +248,7 @@ class ExecutorConnected:
     task_ids: Sequence[TaskId] = ()
     attempts: Sequence[int] = ()
     running: TaskId = TaskId(0)
+    running_for: float = 0.0  # seconds
 
 
 @dataclass(slots=True)

@@ -41,6 +41,8 @@ class Executor:
         window: How many tasks it wants in hand.
         held: Handed out and not answered, in the order of handing out.
         started: The task that has run for more than 10 ms, if any.
+        started_at: When its service was called.
+        doomed: A task that is final and still in its hand; the process ends unless it gives that up.
         recorded: The sequence of the last Results that was taken.
         stored: The sequence of the last Results that is in the store.
         take_back: The number of an unanswered request to give tasks up; 0: none.
@@ -60,6 +62,8 @@ class Executor:
     window: int = FIRST_WINDOW
     held: dict[TaskId, Task] = field(default_factory=dict)
     started: Task | None = None
+    started_at: float = 0.0
+    doomed: Task | None = None
     recorded: int = 0
     stored: int = 0
     take_back: int = 0

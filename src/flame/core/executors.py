@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from flame.core.attempts import lose_lease
 from flame.core.dispatch import ask_back, dispatch, rebalance
+from flame.core.early_ends import doom
 from flame.core.effects import (
     RefuseExecutor,
     SendBind,
+    SendCancel,
     SendResultsStored,
     SendUnbind,
     StartExecutor,
@@ -24,23 +27,27 @@ from flame.core.events import (
 from flame.core.executor import (
     BIND_TIMEOUT,
     FIRST_WINDOW,
-    LEAVE_TIMEOUT,
     RECONNECT_TIMEOUT,
     STOP_GRACE,
     Executor,
 )
 from flame.core.node import Node
 from flame.core.outcomes import end_without_result, notify_started, out_of_work
-from flame.core.records import BindingDeleted, BindingPut, LeaseLost, SessionEvent
+from flame.core.records import BindingDeleted, BindingPut, SessionEvent
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED, Task
+from flame.model.attempts import Cause, Loss, bounded
 from flame.model.errors import WrongState
-from flame.model.ids import ExecutorId, NodeName, TaskId
+from flame.model.ids import ExecutorId, TaskId
 from flame.model.specs import Event, EventCode, ExecutorState, SessionState, TaskState
 
 #: Seconds to wait after the n-th failed bind in a row.
 BIND_BACKOFF = (0.1, 0.5, 1.0, 2.0, 5.0)
+#: Seconds after which an executor says that a task runs.
+STARTED_AFTER = 0.01
+#: Deadlines of an executor that end with its process.
+_WHILE_ALIVE = ("bind", "idle", "leave", "reconnect", "timeout", "kill")
 
 
 @dataclass(slots=True)
@@ -49,15 +56,6 @@ class BindingStored:
 
     executor: ExecutorId
     incarnation: int
-
-
-@dataclass(slots=True)
-class LeaseLostStored:
-    """Cause: that the lease was lost is on record, so its tasks may be given to others."""
-
-    session: Session
-    executor: ExecutorId
-    tasks: list[Task]
 
 
 # --- birth and binding -------------------------------------------------------------------------
@@ -87,6 +85,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.session = session
     executor.window = FIRST_WINDOW
     executor.recorded = executor.stored = executor.take_back = 0
+    executor.doomed = None
     session.executors[executor.id] = executor
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
     state.deadlines.clear(("idle", executor.id))
@@ -172,7 +171,7 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
                 dispatch(state, session)
             return
         _bound(state, executor, session, now)
-    _agree(state, session, executor, event)
+    _agree(state, session, executor, event, now)
     state.emit(SendResultsStored(executor.id, executor.stored))
     if executor.state is ExecutorState.UNBINDING:
         if executor.held:
@@ -194,7 +193,9 @@ def _is_expected(executor: Executor, event: ExecutorConnected) -> bool:
     )
 
 
-def _agree(state: State, session: Session, executor: Executor, event: ExecutorConnected) -> None:
+def _agree(
+    state: State, session: Session, executor: Executor, event: ExecutorConnected, now: float
+) -> None:
     """Make our view of what the executor holds the same as its own."""
     theirs = dict.fromkeys(event.task_ids)
     never_arrived = [t for t in executor.held.values() if t.id not in theirs]
@@ -204,11 +205,15 @@ def _agree(state: State, session: Session, executor: Executor, event: ExecutorCo
     unwanted: list[TaskId] = []
     for index, task_id in enumerate(event.task_ids):
         if task_id in executor.held:
+            if executor.held[task_id].stage == FINISHING:
+                unwanted.append(task_id)  # it ended early, and the executor may not know
             continue
         found = session.live.get(task_id)
         attempt = event.attempts[index] if event.attempts else 1
         if found is None or found.stage != QUEUED or found.attempts + 1 != attempt:
             unwanted.append(task_id)
+            if task_id == event.running and (found is None or found.stage == FINISHING):
+                _hold_final(state, executor, task_id, now)
             continue
         session.withdraw(found)  # a restarted manager learns who has it
         found.stage = HELD
@@ -217,9 +222,18 @@ def _agree(state: State, session: Session, executor: Executor, event: ExecutorCo
     executor.take_back = 0
     if unwanted:
         ask_back(state, executor, 0, unwanted)
+        state.emit(SendCancel(executor.id, unwanted))
     running = executor.held.get(event.running)
     if running is not None and running.stage == HELD:
-        _mark_started(state, session, executor, running)
+        _mark_started(state, session, executor, running, now - event.running_for)
+
+
+def _hold_final(state: State, executor: Executor, task_id: TaskId, now: float) -> None:
+    """A restarted manager finds a task running that ended early: it must still be given up."""
+    ghost = Task(task_id, None, 0)
+    ghost.stage = FINISHING
+    executor.held[task_id] = ghost
+    doom(state, executor, ghost, now)
 
 
 def _drop_from_hand(session: Session, executor: Executor, task: Task) -> None:
@@ -245,7 +259,7 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
         f"Executor <{executor.id}> on node <{executor.node}> failed to bind session "
         f"with return_code <{event.return_code}>: {event.message}"
     )
-    _detach_from_session(state, executor)
+    detach(state, executor)
     stop(state, executor, now)
     bind_failed(state, session, message, now)
 
@@ -306,19 +320,25 @@ def on_started(state: State, executor: Executor, event: TaskStarted, now: float)
     task = executor.held.get(event.task_id)
     if session is None or task is None or task.stage != HELD:
         return
-    _mark_started(state, session, executor, task)
+    _mark_started(state, session, executor, task, now - STARTED_AFTER)
     notify_started(state, session, task)
     rebalance(state, session)
 
 
-def _mark_started(state: State, session: Session, executor: Executor, task: Task) -> None:
+def _mark_started(
+    state: State, session: Session, executor: Executor, task: Task, since: float
+) -> None:
     previous = executor.started
     if previous is not None and previous.stage == STARTED:
         previous.stage = HELD  # its result is on its way; one task per executor runs
         session.running -= 1
     task.stage = STARTED
     executor.started = task
+    executor.started_at = since
     session.running += 1
+    limit = session.spec.task_timeout_ms
+    if limit:
+        state.deadlines.set(("timeout", executor.id), since + limit / 1000)
 
 
 def on_taken_back(state: State, executor: Executor, event: TasksTakenBack, now: float) -> None:
@@ -344,17 +364,6 @@ def on_taken_back(state: State, executor: Executor, event: TasksTakenBack, now: 
 # --- the way out -------------------------------------------------------------------------------
 
 
-def idle_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
-    """It had nothing in hand for a while: let it go, unless the session keeps that many."""
-    if session.queued:
-        # Nothing may be handed out at the moment; look again later.
-        state.deadlines.set(("idle", executor.id), now + state.delay_release(session) + 1.0)
-        return
-    kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
-    if kept > session.spec.min_instances:
-        unbind(state, executor, now)
-
-
 def unbind(state: State, executor: Executor, now: float) -> None:
     """Let the executor finish its running task, give the others back, and leave."""
     session = executor.session
@@ -364,7 +373,7 @@ def unbind(state: State, executor: Executor, now: float) -> None:
         if executor.id in session.unreported and session.state is SessionState.OPEN:
             return  # it may be at work; nobody knows before it has told
         session.unreported.pop(executor.id, None)
-        _detach_from_session(state, executor)
+        detach(state, executor)
         stop(state, executor, now)
         return
     executor.state = ExecutorState.UNBINDING
@@ -385,8 +394,9 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     if session is None or executor.state not in (ExecutorState.BOUND, ExecutorState.UNBINDING):
         return
     was_asked = executor.state is ExecutorState.UNBINDING
-    _return_tasks(state, session, executor, None, now, "the executor left with tasks in hand")
-    _detach_from_session(state, executor)
+    left = Loss(Cause.STOPPED, "the executor left with tasks in hand")
+    return_tasks(state, session, executor, None, now, left)
+    detach(state, executor)
     state.deadlines.clear(("leave", executor.id))
     state.deadlines.clear(("idle", executor.id))
     if not executor.reusable or not was_asked:
@@ -406,32 +416,33 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
 
 
-def stop(state: State, executor: Executor, now: float) -> None:
+def stop(state: State, executor: Executor, now: float, grace: float = STOP_GRACE) -> None:
     """Have the executor's process ended; its resources return when it is gone."""
     if executor.state is ExecutorState.RELEASING:
         return
     executor.state = ExecutorState.RELEASING
-    for kind in ("bind", "idle", "leave", "reconnect"):
+    for kind in _WHILE_ALIVE:
         state.deadlines.clear((kind, executor.id))
     if executor.process:
-        state.emit(StopExecutor(executor.node, executor.id, executor.process, STOP_GRACE))
-        state.deadlines.set(("stop", executor.id), now + STOP_GRACE + RECONNECT_TIMEOUT)
+        state.emit(StopExecutor(executor.node, executor.id, executor.process, grace))
+        state.deadlines.set(("stop", executor.id), now + grace + RECONNECT_TIMEOUT)
     else:
         _remove(state, executor)
 
 
-def _detach_from_session(state: State, executor: Executor) -> None:
+def detach(state: State, executor: Executor) -> None:
     session = executor.session
     if session is not None:
         session.executors.pop(executor.id, None)
         if session.closing is not None:
             state.deadlines.set(("review", session.number), 0.0)
     executor.session = None
+    executor.doomed = None
     state.replan = True
 
 
 def _remove(state: State, executor: Executor) -> None:
-    for kind in ("bind", "idle", "leave", "reconnect", "stop"):
+    for kind in (*_WHILE_ALIVE, "stop"):
         state.deadlines.clear((kind, executor.id))
     executor.state = ExecutorState.RELEASED
     state.executors.pop(executor.id, None)
@@ -442,60 +453,20 @@ def _remove(state: State, executor: Executor) -> None:
     state.replan = True
 
 
-def leave_overdue(state: State, executor: Executor, now: float) -> None:
-    """The service did not finish its running task after its session was closed: end the process."""
-    session = executor.session
-    if session is not None:
-        reason = f"it did not leave within {LEAVE_TIMEOUT:.0f} s after its session was closed"
-        _return_tasks(state, session, executor, None, now, reason)
-    _detach_from_session(state, executor)
-    stop(state, executor, now)
-
-
-def bind_overdue(state: State, executor: Executor, now: float) -> None:
-    """The service did not start, or did not come back from on_session_enter."""
-    session = executor.session
-    _detach_from_session(state, executor)
-    stop(state, executor, now)
-    if session is not None:
-        message = (
-            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: "
-            f"it was not ready after {BIND_TIMEOUT:.0f} s"
-        )
-        bind_failed(state, session, message, now)
-
-
-def reconnect_overdue(state: State, executor: Executor, now: float) -> None:
-    """Its node is there, but its process does not find back: replace it."""
-    session = executor.session
-    reason = f"its channel was away for {RECONNECT_TIMEOUT:.0f} s"
-    if session is not None:
-        _return_tasks(
-            state,
-            session,
-            executor,
-            executor.started.id if executor.started is not None else None,
-            now,
-            reason,
-        )
-        _detach_from_session(state, executor)
-    stop(state, executor, now)
-
-
-def stop_overdue(state: State, executor: Executor, now: float) -> None:
-    """Its node does not answer for it; the node's own lease will show. Ask once more, and move on."""
-    state.emit(StopExecutor(executor.node, executor.id, executor.process, 0.0))
-    lose(state, executor, None, "its process did not end when asked", now)
-
-
 def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> None:
     """The channel broke. The process may come back; its node will say if it is gone."""
     executor = state.executors.get(event.executor)
     if executor is None or event.incarnation > executor.incarnation:
         return  # an older one: a warm process that was not told of its next binding yet
     executor.connected = False
-    if executor.state is not ExecutorState.RELEASING:
-        state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
+    if executor.state is ExecutorState.RELEASING:
+        return
+    state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
+    session = executor.session
+    if session is not None and session.spec.task_timeout_ms and executor.started is None:
+        # A task may run and keep its process from saying so: count from when it fell silent.
+        due = now + session.spec.task_timeout_ms / 1000
+        state.deadlines.set(("timeout", executor.id), due)
 
 
 def on_exited(state: State, event: ExecutorExited, now: float) -> None:
@@ -505,15 +476,16 @@ def on_exited(state: State, event: ExecutorExited, now: float) -> None:
     executor = state.executors.get(event.executor)
     if executor is None or executor.process != event.incarnation:
         return
-    reason = f"{event.cause}: {event.detail}" if event.detail else event.cause
-    lose(state, executor, event.task_id, reason, now, blame_service=True)
+    detail = bounded(event.detail)
+    loss = Loss(event.cause, detail, event.pid, event.exit_code, event.signal)
+    lose(state, executor, event.task_id, loss, now, blame_service=True)
 
 
 def lose(
     state: State,
     executor: Executor,
     running: TaskId | None,
-    reason: str,
+    loss: Loss,
     now: float,
     *,
     blame_service: bool = False,
@@ -528,31 +500,27 @@ def lose(
     if session is not None:
         if running is None:
             running = executor.started.id if executor.started is not None else TaskId(0)
-        _return_tasks(state, session, executor, running, now, reason)
-        _detach_from_session(state, executor)
+        return_tasks(state, session, executor, running, now, loss)
+        detach(state, executor)
     _remove(state, executor)
     if session is None:
         return
     if was_binding and blame_service and session.state is SessionState.OPEN:
         message = (
-            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: {reason}"
+            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: {loss}"
         )
         bind_failed(state, session, message, now)
 
 
-def _return_tasks(
+def return_tasks(
     state: State,
     session: Session,
     executor: Executor,
     running: TaskId | None,
     now: float,
-    reason: str,
+    loss: Loss,
 ) -> None:
-    """Take everything out of the executor's hand; charge an attempt to the task that ran.
-
-    The tasks are queued again once it is stored that the lease was lost: whoever runs one of them a
-    second time can show why.
-    """
+    """Take everything out of the executor's hand; charge an attempt to the task that ran."""
     unreported = executor.id in session.unreported
     held = [t for t in executor.held.values() if t.stage != FINISHING]
     charged = executor.held.get(running) if running else None
@@ -567,43 +535,9 @@ def _return_tasks(
         _drop_from_hand(session, executor, task)
     if not held and not unreported:
         return
-    for task in held:
-        task.stage = HELD
-        task.holder = None
-    spent = charged.attempts + 1 if charged is not None else 0
-    state.store(
-        LeaseLost(
-            session.number,
-            executor.id,
-            executor.incarnation,
-            [t.id for t in held],
-            charged.id if charged is not None else TaskId(0),
-            spent,
-            reason,
-            milliseconds(now),
-        ),
-        LeaseLostStored(session, executor.id, held),
-        session=session,
-    )
-    if charged is not None:
-        charged.attempts = spent
-        if spent >= session.spec.max_attempts:
-            end_without_result(state, session, [charged], _lost(spent, reason, executor.node), now)
-
-
-def lease_lost_stored(state: State, cause: LeaseLostStored) -> None:
-    """Queue the tasks again, but for those that got an outcome in the meantime."""
-    session = cause.session
-    session.unreported.pop(cause.executor, None)
-    session.requeue([t for t in cause.tasks if t.stage == HELD and t.holder is None])
-    state.replan = True
-    dispatch(state, session)
-
-
-def _lost(attempts: int, reason: str, node: NodeName) -> tuple[TaskState, int, str]:
-    times = "1 time" if attempts == 1 else f"{attempts} times"
-    message = f"the executor died {times} while it ran this task; the last, on {node}: {reason}"
-    return (TaskState.FAILED, int(EventCode.LOST), message)
+    failure = lose_lease(state, session, executor, held, charged, loss, now)
+    if failure is not None and charged is not None:
+        end_without_result(state, session, [charged], failure, now)
 
 
 def _refuse(state: State, executor: ExecutorId, incarnation: int) -> None:

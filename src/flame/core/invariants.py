@@ -80,8 +80,12 @@ def _counts(session: Session) -> Iterator[str]:
     for task_id, task in session.live.items():
         if task.id != task_id or not 1 <= task_id < session.next_id:
             yield f"{who}: task {task.id} is live as {task_id}; next id is {session.next_id}"
-        if task.stage != FINISHING and task.attempts >= session.spec.max_attempts:
+        known = session.history.get(task_id)
+        lost = task.attempts - (known[-1].raised if known else 0)
+        if task.stage != FINISHING and lost >= session.spec.max_attempts:
             yield f"{who}: task {task_id} goes on after {task.attempts} attempts"
+        if (known[-1].number if known else 0) != task.attempts:
+            yield f"{who}: task {task_id} spent {task.attempts} attempts; its history: {known}"
     for task_id in session.watchers:
         if task_id not in session.live:
             yield f"{who}: task {task_id} is watched but not live"
@@ -250,7 +254,22 @@ def _waits(state: State) -> Iterator[str]:
             yield f"{who} is away without a deadline"
         if executor.state is ExecutorState.IDLE and ("idle", executor.id) not in due:
             yield f"{who} has no deadline for its release"
+        if executor.doomed is not None and ("kill", executor.id) not in due:
+            yield f"{who} has a task that is final and no deadline to give it up"
+        started = executor.started
+        if (
+            started is not None
+            and executor.session is not None
+            and executor.session.spec.task_timeout_ms
+            and ("timeout", executor.id) not in due
+        ):
+            yield f"{who} runs task {started.id} without a timeout"
     for session in state.sessions.values():
+        if session.resting and ("rest", session.number) not in due:
+            yield f"session {session.number} has tasks that rest for ever"
+        waits = any(t.stage != FINISHING for t in session.live.values())
+        if session.spec.deadline_ms and waits and ("deadline", session.number) not in due:
+            yield f"session {session.number} has tasks and no deadline"
         closing = session.closing
         if closing is not None and closing.begun and ("close", session.number) not in due:
             yield f"session {session.number} waits for its close without a deadline"

@@ -6,6 +6,7 @@ from flame.core.executor import STOP_GRACE
 from flame.core.executors import lose
 from flame.core.node import DISCONNECT_GRACE, FORGET_AFTER, LEASE, Node
 from flame.core.state import State
+from flame.model.attempts import Cause, Loss
 from flame.model.errors import AlreadyExists, WrongState
 from flame.model.ids import NodeName
 from flame.model.specs import ExecutorState, NodeState
@@ -43,7 +44,7 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
                 # The order may have been lost with the channel.
                 state.emit(StopExecutor(node.name, executor.id, known, STOP_GRACE))
         elif executor.process:
-            lose(state, executor, None, "its node no longer has it", now)
+            lose(state, executor, None, Loss(Cause.NODE_LOST, "its node no longer has it"), now)
     for executor_id, incarnation in event.executors:
         if executor_id not in node.executors:
             state.emit(StopExecutor(node.name, executor_id, incarnation, 0.0))
@@ -79,7 +80,7 @@ def on_node_left(state: State, event: NodeLeft, now: float) -> None:
     """The node goes on purpose, after stopping its executors."""
     node = state.nodes.get(event.node)
     if node is not None:
-        _lose_executors(state, node, "its node left", now)
+        _lose_executors(state, node, Loss(Cause.STOPPED, "its node left"), now)
         forget(state, node.name)
 
 
@@ -95,7 +96,7 @@ def lease_ended(state: State, name: NodeName, now: float) -> None:
     )
     node.connected = False
     node.state = NodeState.NOT_READY
-    _lose_executors(state, node, silence, now)
+    _lose_executors(state, node, Loss(Cause.NODE_LOST, silence), now)
     state.deadlines.set(("forget", name), now + FORGET_AFTER)
 
 
@@ -107,6 +108,6 @@ def forget(state: State, name: NodeName) -> None:
     state.replan = True
 
 
-def _lose_executors(state: State, node: Node, reason: str, now: float) -> None:
+def _lose_executors(state: State, node: Node, loss: Loss, now: float) -> None:
     for executor in list(node.executors.values()):
-        lose(state, executor, None, f"{reason} ({node.name})", now)
+        lose(state, executor, None, loss, now)

@@ -7,6 +7,7 @@ task that was taken back, cancelled or finished, is an ordinary case: counted an
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from flame.core.attempts import lose_lease, may_retry
 from flame.core.dispatch import dispatch, give_credit_back, rebalance
 from flame.core.effects import (
     FetchOutcomes,
@@ -25,7 +26,8 @@ from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, QUEUED, STARTED, Task
-from flame.core.views import task_view
+from flame.core.views import attempt_of, task_view
+from flame.model.attempts import Cause, Loss, bounded, history
 from flame.model.errors import NotFound
 from flame.model.ids import ExecutorId, TaskId
 from flame.model.specs import Failure, SessionState, TaskState
@@ -57,6 +59,9 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
     if stale:
         state.stale_results += len(stale)
         ids, outputs, failures = _without(stale, ids, outputs, failures)
+    if failures and session.spec.retry_on_failure:
+        retried = _try_again(state, session, executor, ids, failures, now)
+        ids, outputs, failures = _without(retried, ids, outputs, failures)
     cause = OutcomesStored(session, executor.id, executor.incarnation, event.sequence)
     if ids:
         record(state, session, ids, outputs, failures, now, cause)
@@ -90,6 +95,28 @@ def _take_from_hand(
             continue
         task.stage = FINISHING
     return stale
+
+
+def _try_again(
+    state: State,
+    session: Session,
+    executor: Executor,
+    ids: Sequence[TaskId],
+    failures: dict[int, Failure],
+    now: float,
+) -> set[int]:
+    """Give tasks that their service failed another attempt; return which of them."""
+    retried: set[int] = set()
+    for index, (_, _, text) in failures.items():
+        task = session.live[ids[index]]
+        if session.accepts and may_retry(session, task):
+            loss = Loss(Cause.RAISED, bounded(text))
+            lose_lease(state, session, executor, [task], task, loss, now)
+            retried.add(index)
+        elif session.history.get(task.id):
+            before = history(session.history[task.id])
+            failures[index] = (*failures[index][:2], f"{text}\nbefore this:\n{before}")
+    return retried
 
 
 def _without(
@@ -183,6 +210,9 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
     live = session.live
     for task_id in batch.task_ids:
         live.pop(task_id, None)
+    if session.history:
+        for task_id in batch.task_ids:
+            session.history.pop(task_id, None)
     if not live and len(batch.task_ids) > 1:
         live.clear()  # a dictionary that held a million keeps their room, though it is empty
     session.succeeded += len(batch.task_ids) - len(batch.failures)
@@ -321,7 +351,8 @@ def _notify(state: State, session: Session, batch: OutcomesRecorded) -> None:
             task.created_ms,
             batch.finished_ms,
             failure,
-            task.attempts + 1,
+            attempt_of(failure, task.attempts),
+            tuple(session.history.get(task_id, ())),
         )
         for watcher in watchers:
             state.emit(NotifyTask(watcher, view))

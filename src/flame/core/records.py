@@ -8,6 +8,7 @@ Times are milliseconds since the epoch.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from flame.model.attempts import Attempt, Loss
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, SessionState, TaskState
 
@@ -103,9 +104,11 @@ class OutcomesAcknowledged:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """An executor's incarnation ended with tasks in hand; they were queued again.
+    """An executor no longer has these tasks; they were queued again.
 
-    ``charged`` (0: none) is the one that was running: it spent its attempt number ``attempt``.
+    Its incarnation ended; or, with ``Cause.RAISED``, its service failed the one task, which its
+    session wants tried again. ``charged`` (0: none) is the one that was running: it spent its
+    attempt number ``attempt``.
     """
 
     session: SessionNumber
@@ -114,8 +117,9 @@ class LeaseLost:
     task_ids: Sequence[TaskId]
     charged: TaskId
     attempt: int
-    cause: str
+    loss: Loss
     lost_ms: int
+    node: NodeName = NodeName("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ class RecoveredSession:
         log_end: How many outcomes its log holds.
         submitters: For each, its ranges by rising number; adjacent ranges are merged.
         pending: Not final, by rising id: (id, input, created_ms, attempts spent). Read once.
+        history: The spent attempts of those that are pending; few tasks have any.
     """
 
     put: SessionPut
@@ -187,6 +192,7 @@ class RecoveredSession:
     events: list[Event] = field(default_factory=list)
     submitters: dict[bytes, list[SubmittedRange]] = field(default_factory=dict)
     pending: Iterable[tuple[TaskId, bytes | None, int, int]] = ()
+    history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -219,3 +225,4 @@ class StoredTask:
     failure: Failure | None = None
     finished_ms: int | None = None
     attempts: int = 0
+    history: tuple[Attempt, ...] = ()

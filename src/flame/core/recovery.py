@@ -4,6 +4,7 @@ Tasks that executors may still hold are not handed out again until those executo
 hold, or are known to be gone: a session with stored bindings starts with its executors unreported.
 """
 
+from flame.core.early_ends import set_deadline
 from flame.core.executor import BIND_TIMEOUT, RECONNECT_TIMEOUT, Executor
 from flame.core.node import RESTART_GRACE, Node
 from flame.core.records import (
@@ -15,12 +16,15 @@ from flame.core.records import (
     SessionPut,
 )
 from flame.core.session import Session
-from flame.core.state import State, milliseconds
+from flame.core.state import State, await_client, milliseconds
 from flame.core.submitter import Submitter
 from flame.core.task import Task
 from flame.model.ids import NodeName
 from flame.model.resources import Resources
 from flame.model.specs import Durability, Event, EventCode, ExecutorState, NodeState, SessionState
+
+#: Seconds that clients have to come back after the manager was restarted.
+CLIENT_RETURN = 30.0
 
 
 def restore(state: State, recovered: Recovered, now: float) -> None:
@@ -36,6 +40,10 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
         state.names[(session.tenant, session.name)] = session
         if session.spec.durability is Durability.MEMORY and session.state is SessionState.OPEN:
             _close_lost(state, session, now)
+        if session.state is SessionState.OPEN:
+            await_client(state, session, now, CLIENT_RETURN)
+            if session.spec.deadline_ms:
+                set_deadline(state, session)
     for binding in recovered.bindings:
         _executor(state, binding, now)
     state.replan = True
@@ -60,6 +68,7 @@ def _session(known: RecoveredSession) -> Session:
         task.attempts = attempts
         tasks.append(task)
         session.live[task_id] = task
+    session.history = {task_id: list(known.history[task_id]) for task_id in known.history}
     session.enqueue(tasks)
     return session
 

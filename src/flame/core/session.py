@@ -13,6 +13,7 @@ from flame.core.executor import Executor
 from flame.core.outcome_log import Attachment, Tail
 from flame.core.submitter import Submitter
 from flame.core.task import FINISHING, QUEUED, Task
+from flame.model.attempts import Attempt
 from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
 from flame.model.specs import Durability, Event, SessionSpec, SessionState
 
@@ -42,6 +43,8 @@ class Session:
         running: Executors whose task counts as started.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
+        history: The attempts that live tasks spent without an outcome. Few tasks have any.
+        resting: Tasks that will be queued again at a time, by id.
         bind_failures: In a row, since an executor was bound.
     """
 
@@ -72,6 +75,8 @@ class Session:
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
+    history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
+    resting: dict[TaskId, float] = field(default_factory=dict)
     bind_failures: int = 0
     bind_message: str = ""
     retry_at: float = 0.0

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from flame.core.dispatch import ask_back, dispatch, rebalance
-from flame.core.effects import Answer, Done, Refuse, SendCancel, SendSessionClosed
+from flame.core.early_ends import end_early
+from flame.core.effects import Answer, Done, Refuse, SendSessionClosed
 from flame.core.events import (
     CancelTasks,
     CloseSession,
@@ -16,17 +17,17 @@ from flame.core.events import (
 )
 from flame.core.executor import LEAVE_TIMEOUT
 from flame.core.executors import unbind
-from flame.core.outcomes import end_without_result, serve
+from flame.core.outcomes import serve
 from flame.core.records import (
     ApplicationDeleted,
     ApplicationPut,
     Barrier,
     SessionDeleted,
+    SessionEvent,
     SessionPut,
 )
 from flame.core.session import Closing, Session
-from flame.core.state import State, milliseconds
-from flame.core.task import FINISHING, HELD, STARTED, Task
+from flame.core.state import State, await_client, milliseconds
 from flame.core.views import session_view
 from flame.model.errors import (
     AlreadyExists,
@@ -38,6 +39,7 @@ from flame.model.errors import (
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
 from flame.model.specs import (
     Durability,
+    Event,
     EventCode,
     ExecutorState,
     Failure,
@@ -48,6 +50,8 @@ from flame.model.specs import (
 
 #: Seconds for which a close waits for tasks that are in an executor's hand and not known to run.
 CLOSE_WAIT = 0.5
+#: Seconds that the client of a new session has to attach to it.
+FIRST_ATTACH = 10.0
 
 _CANCELLED: Failure = (
     TaskState.CANCELLED,
@@ -193,6 +197,7 @@ def _create(
     _store_session(state, session, put, ReplySession(session, [reply]))
     if spec.min_instances > 0:
         state.replan = True
+    await_client(state, session, now, FIRST_ATTACH)
 
 
 # --- close and delete --------------------------------------------------------------------------
@@ -217,6 +222,22 @@ def on_close(state: State, event: CloseSession, now: float) -> None:
         raise WrongState("Cannot close session with running tasks")
     session.closing = Closing([event.reply], event.cancel_running)
     # What was submitted before the close must be in the queue, to be cancelled with the rest.
+    state.store(Barrier(), CloseBegins(session), session=session)
+
+
+def orphan_overdue(state: State, session: Session, now: float) -> None:
+    """Its last client has been gone for as long as it said: close it, and cancel its tasks."""
+    if session.attachments or not session.accepts:
+        return
+    seconds = (session.spec.client_lost_ms or 0) / 1000
+    event = Event(
+        int(EventCode.CLIENT_LOST),
+        f"closed: no client was attached for {seconds:g} s (on_client_lost)",
+        milliseconds(now),
+    )
+    session.note(event)
+    state.store(SessionEvent(session.number, event), session=session)
+    session.closing = Closing([], cancel_running=True)
     state.store(Barrier(), CloseBegins(session), session=session)
 
 
@@ -255,7 +276,7 @@ def _finish_close(state: State, session: Session, now: float) -> None:
     session.closing = None
     session.storing_close = True
     state.deadlines.clear(("close", session.number))
-    _cancel(state, session, list(session.live.values()), _CANCELLED, now)
+    end_early(state, session, list(session.live.values()), _CANCELLED, now)
     put = SessionPut(
         session.number,
         session.tenant,
@@ -277,27 +298,6 @@ def _store_session(
     state.store(record, cause)
 
 
-def _cancel(
-    state: State, session: Session, tasks: list[Task], failure: Failure, now: float
-) -> None:
-    """Make the tasks final as cancelled; tell executors that hold some of them."""
-    running: dict[str, list[Task]] = {}
-    ending = [t for t in tasks if t.stage != FINISHING]
-    for task in ending:
-        if task.stage in (HELD, STARTED) and task.holder is not None:
-            running.setdefault(task.holder.id, []).append(task)
-            if task.stage == STARTED:
-                session.running -= 1
-                task.holder.started = None
-    end_without_result(state, session, ending, failure, now)
-    for held in running.values():
-        executor = held[0].holder
-        if executor is not None and executor.connected:
-            ids = [t.id for t in held]
-            ask_back(state, executor, 0, ids)
-            state.emit(SendCancel(executor.id, ids))
-
-
 def session_stored(state: State, cause: ReplySession, now: float) -> None:
     """A session's new state is on record: answer, and follow up a close."""
     session = cause.session
@@ -306,6 +306,7 @@ def session_stored(state: State, cause: ReplySession, now: float) -> None:
         session.storing_close = False
         session.closed_ms = milliseconds(now)
         session.queue.clear()
+        session.resting.clear()
         # Its submitters stay known: a client that reconnects learns which submits were accepted.
         for executor in list(session.executors.values()):
             unbind(state, executor, now)
@@ -347,7 +348,7 @@ def on_cancel(state: State, event: CancelTasks, now: float) -> None:
         raise NotFound("the session of this cancel is not attached")
     ids = dict.fromkeys(event.task_ids)
     tasks = [t for i in ids if (t := session.live.get(i)) is not None]
-    _cancel(state, session, tasks, _CANCELLED_BY_USER, now)
+    end_early(state, session, tasks, _CANCELLED_BY_USER, now)
     state.store(Barrier(), ReplyDone(event.reply), session=session)
 
 

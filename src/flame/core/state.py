@@ -13,7 +13,7 @@ from flame.core.records import ApplicationPut, Record
 from flame.core.session import Session
 from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
-from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES
+from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Limits:
         submit_credit: Bytes a client may have on their way to the store, per session.
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
+        cancel_grace: Seconds that a service has to end a task which is final already.
         memory_only: Nothing survives this cluster's manager, so every session says so.
     """
 
@@ -37,6 +38,7 @@ class Limits:
     delay_release: float = DEFAULT_DELAY_RELEASE
     bind_attempts: int = 5
     memory_only: bool = False
+    cancel_grace: float = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +124,13 @@ class State:
         """Return a number that no incarnation had."""
         self.next_incarnation += 1
         return self.next_incarnation - 1
+
+
+def await_client(state: State, session: Session, now: float, at_least: float = 0.0) -> None:
+    """No client is attached: close the session in a while, if that is what it asks for."""
+    wait = session.spec.client_lost_ms
+    if wait is not None and session.state is SessionState.OPEN:
+        state.deadlines.set(("orphan", session.number), now + max(wait / 1000, at_least))
 
 
 def milliseconds(now: float) -> int:

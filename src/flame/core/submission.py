@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flame.core.dispatch import dispatch, queue_is_full
+from flame.core.early_ends import set_deadline
 from flame.core.effects import (
     Accepted,
     Answer,
@@ -16,7 +17,7 @@ from flame.core.outcome_log import OUTCOME_COST, Attachment
 from flame.core.outcomes import serve
 from flame.core.records import Barrier, SubmittedRange, TasksSubmitted
 from flame.core.session import Session
-from flame.core.state import State, milliseconds
+from flame.core.state import State, await_client, milliseconds
 from flame.core.submitter import Submitter
 from flame.core.task import Task
 from flame.core.views import task_view
@@ -76,6 +77,8 @@ def on_attach(state: State, event: Attach, now: float) -> None:
     state.attachments[event.attachment] = attachment
     session.attachments[event.attachment] = attachment
     session.was_attached = True
+    if session.spec.client_lost_ms is not None:
+        state.deadlines.clear(("orphan", session.number))
     view = AttachedView(
         event.attachment,
         session.number,
@@ -96,6 +99,8 @@ def on_detach(state: State, event: Detach, now: float) -> None:
     session = state.sessions.get(attachment.session)
     if session is not None:
         session.attachments.pop(event.attachment, None)
+        if not session.attachments:
+            await_client(state, session, now)
         if not any(a.subscribed for a in session.attachments.values()):
             session.tail.clear()
 
@@ -201,6 +206,8 @@ def tasks_stored(
     for task in tasks:
         session.live[task.id] = task
     session.enqueue(tasks)
+    if session.spec.deadline_ms:
+        set_deadline(state, session)
     if isinstance(cause, SubmitStored):
         _acknowledge(state, record, cause)
     else:

@@ -6,7 +6,7 @@ from flame.core.node import Node
 from flame.core.records import ApplicationPut
 from flame.core.session import Session
 from flame.core.task import STARTED, Task
-from flame.model.specs import TaskState
+from flame.model.specs import EventCode, Failure, TaskState
 
 
 def application_view(application: ApplicationPut) -> ApplicationView:
@@ -35,6 +35,11 @@ def session_view(session: Session) -> SessionView:
     )
 
 
+def attempt_of(failure: Failure | None, spent: int) -> int:
+    """Return the number of a final task's last attempt."""
+    return spent if failure is not None and failure[1] == EventCode.LOST else spent + 1
+
+
 def task_view(session: Session, task: Task) -> TaskView:
     """Show a task that is not final."""
     return TaskView(
@@ -48,6 +53,7 @@ def task_view(session: Session, task: Task) -> TaskView:
         None,
         None,
         task.attempts + 1,
+        tuple(session.history.get(task.id, ())),
     )
 
 

@@ -197,6 +197,8 @@ class ExecutorChannel:
         self._announced = self._wanted()
         self._reported = (0, 0)
         running = self._cell.read()
+        if running is not None and running.task_id not in self._held:
+            running = None
         in_hand = {**self._outbox.unstored(), **self._held}
         return frames.ExecutorFrame(
             hello=frames.ExecutorHello(
@@ -207,7 +209,12 @@ class ExecutorChannel:
                 window=self._announced,
                 task_ids=in_hand.keys(),
                 attempts=in_hand.values(),
-                running=running.task_id if running and running.task_id in self._held else 0,
+                running=running.task_id if running is not None else 0,
+                running_ms=(
+                    (time.monotonic_ns() - running.started) // 1_000_000
+                    if running is not None
+                    else 0
+                ),
             )
         )
 

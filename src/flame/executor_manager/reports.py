@@ -31,6 +31,7 @@ class Ending:
         out_of_memory: Whether the kernel took a process for its memory at about the same time.
         running: What its cell says.
         stderr: The end of what it wrote.
+        pid: Its process id on the node.
     """
 
     status: int | None
@@ -40,6 +41,7 @@ class Ending:
     out_of_memory: bool
     running: Running | None
     stderr: str
+    pid: int = 0
 
 
 def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorExited:
@@ -81,6 +83,7 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
         exit_code=exit_code,
         signal=signal,
         detail=detail,
+        pid=ending.pid,
     )
 
 

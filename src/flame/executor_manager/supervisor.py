@@ -321,6 +321,7 @@ class Supervisor:
             out_of_memory=oom_kills() > self._oom_samples[0],
             running=read_cell(self._path(process.name, "cell")),
             stderr=tail(self._path(process.name, "err")),
+            pid=process.pid,
         )
         del self._alive[key]
         self._clean_up(process)

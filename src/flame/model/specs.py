@@ -85,6 +85,10 @@ class EventCode(IntEnum):
     BIND_FAILED = 1001
     BIND_GIVEN_UP = 1002
     PAYLOAD_OMITTED = 1003  # the answer would have been larger than the client receives
+    ATTEMPT_SPENT = 1004  # a run of the task ended without an outcome
+    TIMED_OUT = 1005  # it ran for longer than its session allows
+    DEADLINE_PASSED = 1006  # it was not final in the time that its session allows
+    CLIENT_LOST = 1007  # the session was closed because no client was left
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,10 @@ class SessionSpec:
         resources: What one executor takes.
         durability: What an acknowledged task survives.
         max_attempts: Starts of a task before a lost executor makes it Failed.
+        task_timeout_ms: How long a task may run; 0: for ever.
+        deadline_ms: How long a task may take from its creation to its end; 0: for ever.
+        retry_on_failure: How often a task that its service failed is tried again.
+        client_lost_ms: The session is closed so long after its last client has gone; None: never.
     """
 
     application: str
@@ -159,6 +167,10 @@ class SessionSpec:
     resources: Resources = UNIT
     durability: Durability = Durability.DURABLE
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    task_timeout_ms: int = 0
+    deadline_ms: int = 0
+    retry_on_failure: int = 0
+    client_lost_ms: int | None = None
 
 
 #: Why a task did not succeed: (state, event code, message).

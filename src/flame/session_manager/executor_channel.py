@@ -284,6 +284,7 @@ class _Executor:
                 [TaskId(i) for i in hello.task_ids],
                 list(hello.attempts),
                 TaskId(max(hello.running, 0)),
+                hello.running_ms / 1000,
             )
         )
 

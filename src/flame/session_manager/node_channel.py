@@ -144,6 +144,9 @@ class _Node:
                     exited.attempt,
                     exited.cause,
                     exited.detail,
+                    exited.pid,
+                    exited.exit_code,
+                    exited.signal,
                 )
             )
         elif kind == "leaving":

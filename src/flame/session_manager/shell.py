@@ -23,7 +23,7 @@ from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionV
 from flame.core.records import StoredTask
 from flame.core.session import Session
 from flame.core.state import Limits
-from flame.core.views import task_view
+from flame.core.views import attempt_of, task_view
 from flame.engine.engine import Engine
 from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
@@ -424,5 +424,6 @@ def _view_of(session: Session, stored: StoredTask) -> TaskView:
         stored.created_ms,
         stored.finished_ms,
         stored.failure,
-        stored.attempts + 1,
+        attempt_of(stored.failure, stored.attempts),
+        stored.history,
     )

@@ -37,6 +37,7 @@ from flame.core.records import (
     SubmittedRange,
     TasksSubmitted,
 )
+from flame.model.attempts import Attempt, keep
 from flame.model.errors import IllegalTransition
 from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
 from flame.model.specs import Durability, Event, TaskState
@@ -217,7 +218,7 @@ class _Session:
         self.first_kept = 0
         self.acknowledged = 0
         self.kept_bytes = 0  # of the acknowledged tasks that are kept
-        self.spent: dict[int, int] = {}  # attempts that lost leases spent, by task
+        self.spent: dict[int, list[Attempt]] = {}  # that lost leases spent, by task
         self.dropped_ranges: dict[bytes, list[SubmittedRange]] = {}
         self.where: dict[int, int] = {}  # log position of a final task, below ``indexed``
         self.indexed = 0
@@ -239,7 +240,14 @@ class _Session:
 
     def lose_lease(self, record: LeaseLost) -> None:
         if record.charged:
-            self.spent[record.charged] = max(self.spent.get(record.charged, 0), record.attempt)
+            keep(
+                self.spent.setdefault(record.charged, []),
+                record.attempt,
+                record.node,
+                record.executor,
+                record.loss,
+                record.lost_ms,
+            )
 
     def acknowledge(self, position: int, kept_tasks: int, kept_bytes: int) -> None:
         """Drop the oldest acknowledged tasks that are over either limit."""
@@ -322,11 +330,17 @@ class _Session:
         if given is _Mark.DROPPED:
             return None
         self._index_outcomes()
-        attempts = self.spent.get(task_id, 0)
+        history = tuple(self.spent.get(task_id, ()))
+        attempts = history[-1].number if history else 0
         position = self.where.get(task_id)
         if position is None:
             return StoredTask(
-                task_id, given, batch.created_ms, TaskState.PENDING, attempts=attempts
+                task_id,
+                given,
+                batch.created_ms,
+                TaskState.PENDING,
+                attempts=attempts,
+                history=history,
             )
         outcome = self.log[bisect_right(self.positions, position) - 1]
         index = position - outcome.first_position
@@ -340,6 +354,7 @@ class _Session:
             failure=failure,
             finished_ms=outcome.finished_ms,
             attempts=attempts,
+            history=history,
         )
 
     def tasks(self, after: int, limit: int) -> list[StoredTask]:
@@ -377,12 +392,21 @@ class _Session:
             events=list(self.events),
             submitters={submitter: merged(known) for submitter, known in ranges.items()},
             pending=[
-                (TaskId(task_id), given, batch.created_ms, self.spent.get(task_id, 0))
+                (TaskId(task_id), given, batch.created_ms, self._attempts(task_id))
                 for batch in self.batches
                 for task_id, given in enumerate(batch.inputs, batch.first_id)
                 if given is not _Mark.DROPPED and task_id not in self.where
             ],
+            history={
+                TaskId(task_id): list(known)
+                for task_id, known in self.spent.items()
+                if task_id not in self.where
+            },
         )
+
+    def _attempts(self, task_id: int) -> int:
+        known = self.spent.get(task_id)
+        return known[-1].number if known else 0
 
     def _index_outcomes(self) -> None:
         """Learn the positions of the tasks that became final since somebody last asked."""

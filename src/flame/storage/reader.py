@@ -4,10 +4,11 @@ The statements are written once for all databases: a parameter is ``?1``, ``?2``
 them (:class:`Query`) puts that into its database's spelling. Each statement's rows are fetched at once.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any, Protocol
 
 from flame.core.records import OutcomesRecorded, StoredTask
+from flame.model.attempts import Attempt, Loss, keep
 from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import TaskState
 from flame.storage import rows
@@ -89,7 +90,7 @@ class Reader:
         final = self._final(session, low, high)
         spent = self.attempts(session, low, high)
         return [
-            final_task(task_id, given, created_ms, final.get(task_id), spent.get(task_id, 0))
+            final_task(task_id, given, created_ms, final.get(task_id), spent.get(task_id, ()))
             for task_id, given, created_ms in wanted
         ]
 
@@ -111,19 +112,26 @@ class Reader:
             return None
         return slice_outcomes(batch, position, max_bytes)
 
-    def attempts(self, session: SessionNumber, low: int, high: int) -> dict[TaskId, int]:
+    def attempts(self, session: SessionNumber, low: int, high: int) -> dict[TaskId, list[Attempt]]:
         """Return the attempts that lost leases spent, for each charged task from low to high."""
-        spent: dict[TaskId, int] = {}
-        for number, charged, attempt, check in self.rows(
-            "SELECT number, charged, attempt, check_sum FROM lease_losses"
-            " WHERE session = ?1 AND charged BETWEEN ?2 AND ?3",
+        spent: dict[TaskId, list[Attempt]] = {}
+        for number, charged, attempt, check, loss in self.rows(
+            "SELECT number, charged, attempt, check_sum, loss FROM lease_losses"
+            " WHERE session = ?1 AND charged BETWEEN ?2 AND ?3 ORDER BY number",
             session,
             max(low, 1),
             high,
         ):
             rows.verify("lease_losses", number, check, session, charged, attempt)
-            task_id = TaskId(charged)
-            spent[task_id] = max(spent.get(task_id, 0), attempt)
+            lost = rows.unseal(rows.lost, loss, check, "lease_losses", number)
+            keep(
+                spent.setdefault(TaskId(charged), []),
+                attempt,
+                lost.node,
+                lost.executor,
+                Loss(lost.cause, lost.detail, lost.pid, lost.exit_code, lost.signal),
+                lost.lost_ms,
+            )
         return spent
 
     def _batch_holding(self, session: SessionNumber, task_id: int) -> int:
@@ -220,11 +228,18 @@ def final_task(
     given: bytes | None,
     created_ms: int,
     final: tuple[OutcomesRecorded, int] | None,
-    attempts: int,
+    attempts: Sequence[Attempt],
 ) -> StoredTask:
     """Put one task together from its batch and, if it has ended, its outcome."""
     if final is None:
-        return StoredTask(task_id, given, created_ms, TaskState.PENDING, attempts=attempts)
+        return StoredTask(
+            task_id,
+            given,
+            created_ms,
+            TaskState.PENDING,
+            attempts=attempts[-1].number if attempts else 0,
+            history=tuple(attempts),
+        )
     batch, index = final
     failure = batch.failures.get(index)
     return StoredTask(
@@ -235,5 +250,6 @@ def final_task(
         output=batch.outputs[index],
         failure=failure,
         finished_ms=batch.finished_ms,
-        attempts=attempts,
+        attempts=attempts[-1].number if attempts else 0,
+        history=tuple(attempts),
     )

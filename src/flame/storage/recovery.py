@@ -15,6 +15,7 @@ from flame.core.records import (
     SessionPut,
     SubmittedRange,
 )
+from flame.model.attempts import Attempt
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Event, SessionState
 from flame.storage import rows
@@ -114,7 +115,7 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
         marks = bytes(final[first_id : first_id + count])
         if 0 in marks:
             unfinished.append((first_id, created_ms, marks))
-    spent = reader.attempts(session, 1, end) if unfinished else {}
+    spent = reader.attempts(session, 1, end - 1) if unfinished else {}
     return RecoveredSession(
         put=put,
         next_task_id=TaskId(end),
@@ -125,6 +126,7 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
         events=list(_events(reader, session)),
         submitters={submitter: merged(ranges) for submitter, ranges in submitted.items()},
         pending=_pending(reader, session, unfinished, spent),
+        history={task_id: known for task_id, known in spent.items() if not final[task_id]},
     )
 
 
@@ -173,7 +175,10 @@ def _events(reader: Reader, session: SessionNumber) -> Iterator[Event]:
 
 
 def _pending(
-    reader: Reader, session: SessionNumber, unfinished: list[_Unfinished], spent: dict[TaskId, int]
+    reader: Reader,
+    session: SessionNumber,
+    unfinished: list[_Unfinished],
+    spent: dict[TaskId, list[Attempt]],
 ) -> Iterator[tuple[TaskId, bytes | None, int, int]]:
     for first_id, created_ms, marks in unfinished:
         found = reader.rows(
@@ -188,4 +193,5 @@ def _pending(
         for index, given in enumerate(batch_inputs(found[0])):
             if not marks[index]:
                 task_id = TaskId(first_id + index)
-                yield task_id, given, created_ms, spent.get(task_id, 0)
+                known = spent.get(task_id)
+                yield task_id, given, created_ms, known[-1].number if known else 0

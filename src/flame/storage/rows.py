@@ -30,8 +30,22 @@ _encoder = msgspec.msgpack.Encoder()
 
 #: The outputs, and (index, state, code, message) of each task that did not succeed.
 Results = tuple[list[bytes | None], list[tuple[int, TaskState, int, str]]]
-#: Executor, incarnation, all tasks in hand, cause, when.
-Loss = tuple[ExecutorId, int, list[TaskId], str, int]
+
+
+class Lost(msgspec.Struct, array_like=True):
+    """What is kept of a lost lease; version 1 ended with ``lost_ms``."""
+
+    executor: ExecutorId
+    incarnation: int
+    task_ids: list[TaskId]
+    cause: str
+    lost_ms: int
+    node: str = ""
+    detail: str = ""
+    pid: int = 0
+    exit_code: int = 0
+    signal: int = 0
+
 
 application_spec: Final = msgspec.msgpack.Decoder(ApplicationSpec)
 session_spec: Final = msgspec.msgpack.Decoder(SessionSpec)
@@ -39,7 +53,7 @@ event: Final = msgspec.msgpack.Decoder(Event)
 inputs: Final = msgspec.msgpack.Decoder(list[bytes | None])
 ids: Final = msgspec.msgpack.Decoder(list[TaskId])
 results: Final = msgspec.msgpack.Decoder(Results)
-loss: Final = msgspec.msgpack.Decoder(Loss)
+lost: Final = msgspec.msgpack.Decoder(Lost)
 
 
 def check_sum(table: str, *columns: Column) -> int:

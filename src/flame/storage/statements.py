@@ -175,14 +175,20 @@ class Statements:
             return
         columns = (record.session, record.charged, record.attempt)
         check = rows.check_sum("lease_losses", *columns)
-        loss = (
+        loss = record.loss
+        lost = rows.Lost(
             record.executor,
             record.incarnation,
             list(record.task_ids),
-            record.cause,
+            loss.cause,
             record.lost_ms,
+            record.node,
+            loss.detail,
+            loss.pid,
+            loss.exit_code,
+            loss.signal,
         )
-        self._execute(_LEASE_LOSS, (*columns, check, rows.seal(loss, check)))
+        self._execute(_LEASE_LOSS, (*columns, check, rows.seal(lost, check)))
 
     def _session_put(self, put: SessionPut) -> None:
         columns = (

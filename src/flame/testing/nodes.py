@@ -145,6 +145,7 @@ class Executor:
         self._finished: list[tuple[Item, bytes | None, Failure | None]] = []
         self._sequence = 0
         self._window = 2
+        self._running_since = 0.0
         self._stream: Stream | None = None
         self._away_until = 0.0
         self._world.after(self._world.random.uniform(0.01, 0.1), self._connect)
@@ -207,6 +208,7 @@ class Executor:
                 [i for i, _ in held],
                 [a for _, a in held],
                 self.running[0] if self.running is not None else TaskId(0),
+                self._world.now - self._running_since if self.running is not None else 0.0,
             )
         )
         for results in self._results.values():
@@ -244,6 +246,9 @@ class Executor:
                 self._leave_if_done()
             case effects.SendTakeBack():
                 self._take_back(message)
+            case effects.SendCancel():
+                if self.running is not None and self.running[0] in message.task_ids:
+                    self._cancelled(self.running)
             case effects.SendUnbind():
                 if self._bound:
                     self._leaving = True
@@ -306,8 +311,12 @@ class Executor:
         task_id, attempt, value = item
         self._world.note("run", self._session, task_id, attempt, self._id, self._incarnation)
         self._witness.started(self._session, task_id, value, attempt, self._incarnation)
+        self._running_since = self._world.now
         kind = (value or b"ok:").split(b":")[0]
         dice = self._world.random
+        if kind == b"stuck":
+            self._world.after(0.01, self._report_start, item)
+            return
         length = dice.uniform(0.05, 1.5) if kind == b"slow" else dice.uniform(0.0001, 0.004)
         if kind == b"poison":
             self._world.after(length, self._poisoned, item)
@@ -319,6 +328,11 @@ class Executor:
     def _poisoned(self, item: Item) -> None:
         if self.alive and self.running is item:
             self.kill("segmentation fault")
+
+    def _cancelled(self, item: Item) -> None:
+        """The service learns that nobody wants its result; some never look."""
+        if self._world.random.random() < 0.5:
+            self._world.after(self._world.random.uniform(0.0, 0.3), self._done, item)
 
     def _report_start(self, item: Item) -> None:
         if self.alive and self.running is item:

@@ -4,11 +4,12 @@ ok:...     returns the input backwards
 fail:...   raises
 slow:...   the same as ok, after a while
 poison:... kills its executor
+stuck:...  never returns, unless it looks whether it was cancelled
 """
 
 from flame.model.specs import EventCode, Failure, TaskState
 
-KINDS = ("ok", "fail", "slow", "poison")
+KINDS = ("ok", "fail", "slow", "poison", "stuck")
 
 
 def expected(value: bytes | None) -> bytes | Failure | None:

@@ -11,7 +11,8 @@ give equal histories.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from flame.core import events
 from flame.core.state import Limits
@@ -63,11 +64,14 @@ class Simulation:
         self.seed = seed
         self.world = World(seed)
         self.witness = Witness(expected)
+        # What was added later is drawn elsewhere: older seeds keep their stories.
+        self._extra = Random(~seed)
         dice = self.world.random
         limits = Limits(
             submit_credit=dice.choice((2_000, 64_000)),
             max_queued_tasks=dice.choice((5, 40, 1_000_000)),
             delay_release=dice.choice((0.1, 3.0, 30.0)),
+            cancel_grace=self._extra.choice((0.2, 0.5)),
         )
         memory = MemoryStore()
         self.manager = Manager(
@@ -136,12 +140,23 @@ class Simulation:
                 durability=dice.choice((Durability.DURABLE, Durability.SYNC, Durability.MEMORY)),
                 max_attempts=dice.choice((1, 2, 3)),
             )
+            spec = self._with_limits(spec)
             for _ in range(dice.choice((1, 1, 2))):
                 name = f"c{len(clients)}"
                 clients.append(
                     Client(self.world, self.manager, self.witness, name, f"s{index}", spec)
                 )
         return clients
+
+    def _with_limits(self, spec: SessionSpec) -> SessionSpec:
+        dice = self._extra
+        return replace(
+            spec,
+            task_timeout_ms=dice.choice((0, 0, 100, 400)),
+            deadline_ms=dice.choice((0, 0, 0, 1_000, 8_000)),
+            retry_on_failure=dice.choice((0, 0, 1, 3)),
+            client_lost_ms=dice.choice((None, None, None, 0, 500, 5_000)),
+        )
 
     def _plan(self) -> None:
         """Put the load and the faults on the calendar."""
@@ -181,7 +196,9 @@ class Simulation:
         dice = self.world.random
         count = dice.choice((1, 2, 5, 20, 40))
         kinds = dice.choice((["ok"], ["ok"], ["ok", "slow"], ["ok", "fail", "slow", "poison"]))
-        weights = [6 if kind == "ok" else 1 for kind in kinds]
+        if client.spec.task_timeout_ms or client.spec.deadline_ms:
+            kinds = [*kinds, "stuck"]
+        weights = [12 if kind == "ok" else 1 if kind == "stuck" else 2 for kind in kinds]
         return [
             f"{kind}:{client.name}:{dice.getrandbits(32):x}".encode()
             for kind in dice.choices(kinds, weights, k=count)

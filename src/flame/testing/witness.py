@@ -18,6 +18,7 @@ from flame.core.records import (
     SessionPut,
     TasksSubmitted,
 )
+from flame.model.attempts import Cause
 from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import EventCode, Failure, SessionState, TaskState
 
@@ -45,9 +46,15 @@ class Kept:
     numbers: dict[tuple[bytes, int], TaskId] = field(default_factory=dict)
     outcomes: dict[TaskId, Outcome] = field(default_factory=dict)
     spent: dict[TaskId, int] = field(default_factory=dict)
+    raised: set[tuple[TaskId, int]] = field(default_factory=set)
+    created_ms: dict[TaskId, int] = field(default_factory=dict)
     given_up: bool = False
     cancelled: set[TaskId] = field(default_factory=set)
     executions: dict[TaskId, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def raised_times(self, task_id: TaskId) -> int:
+        """Return how often the task was failed by its service, and tried again."""
+        return sum(task == task_id for task, _ in self.raised)
 
 
 class Witness:
@@ -83,11 +90,17 @@ class Witness:
                 case OutcomesRecorded(number):
                     self._recorded(self.sessions[number], record)
                 case LeaseLost(number):
-                    self._lost.add(record.incarnation)
+                    if record.loss.cause == Cause.RAISED:
+                        self.sessions[number].raised.add((record.charged, record.attempt))
+                    else:
+                        self._lost.add(record.incarnation)
                     if record.charged:
                         self._charged(self.sessions[number], record)
                 case SessionEvent(number, event) if event.code == EventCode.BIND_GIVEN_UP:
                     self.sessions[number].given_up = True
+                case SessionEvent(number, event) if event.code == EventCode.CLIENT_LOST:
+                    if self.sessions[number].put.spec.client_lost_ms is None:
+                        raise Broken(f"session {number} may not be closed for want of a client")
                 case _:
                     pass
 
@@ -103,6 +116,7 @@ class Witness:
             if task_id in kept.tasks:
                 raise Broken(f"task {task_id} of session {record.session} is stored twice")
             kept.tasks[task_id] = value
+            kept.created_ms[task_id] = record.created_ms
             if record.submitter:
                 number = (record.submitter, record.first_number + index)
                 if number in kept.numbers:
@@ -124,9 +138,10 @@ class Witness:
                 record.first_position + index, record.outputs[index], record.failures.get(index)
             )
             kept.outcomes[task_id] = outcome
-            self._is_right(kept, task_id, outcome)
+            self._is_right(kept, task_id, outcome, record.finished_ms)
 
-    def _is_right(self, kept: Kept, task_id: TaskId, outcome: Outcome) -> None:
+    def _is_right(self, kept: Kept, task_id: TaskId, outcome: Outcome, finished_ms: int) -> None:
+        spec = kept.put.spec
         who = f"task {task_id} of session {kept.put.session}"
         value = self._expected(kept.tasks[task_id])
         if outcome.failure is None:
@@ -136,9 +151,19 @@ class Witness:
         state, code, message = outcome.failure
         if state is TaskState.CANCELLED:
             return  # by its user or by the close of its session
-        if code == EventCode.FAILED and outcome.failure == value:
+        raised = kept.raised_times(task_id)
+        if code == EventCode.FAILED and value is not None and value[:2] == outcome.failure[:2]:
+            if raised != spec.retry_on_failure and kept.put.state is SessionState.OPEN:
+                raise Broken(f"{who} failed, and was tried again {raised} times")
+            if message.startswith(str(value[2])):
+                return
+        lost = kept.spent.get(task_id, 0) - raised
+        if code == EventCode.LOST and lost == spec.max_attempts:
             return
-        if code == EventCode.LOST and kept.spent.get(task_id) == kept.put.spec.max_attempts:
+        if code == EventCode.TIMED_OUT and spec.task_timeout_ms:
+            return
+        age = finished_ms - kept.created_ms[task_id]
+        if code == EventCode.DEADLINE_PASSED and spec.deadline_ms and age >= spec.deadline_ms:
             return
         if code == EventCode.BIND_GIVEN_UP and kept.given_up:
             return
@@ -146,7 +171,7 @@ class Witness:
 
     def _charged(self, kept: Kept, record: LeaseLost) -> None:
         before = kept.spent.get(record.charged, 0)
-        if record.attempt != before + 1 or record.attempt > kept.put.spec.max_attempts:
+        if record.attempt != before + 1 or record.attempt > _most_attempts(kept):
             raise Broken(
                 f"task {record.charged} of session {record.session} is charged attempt "
                 f"{record.attempt} after {before}"
@@ -176,11 +201,13 @@ class Witness:
         if task_id not in kept.tasks or kept.tasks[task_id] != value:
             raise Broken(f"{who} runs before it is stored, or with another input")
         runs = kept.executions.setdefault(task_id, [])
-        for _, earlier in runs:
+        for number_of, earlier in runs:
+            if (task_id, number_of) in kept.raised:
+                continue  # its service failed it, and it is tried again
             # One whose own lease was lost may go on for a while; its results are refused.
             if earlier not in self._lost and incarnation not in self._lost:
                 raise Broken(f"{who} runs again, and no lease of incarnation {earlier} was lost")
-        if attempt > kept.put.spec.max_attempts:
+        if attempt > _most_attempts(kept):
             raise Broken(f"{who} runs as attempt {attempt}")
         runs.append((attempt, incarnation))
 
@@ -203,7 +230,7 @@ class Witness:
             if kept is None or number in self.forgotten:
                 continue
             for task_id in task_ids:
-                if task_id not in kept.outcomes:
+                if task_id not in kept.outcomes and not kept.raised_times(task_id):
                     raise Broken(
                         f"executor {executor} may forget task {task_id} of session {number}, "
                         "whose outcome is not stored"
@@ -247,3 +274,7 @@ class Witness:
             for task_id in kept.tasks
             if task_id not in kept.outcomes
         ]
+
+
+def _most_attempts(kept: Kept) -> int:
+    return kept.put.spec.max_attempts + kept.put.spec.retry_on_failure

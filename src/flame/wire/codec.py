@@ -27,6 +27,7 @@ from flame.wire import v1
 #: The largest numbers that the wire's and the store's integers hold.
 _MAX_MEMORY = 2**63 - 1
 _MAX_CPUS = 2**53
+_MAX_MILLISECONDS = 100 * 366 * 24 * 3600 * 1000
 
 
 # --- resources ---------------------------------------------------------------------------------
@@ -226,6 +227,14 @@ def session_spec_of(message: v1.SessionSpec, default_resources: Resources = UNIT
         resources=resources,
         durability=durability,
         max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
+        task_timeout_ms=_milliseconds("task_timeout_ms", message.task_timeout_ms),
+        deadline_ms=_milliseconds("deadline_ms", message.deadline_ms),
+        retry_on_failure=message.retry_on_failure,
+        client_lost_ms=(
+            _milliseconds("client_lost_ms", message.client_lost_ms)
+            if message.HasField("client_lost_ms")
+            else None
+        ),
     )
 
 
@@ -241,7 +250,19 @@ def session_spec_to(spec: SessionSpec) -> v1.SessionSpec:
         resreq=resources_to(spec.resources),
         durability=cast(v1.Durability, int(spec.durability)),
         max_attempts=spec.max_attempts,
+        task_timeout_ms=spec.task_timeout_ms,
+        deadline_ms=spec.deadline_ms,
+        retry_on_failure=spec.retry_on_failure,
+        client_lost_ms=spec.client_lost_ms,
     )
+
+
+def _milliseconds(field: str, value: int) -> int:
+    if value > _MAX_MILLISECONDS:
+        raise InvalidRequest(
+            f"{field} is {value}; at most {_MAX_MILLISECONDS} (a century) is allowed"
+        )
+    return value
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -276,6 +297,6 @@ def failure_of(status: v1.TaskStatus) -> Failure | None:
     if state not in (TaskState.FAILED, TaskState.CANCELLED):
         return None
     for event in status.events:
-        if event.code != EventCode.PAYLOAD_OMITTED:
+        if event.code not in (EventCode.PAYLOAD_OMITTED, EventCode.ATTEMPT_SPENT):
             return (state, event.code, event.message)
     return (state, int(state), "")

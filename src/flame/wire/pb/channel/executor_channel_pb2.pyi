@@ -51,7 +51,7 @@ class ExecutorOrder(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., bind: _Optional[_Union[Bind, _Mapping]] = ..., tasks: _Optional[_Union[Tasks, _Mapping]] = ..., results_stored: _Optional[_Union[ResultsStored, _Mapping]] = ..., take_back: _Optional[_Union[TakeBack, _Mapping]] = ..., cancel: _Optional[_Union[CancelTasks, _Mapping]] = ..., unbind: _Optional[_Union[Unbind, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class ExecutorHello(_message.Message):
-    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "credential")
+    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "credential", "running_ms")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class ExecutorHello(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_MS_FIELD_NUMBER: _ClassVar[int]
     executor: str
     incarnation: int
     bound: bool
@@ -70,7 +71,8 @@ class ExecutorHello(_message.Message):
     attempts: _containers.RepeatedScalarFieldContainer[int]
     running: int
     credential: str
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., credential: _Optional[str] = ...) -> None: ...
+    running_ms: int
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., credential: _Optional[str] = ..., running_ms: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("epoch", "heartbeat_seconds", "framed_port")

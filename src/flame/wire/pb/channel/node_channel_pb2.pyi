@@ -109,7 +109,7 @@ class StopExecutor(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_ms: _Optional[int] = ...) -> None: ...
 
 class ExecutorExited(_message.Message):
-    __slots__ = ("executor", "incarnation", "task_id", "attempt", "cause", "exit_code", "signal", "detail")
+    __slots__ = ("executor", "incarnation", "task_id", "attempt", "cause", "exit_code", "signal", "detail", "pid")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class ExecutorExited(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
     executor: str
     incarnation: int
     task_id: int
@@ -126,7 +127,8 @@ class ExecutorExited(_message.Message):
     exit_code: int
     signal: int
     detail: str
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    pid: int
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Leaving(_message.Message):
     __slots__ = ()

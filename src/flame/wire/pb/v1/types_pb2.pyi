@@ -130,7 +130,7 @@ class ResourceRequirement(_message.Message):
     def __init__(self, cpu: _Optional[int] = ..., memory: _Optional[int] = ..., gpu: _Optional[int] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts")
+    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     COMMON_DATA_FIELD_NUMBER: _ClassVar[int]
     MIN_INSTANCES_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,10 @@ class SessionSpec(_message.Message):
     RESREQ_FIELD_NUMBER: _ClassVar[int]
     DURABILITY_FIELD_NUMBER: _ClassVar[int]
     MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    TASK_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_LOST_MS_FIELD_NUMBER: _ClassVar[int]
     application: str
     common_data: bytes
     min_instances: int
@@ -149,7 +153,11 @@ class SessionSpec(_message.Message):
     resreq: ResourceRequirement
     durability: Durability
     max_attempts: int
-    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ...) -> None: ...
+    task_timeout_ms: int
+    deadline_ms: int
+    retry_on_failure: int
+    client_lost_ms: int
+    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
     __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant")

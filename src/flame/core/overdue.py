@@ -1,0 +1,104 @@
+"""What happens to an executor when something that was expected of it did not come in time."""
+
+from flame.core.early_ends import doom, end_early
+from flame.core.effects import StopExecutor
+from flame.core.executor import (
+    BIND_TIMEOUT,
+    LEAVE_TIMEOUT,
+    RECONNECT_TIMEOUT,
+    Executor,
+)
+from flame.core.executors import bind_failed, detach, lose, return_tasks, stop, unbind
+from flame.core.session import Session
+from flame.core.state import State
+from flame.core.task import FINISHING, Task
+from flame.model.attempts import Cause, Loss
+from flame.model.specs import EventCode, ExecutorState, Failure, TaskState
+
+
+def idle_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+    """It had nothing in hand for a while: let it go, unless the session keeps that many."""
+    if session.queued:
+        # Nothing may be handed out at the moment; look again later.
+        state.deadlines.set(("idle", executor.id), now + state.delay_release(session) + 1.0)
+        return
+    kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
+    if kept > session.spec.min_instances:
+        unbind(state, executor, now)
+
+
+def leave_overdue(state: State, executor: Executor, now: float) -> None:
+    """The service did not finish its running task after its session was closed: end the process."""
+    session = executor.session
+    if session is not None:
+        text = f"it did not leave within {LEAVE_TIMEOUT:.0f} s after its session was closed"
+        return_tasks(state, session, executor, None, now, Loss(Cause.STOPPED, text))
+    detach(state, executor)
+    stop(state, executor, now)
+
+
+def bind_overdue(state: State, executor: Executor, now: float) -> None:
+    """The service did not start, or did not come back from on_session_enter."""
+    session = executor.session
+    detach(state, executor)
+    stop(state, executor, now)
+    if session is not None:
+        message = (
+            f"Executor <{executor.id}> on node <{executor.node}> failed to bind session: "
+            f"it was not ready after {BIND_TIMEOUT:.0f} s"
+        )
+        bind_failed(state, session, message, now)
+
+
+def reconnect_overdue(state: State, executor: Executor, now: float) -> None:
+    """Its node is there, but its process does not find back: replace it."""
+    session = executor.session
+    if session is not None:
+        running = running_task(executor)
+        loss = Loss(Cause.EXECUTOR_LOST, f"its channel was away for {RECONNECT_TIMEOUT:.0f} s")
+        return_tasks(state, session, executor, running.id if running else None, now, loss)
+        detach(state, executor)
+    stop(state, executor, now)
+
+
+def stop_overdue(state: State, executor: Executor, now: float) -> None:
+    """Its node does not answer for it; the node's own lease will show. Ask once more, and move on."""
+    state.emit(StopExecutor(executor.node, executor.id, executor.process, 0.0))
+    lose(state, executor, None, Loss(Cause.STOPPED, "its process did not end when asked"), now)
+
+
+def running_task(executor: Executor) -> Task | None:
+    """Return the task that runs, as far as can be told: tasks run in the order of handing out."""
+    if executor.started is not None:
+        return executor.started
+    return next(iter(executor.held.values()), None)
+
+
+def timeout_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+    """A task may have run for as long as its session allows: end it, then its service."""
+    task, limit = executor.started, session.spec.task_timeout_ms / 1000
+    if task is None and not executor.connected:
+        task = next(iter(executor.held.values()), None)
+    elif task is not None and now < executor.started_at + limit:
+        state.deadlines.set(("timeout", executor.id), executor.started_at + limit)
+        return
+    if task is None or task.stage == FINISHING:
+        return
+    text = f"it ran for {limit:g} s, as long as its session allows (task_timeout)"
+    failure: Failure = (TaskState.FAILED, int(EventCode.TIMED_OUT), text)
+    end_early(state, session, [task], failure, now)
+
+
+def kill_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+    """The executor still has a task that is final: replace its process, unless it gave that up."""
+    doomed = executor.doomed
+    executor.doomed = None
+    if doomed is None or executor.held.get(doomed.id) is not doomed:
+        left = next((t for t in executor.held.values() if t.stage == FINISHING), None)
+        if left is not None:
+            doom(state, executor, left, now)
+        return
+    text = f"task {doomed.id} was final and did not end within {state.limits.cancel_grace:g} s"
+    return_tasks(state, session, executor, None, now, Loss(Cause.ENDED_EARLY, text))
+    detach(state, executor)
+    stop(state, executor, now, grace=0.0)

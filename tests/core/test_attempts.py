@@ -1,0 +1,157 @@
+"""Attempts: what is charged, what is not, when a task is tried again, and what its failure shows."""
+
+import pytest
+
+from flame.core import effects, events
+from flame.core.attempts import RAISED_BACKOFF, RETRY_BACKOFF
+from flame.core.records import LeaseLost
+from flame.model.attempts import MAX_DETAIL, MAX_KEPT, Cause
+from flame.model.ids import ExecutorId, TaskId
+from flame.model.specs import EventCode, Failure, TaskState
+from tests.core.builders import Bench, running
+
+RAISED: Failure = (TaskState.FAILED, int(EventCode.FAILED), "ValueError: no")
+
+
+def die(b: Bench, name: str, task: int, cause: str = Cause.EXIT, detail: str = "") -> None:
+    executor = b.executor(name)
+    b.post(
+        events.ExecutorExited(
+            executor.node,
+            executor.id,
+            executor.process,
+            TaskId(task),
+            1,
+            cause,
+            detail,
+            pid=4711,
+            exit_code=7,
+        )
+    )
+
+
+def test_a_lost_task_says_where_and_how_each_attempt_ended() -> None:
+    b = running(1, max_attempts=2)
+    die(b, "e1", 1, Cause.EXIT, "exited with code 7; the end of its stderr:\nfirst words")
+    b.bind("e2")
+    die(b, "e2", 1, Cause.OUT_OF_MEMORY, "second words")
+    (sent,) = b.took(effects.SendOutcomes)
+    _, code, message = sent.failures[0]
+    assert code == EventCode.LOST
+    assert "attempt 1 on node n, pid 4711: exit: exited with code 7" in message
+    assert "first words" in message
+    assert "attempt 2 on node n, pid 4711: out of memory: second words" in message
+
+
+def test_what_a_dying_process_wrote_is_kept_up_to_a_limit() -> None:
+    b = running(1)
+    die(b, "e1", 1, Cause.EXIT, "beginning" + "x" * 100_000 + "end")
+    detail = b.session().history[TaskId(1)][0].loss.detail
+    assert len(detail) <= MAX_DETAIL + 5
+    assert detail.startswith("beginning")
+    assert detail.endswith("end")
+
+
+@pytest.mark.parametrize("cause", [Cause.STOPPED, Cause.ENDED_EARLY])
+def test_an_executor_that_was_stopped_on_purpose_spends_no_attempt(cause: Cause) -> None:
+    b = running(1, max_attempts=1)
+    die(b, "e1", 1, cause)
+    b.bind("e2")
+    assert b.session().live[TaskId(1)].attempts == 0
+    assert b.handed("e2") == [1]
+
+
+def test_a_task_that_is_charged_again_waits_before_it_is_tried() -> None:
+    b = running(2, max_attempts=5)
+    die(b, "e1", 1)
+    b.bind("e2")
+    die(b, "e2", 1)
+    b.bind("e3")
+    assert b.handed("e3") == [2]  # the other one need not wait
+    b.later(RETRY_BACKOFF[1])
+    assert b.handed("e3") == [1]
+
+
+def test_a_resting_task_can_be_cancelled() -> None:
+    b = running(1, max_attempts=5)
+    die(b, "e1", 1)
+    b.bind("e2")
+    die(b, "e2", 1)
+    b.post(events.CancelTasks(1, [TaskId(1)], "cancel"))
+    b.later(60.0)
+    assert b.session().cancelled == 1
+    assert not b.session().live
+
+
+def test_the_history_survives_a_restart_of_the_manager() -> None:
+    b = running(1, max_attempts=2)
+    die(b, "e1", 1, Cause.EXIT, "first words")
+    b = b.restart()
+    b.attach()
+    b.node()
+    b.later(60.0)  # what is bound in the store has not come back
+    name = next(e.id for e in b.state.executors.values())
+    b.bind(name)
+    die(b, name, 1, Cause.SIGNAL, "second words")
+    (sent,) = b.took(effects.SendOutcomes)
+    assert "attempt 1 on node n, pid 4711: exit: first words" in sent.failures[0][2]
+    assert "attempt 2" in sent.failures[0][2]
+
+
+def test_of_many_attempts_the_first_and_the_newest_are_kept() -> None:
+    b = running(1, max_attempts=20)
+    for number in range(1, 16):
+        die(b, f"e{number}", 1, Cause.EXIT, f"words {number}")
+        b.later(max(RETRY_BACKOFF))
+        b.bind(f"e{number + 1}")
+    history = b.session().history[TaskId(1)]
+    assert [a.number for a in history] == [1, *range(17 - MAX_KEPT, 16)]
+    assert b.session().live[TaskId(1)].attempts == 15
+
+
+# --- failures of the service -------------------------------------------------------------------
+
+
+def test_a_task_that_raises_is_final_unless_its_session_wants_it_tried_again() -> None:
+    b = running(1)
+    b.finish(1, failures={0: RAISED})
+    assert b.session().failed == 1
+    assert not b.stored(LeaseLost)
+
+
+def test_a_task_that_raises_is_tried_as_often_as_its_session_says() -> None:
+    b = running(2, retry_on_failure=2)
+    b.finish(1, 2, failures={0: RAISED})
+    assert b.session().succeeded == 1
+    for sequence in (2, 3):
+        assert b.handed() == ([1, 2] if sequence == 2 else [])
+        b.later(max(RAISED_BACKOFF))
+        assert b.handed() == [1]
+        assert b.session().failed == 0
+        b.finish(1, sequence=sequence, attempts=[sequence], failures={0: RAISED})
+    (sent,) = [s for s in b.took(effects.SendOutcomes) if 1 in s.task_ids]
+    message = sent.failures[0][2]
+    assert message.startswith("ValueError: no\nbefore this:\nattempt 1 on node n: raised")
+    assert "attempt 2" in message
+    assert [r.attempt for r in b.stored(LeaseLost)] == [1, 2]
+
+
+def test_failures_and_lost_executors_are_counted_apart() -> None:
+    b = running(1, retry_on_failure=1, max_attempts=2)
+    b.finish(1, failures={0: RAISED})
+    b.later(1.0)
+    die(b, "e1", 1)
+    b.later(1.0)
+    b.bind("e2")
+    b.later(max(RETRY_BACKOFF))
+    assert b.handed("e2") == [1]
+    assert b.session().live[TaskId(1)].attempts == 2
+    b.finish(1, name="e2", attempts=[3])
+    assert b.session().succeeded == 1
+
+
+def test_results_of_a_failed_attempt_are_confirmed_so_that_the_executor_forgets_them() -> None:
+    b = running(1, retry_on_failure=1)
+    b.took(effects.SendResultsStored)
+    b.finish(1, failures={0: RAISED})
+    assert b.took(effects.SendResultsStored) == [effects.SendResultsStored(ExecutorId("e1"), 1)]
