@@ -15,6 +15,7 @@ ALL = (
     "startup",
     "granularity",
     "sessions",
+    "released_clients",
     "fleet",
     "faces",
     "host_service",

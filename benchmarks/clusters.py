@@ -157,7 +157,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(storage: str = "sqlite", *, executors: int = EXECUTORS) -> Iterator[Bench]:
+def bench(
+    storage: str = "sqlite", *, executors: int = EXECUTORS, anonymous: bool = False
+) -> Iterator[Bench]:
     """Start a cluster with its applications registered; it is gone afterwards."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flame-bench-")))
@@ -165,6 +167,7 @@ def bench(storage: str = "sqlite", *, executors: int = EXECUTORS) -> Iterator[Be
         cluster = stack.enter_context(
             LocalCluster(
                 executors=executors,
+                anonymous=anonymous,
                 storage="memory" if storage == "memory" else f"sqlite:///{database}",
             )
         )
