@@ -4,7 +4,9 @@ from flame.core import events
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber
 from flame.model.resources import GIB, Resources
 from flame.model.specs import ExecutorState
-from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse, Snapshot
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.scheduler import Scheduler
+from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
 from tests.core.builders import Bench, bench, running
 
 
@@ -13,10 +15,8 @@ class Says:
 
     def __init__(self, *plan: Assign | Evict | Release | Reuse) -> None:
         self.steps = plan
-        self.seen: list[Snapshot] = []
 
-    def plan(self, snapshot: Snapshot) -> Plan:
-        self.seen.append(snapshot)
+    def plan(self, ledger: Ledger) -> Plan:
         return self.steps
 
 
@@ -30,21 +30,21 @@ def test_steps_that_do_not_hold_are_dropped() -> None:
         Release(SessionNumber(9), 3),
         *[Assign(SessionNumber(1), NodeName("n"))] * 5,
     )
-    b = bench(policy=nonsense)
+    b = bench(planner=nonsense)
     b.node(slots=2)
     b.submit(b"a", b"b", b"c")
     assert len(b.states()) == 2
 
 
 def test_a_session_gets_no_more_executors_than_it_can_use() -> None:
-    b = bench(policy=Says(*[Assign(SessionNumber(1), NodeName("n"))] * 5))
+    b = bench(planner=Says(*[Assign(SessionNumber(1), NodeName("n"))] * 5))
     b.node(slots=5)
     b.submit(b"a", b"b")
     assert len(b.states()) == 2
 
 
 def test_an_executor_at_work_is_not_evicted() -> None:
-    b = bench(policy=Says(Assign(SessionNumber(1), NodeName("n")), Evict(ExecutorId("e1"))))
+    b = bench(planner=Says(Assign(SessionNumber(1), NodeName("n")), Evict(ExecutorId("e1"))))
     b.node()
     b.submit(b"a")
     assert b.states() == {"e1": ExecutorState.BINDING}
@@ -88,3 +88,67 @@ def test_a_higher_priority_takes_over_as_tasks_end() -> None:
     b.submit(b"x", attachment=2)
     assert b.states() == {"e1": ExecutorState.UNBINDING}
     assert b.cluster.session(DEFAULT_TENANT, "s").pending == 4
+
+
+class Counts(Scheduler):
+    """Counts the plans."""
+
+    plans = 0
+
+    def plan(self, ledger: Ledger) -> Plan:
+        self.plans += 1
+        return super().plan(ledger)
+
+
+def test_calls_one_after_another_need_no_plans() -> None:
+    planner = Counts()
+    b = bench(planner=planner)
+    b.node()
+    b.submit(b"a")
+    b.bind()
+    b.finish(1)
+    before = planner.plans
+    for number in range(1, 10):
+        b.submit(b"a", first=number)
+        b.finish(number + 1, sequence=number + 1)
+    assert planner.plans == before
+    assert b.session().succeeded == 10
+
+
+def test_an_executor_without_work_goes_at_once_to_a_session_that_waits() -> None:
+    planner = Counts()
+    b = bench(planner=planner)
+    b.node()
+    b.submit(b"a")
+    b.bind()
+    b.open("t")
+    b.attach(2, "t")
+    b.submit(b"x", attachment=2)
+    before = planner.plans
+    b.finish(1)
+    assert b.states() == {"e1": ExecutorState.UNBINDING}
+    assert planner.plans == before
+    b.left()
+    b.exited()
+    assert [e.session for e in b.state.executors.values()] == [b.session("t")]
+
+
+def test_an_executor_without_work_stays_while_only_its_own_session_wanted_more() -> None:
+    """Else every batch would end with its executors gone."""
+    b = bench()
+    b.node()
+    b.submit(b"a", b"b", b"c")
+    b.bind(window=3)
+    assert b.state.waiting
+    b.finish(1, 2, 3)
+    assert b.states() == {"e1": ExecutorState.BOUND}
+    assert not b.state.waiting
+
+
+def test_an_executor_without_work_stays_when_nobody_could_use_it() -> None:
+    b = running(1)
+    b.open("huge", resources=Resources(cpu_millis=64_000, memory_bytes=GIB))
+    b.attach(2, "huge")
+    b.submit(b"x", attachment=2)
+    b.finish(1)
+    assert b.states() == {"e1": ExecutorState.BOUND}

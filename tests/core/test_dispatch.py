@@ -67,8 +67,9 @@ def test_take_back_asks_first_and_requeues_only_what_was_given_up() -> None:
     """Two phases: what the executor has started meanwhile stays with it."""
     b = running(4, window=4)
     b.state.nodes[b.executor().node].capacity *= 2
-    assert b.handed() == [1, 2, 3, 4]
+    b.state.touch_node(b.executor().node)
     b.state.replan = True
+    assert b.handed() == [1, 2, 3, 4]
     b.submit(b"x", first=4)  # a change triggers the plan: a second executor comes
     b.bind("e2", window=4)
     assert b.handed("e2") == [5]

@@ -450,6 +450,7 @@ def test_an_executor_that_a_former_manager_told_to_leave_is_replaced() -> None:
     b.attach(2, "other")
     b.submit(b"y", attachment=2)
     assert b.states() == {"e1": ExecutorState.UNBINDING}
+    b.close("other")
     incarnation = b.executor().incarnation
     after = b.restart()
     after.node(executors=[(ExecutorId("e1"), incarnation)])

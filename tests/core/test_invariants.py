@@ -26,6 +26,8 @@ BREAKS: dict[str, Callable[[Bench], object]] = {
     "unknown to the cluster": lambda b: b.state.attachments.clear(),
     "have 0 names": lambda b: b.state.names.clear(),
     "without a lease": lambda b: b.state.deadlines.clear(("lease", "n")),
+    "the ledger counts": lambda b: b.state.ledger.leaves[b.session().number].rooms.clear(),
+    "is free in the ledger": lambda b: b.state.ledger.holdings.clear(),
     "next id is": lambda b: setattr(b.session(), "next_id", 2),
 }
 

@@ -1,135 +1,76 @@
-"""Between the core and the scheduling policy: make the snapshot, take the steps that still hold."""
+"""Between the core and the scheduler: tell it what changed, take those of its steps that still hold."""
+
+from typing import Protocol
 
 from flame.core.executor import Executor
 from flame.core.executors import assign, bind, stop, unbind
+from flame.core.reports import KEPT, demand, kept_by, report, somebody_waits
 from flame.core.session import Session
 from flame.core.state import State
-from flame.model.errors import NotFound
-from flame.model.resources import Resources
+from flame.model.ids import SessionNumber
 from flame.model.specs import ExecutorState, NodeState, SessionState
-from flame.scheduling.snapshot import (
-    Assign,
-    Evict,
-    IdleExecutor,
-    NodeOffer,
-    Policy,
-    Release,
-    Reuse,
-    SessionDemand,
-    Snapshot,
-)
-
-_KEPT = (ExecutorState.BINDING, ExecutorState.BOUND)
-_LEAVING = (ExecutorState.UNBINDING, ExecutorState.RELEASING)
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
+from flame.scheduling.victims import Candidate, choose
 
 
-def take_snapshot(state: State, now: float) -> Snapshot:
-    """Show a policy who wants executors and what there is."""
-    ready = sorted(
-        (n for n in state.nodes.values() if n.state is NodeState.READY), key=lambda n: n.name
-    )
-    fits: dict[Resources, bool] = {}
-    sessions: list[SessionDemand] = []
-    for session in state.sessions.values():
-        if session.state is not SessionState.OPEN:
-            continue
-        kept = sum([e.state in _KEPT for e in session.executors.values()])
-        wanted = demand(state, session)
-        if now < session.retry_at:
-            wanted = min(wanted, kept)  # no new ones until the next attempt is due
-        request = session.spec.resources
-        if request not in fits:
-            fits[request] = any(request.fits_in(n.capacity) for n in ready)
-        if not fits[request]:
-            wanted = min(wanted, kept)  # no node could hold one: nobody must make room for it
-        if wanted or kept:
-            sessions.append(
-                SessionDemand(
-                    session.number,
-                    session.tenant,
-                    session.spec.application,
-                    int(session.number),
-                    session.spec.priority,
-                    1.0,
-                    session.spec.resources,
-                    wanted,
-                    min(session.spec.min_instances, wanted),
-                    kept,
-                    session.spec.batch_size,
-                )
-            )
-    total = Resources()
-    offers: list[NodeOffer] = []
-    idle: list[IdleExecutor] = []
-    for node in ready:
-        total = total + node.capacity
-        returning = Resources()
-        for executor in node.executors.values():
-            if executor.state in _LEAVING:
-                returning = returning + executor.resources
-            elif executor.state is ExecutorState.IDLE and executor.connected:
-                idle.append(
-                    IdleExecutor(
-                        executor.id,
-                        node.name,
-                        executor.resources,
-                        executor.tenant,
-                        executor.application,
-                    )
-                )
-        offers.append(NodeOffer(node.name, node.free, returning))
-    return Snapshot(sessions, offers, idle, total)
+class Planner(Protocol):
+    """Decides who gets which executor."""
+
+    def plan(self, ledger: Ledger) -> Plan:
+        """Return steps in the order in which to take them. Equal ledgers give equal plans."""
 
 
-def demand(state: State, session: Session) -> int:
-    """Return how many executors the session could use now, within its own limits."""
-    wanted = max(session.unfinished, session.spec.min_instances)
-    limits = [session.spec.max_instances]
-    try:
-        limits.append(
-            state.application(session.tenant, session.spec.application).spec.max_instances
-        )
-    except NotFound:
-        return 0
-    for limit in limits:
-        if limit is not None:
-            wanted = min(wanted, limit)
-    batch = session.spec.batch_size
-    return -(-wanted // batch) * batch
+def replan(state: State, planner: Planner, now: float) -> None:
+    """Have a plan made and take its steps, each re-checked against the state as it is then.
 
-
-def replan(state: State, policy: Policy, now: float) -> None:
-    """Ask the policy and take its steps, each re-checked against the state as it is then."""
+    A step that does not hold is not taken; the ledger, which counted on it, is told so.
+    """
     state.replan = False
-    snapshot = take_snapshot(state, now)
-    state.waiting = any(s.bound < s.wanted for s in snapshot.sessions)
-    for step in policy.plan(snapshot):
+    report(state, now)
+    growth = _Growth(state)
+    for step in planner.plan(state.ledger):
         match step:
             case Assign(number, node_name):
                 session, node = state.sessions.get(number), state.nodes.get(node_name)
                 if session is None or node is None or node.state is not NodeState.READY:
                     continue
-                if _may_grow(state, session) and session.spec.resources.fits_in(node.free):
+                if session.spec.resources.fits_in(node.free) and growth.take(session):
                     assign(state, session, node, now)
             case Reuse(number, executor_id):
                 session, executor = state.sessions.get(number), state.executors.get(executor_id)
-                if session is None or executor is None or not _may_grow(state, session):
+                if executor is None:
                     continue
-                if _matches(executor, session):
+                state.touch_executor(executor)
+                if session is not None and _matches(executor, session) and growth.take(session):
                     bind(state, executor, session, now)
             case Evict(executor_id):
                 executor = state.executors.get(executor_id)
                 if executor is not None and executor.state is ExecutorState.IDLE:
                     stop(state, executor, now)
-            case Release(number, count):
-                session = state.sessions.get(number)
+            case Release():
+                session = state.sessions.get(step.session)
                 if session is not None:
-                    _release(state, session, count, now)
+                    _release(state, session, step, now)
+    report(state, now)
+    state.waiting = somebody_waits(state)
 
 
-def _may_grow(state: State, session: Session) -> bool:
-    kept = sum([e.state in _KEPT for e in session.executors.values()])
-    return session.state is SessionState.OPEN and kept < demand(state, session)
+class _Growth:
+    """How many executors more each session may have, counted once for all steps of a plan."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._left: dict[SessionNumber, int] = {}
+
+    def take(self, session: Session) -> bool:
+        """Whether the session may have one more; if so, it is counted."""
+        left = self._left.get(session.number)
+        if left is None:
+            is_open = session.state is SessionState.OPEN
+            left = demand(self._state, session) - kept_by(session) if is_open else 0
+        self._left[session.number] = left - 1
+        return left > 0
 
 
 def _matches(executor: Executor, session: Session) -> bool:
@@ -142,15 +83,18 @@ def _matches(executor: Executor, session: Session) -> bool:
     )
 
 
-def _release(state: State, session: Session, count: int, now: float) -> None:
-    """Take executors from a session: those without tasks first, then those with the fewest."""
-    candidates = sorted(
-        (
-            e
-            for e in session.executors.values()
-            if e.state in _KEPT and e.id not in session.unreported
-        ),
-        key=lambda e: (e.started is not None, len(e.held), -e.incarnation),
-    )
-    for executor in candidates[:count]:
-        unbind(state, executor, now)
+def _release(state: State, session: Session, step: Release, now: float) -> None:
+    """Take executors from a session: those whose leaving costs least."""
+    candidates = [
+        Candidate(
+            e.id,
+            e.node,
+            len(e.held),
+            # How long it has run is not known; the later bound is taken for the later started.
+            float(e.incarnation) if e.started is not None else None,
+        )
+        for e in session.executors.values()
+        if e.state in KEPT and e.id not in session.unreported
+    ]
+    for executor_id in choose(candidates, step.count, step.node):
+        unbind(state, state.executors[executor_id], now)

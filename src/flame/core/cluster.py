@@ -23,7 +23,7 @@ from flame.core import (
     sessions,
     submission,
 )
-from flame.core.allocation import replan
+from flame.core.allocation import Planner, replan
 from flame.core.effects import (
     ApplicationView,
     Effect,
@@ -35,6 +35,7 @@ from flame.core.effects import (
     TaskView,
 )
 from flame.core.records import OutcomesRecorded, Recovered, TasksSubmitted
+from flame.core.reports import report, somebody_waits
 from flame.core.state import Limits, State
 from flame.core.views import (
     application_view,
@@ -46,7 +47,9 @@ from flame.core.views import (
 from flame.model.errors import FlameError, NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ExecutorState
-from flame.scheduling.snapshot import Policy
+from flame.scheduling.ledger import Ledger
+from flame.scheduling.policies import Policies
+from flame.scheduling.scheduler import Scheduler
 
 
 @dataclass(slots=True)
@@ -55,6 +58,10 @@ class Committed:
 
     stores: Sequence[Store]
 
+
+#: Seconds that an executor without work waits for what another one was asked to give up, before it
+#: goes to a session that waits.
+TAKE_BACK_WAIT = 0.1
 
 #: Events that answer a call: a FlameError raised by their rule becomes a Refuse effect.
 _CALLS: dict[type, Callable[[State, Any, float], None]] = {
@@ -100,16 +107,22 @@ class Cluster:
     """Everything that must be right, as one object without I/O.
 
     Args:
-        policy: Decides which session gets which executor.
+        policies: How sessions share the cluster.
         new_id: Makes ids for executors (UUIDs; in a simulation, numbers from a seed).
         limits: What to refuse.
+        planner: Decides which session gets which executor.
     """
 
     def __init__(
-        self, policy: Policy, new_id: Callable[[], str], limits: Limits | None = None
+        self,
+        policies: Policies,
+        new_id: Callable[[], str],
+        limits: Limits | None = None,
+        *,
+        planner: Planner | None = None,
     ) -> None:
-        self.state = State(limits or Limits(), new_id)
-        self._policy = policy
+        self.state = State(limits or Limits(), new_id, ledger=Ledger(policies))
+        self._planner = planner or Scheduler()
 
     def restore(self, recovered: Recovered, now: float) -> list[Effect]:
         """Start from what the store holds. Called once, before any event."""
@@ -155,11 +168,30 @@ class Cluster:
 
     def _settle(self, now: float) -> list[Effect]:
         state = self.state
+        if state.out_of_work:
+            self._release_spare(now)
         if state.replan:
-            replan(state, self._policy, now)
+            replan(state, self._planner, now)
         effects = state.effects
         state.effects = []
         return effects
+
+    def _release_spare(self, now: float) -> None:
+        """Let executors without work go at once, if another session waits."""
+        state = self.state
+        report(state, now)
+        state.waiting = somebody_waits(state)
+        for executor_id in state.out_of_work:
+            executor = state.executors.get(executor_id)
+            session = executor.session if executor is not None else None
+            if executor is None or session is None or executor.held or session.resting:
+                continue
+            if any(e.take_back for e in session.executors.values()):
+                # Work may be on its way to it.
+                state.deadlines.set(("idle", executor.id), now + TAKE_BACK_WAIT)
+            elif somebody_waits(state, besides=session):
+                overdue.idle_overdue(state, session, executor, now)
+        state.out_of_work.clear()
 
     def _review_close(self, session: Any, now: float) -> None:
         if session is not None and session.closing is not None:
@@ -196,6 +228,7 @@ class Cluster:
         elif kind == "forget":
             nodes.forget(state, NodeName(str(key)))
         elif kind == "retry":
+            state.touched_sessions[SessionNumber(int(key))] = None
             state.replan = True
         elif kind in ("close", "review", "rest", "deadline", "orphan"):
             session = state.sessions.get(SessionNumber(int(key)))

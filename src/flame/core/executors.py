@@ -87,6 +87,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.recorded = executor.stored = executor.take_back = 0
     executor.doomed = None
     session.executors[executor.id] = executor
+    state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
     state.deadlines.clear(("idle", executor.id))
     state.store(
@@ -159,10 +160,13 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
     state.deadlines.clear(("reconnect", executor.id))
     session = executor.session
     if session is None:
+        state.touch_executor(executor)
         state.replan = True  # an idle one can be bound again
         return
     was_awaited = executor.id in session.unreported
     session.unreported.pop(executor.id, None)
+    if was_awaited and state.waiting:
+        state.replan = True  # now it may be taken from its session
     if executor.state is ExecutorState.BINDING:
         if not event.bound:
             if executor.granted == executor.incarnation:
@@ -275,6 +279,7 @@ def _bound(state: State, executor: Executor, session: Session, now: float) -> No
 def bind_failed(state: State, session: Session, message: str, now: float) -> None:
     """Count a failed bind; wait before the next one, or give the waiting tasks up."""
     session.bind_failures += 1
+    state.touch_session(session)
     _note(state, session, EventCode.BIND_FAILED, message, now)
     works = any(e.state is ExecutorState.BOUND for e in session.executors.values())
     if session.bind_failures < state.limits.bind_attempts or works:
@@ -377,6 +382,7 @@ def unbind(state: State, executor: Executor, now: float) -> None:
         stop(state, executor, now)
         return
     executor.state = ExecutorState.UNBINDING
+    state.touch_executor(executor)
     state.deadlines.clear(("idle", executor.id))
     if executor.connected:
         if len(executor.held) > 0:
@@ -403,6 +409,7 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
         stop(state, executor, now)
         return
     executor.state = ExecutorState.IDLE
+    state.touch_executor(executor)
     state.store(
         BindingPut(
             executor.id,
@@ -421,6 +428,7 @@ def stop(state: State, executor: Executor, now: float, grace: float = STOP_GRACE
     if executor.state is ExecutorState.RELEASING:
         return
     executor.state = ExecutorState.RELEASING
+    state.touch_executor(executor)
     for kind in _WHILE_ALIVE:
         state.deadlines.clear((kind, executor.id))
     if executor.process:
@@ -432,6 +440,7 @@ def stop(state: State, executor: Executor, now: float, grace: float = STOP_GRACE
 
 def detach(state: State, executor: Executor) -> None:
     session = executor.session
+    state.touch_executor(executor)
     if session is not None:
         session.executors.pop(executor.id, None)
         if session.closing is not None:
@@ -445,6 +454,7 @@ def _remove(state: State, executor: Executor) -> None:
     for kind in (*_WHILE_ALIVE, "stop"):
         state.deadlines.clear((kind, executor.id))
     executor.state = ExecutorState.RELEASED
+    state.touch_executor(executor)
     state.executors.pop(executor.id, None)
     node = state.nodes.get(executor.node)
     if node is not None and node.executors.pop(executor.id, None) is not None:
@@ -459,6 +469,8 @@ def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> No
     if executor is None or event.incarnation > executor.incarnation:
         return  # an older one: a warm process that was not told of its next binding yet
     executor.connected = False
+    if executor.state is ExecutorState.IDLE:
+        state.touch_executor(executor)
     if executor.state is ExecutorState.RELEASING:
         return
     state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)

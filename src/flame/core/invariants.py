@@ -9,11 +9,14 @@ from itertools import pairwise
 
 from flame.core.executor import Executor
 from flame.core.node import Node
+from flame.core.reports import demand, holding_of, machine_of
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED
+from flame.model.ids import SessionNumber
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
+from flame.scheduling.ledger import Ledger
 
 _WITH_SESSION = (ExecutorState.BINDING, ExecutorState.BOUND, ExecutorState.UNBINDING)
 _WITHOUT_SESSION = (ExecutorState.IDLE, ExecutorState.RELEASING)
@@ -48,6 +51,7 @@ def problems(state: State) -> Iterator[str]:
         if session_of is None or session_of.attachments.get(identity) is not attachment:
             yield f"attachment {identity} is unknown to its session {attachment.session}"
     yield from _waits(state)
+    yield from _ledger(state)
 
 
 def _names(state: State) -> Iterator[str]:
@@ -273,3 +277,74 @@ def _waits(state: State) -> Iterator[str]:
         closing = session.closing
         if closing is not None and closing.begun and ("close", session.number) not in due:
             yield f"session {session.number} waits for its close without a deadline"
+
+
+def _ledger(state: State) -> Iterator[str]:
+    """The scheduler sees the cluster as it is, but for what it is told before its next plan."""
+    ledger = state.ledger
+    for name, node in state.nodes.items():
+        if name in state.touched_nodes:
+            continue
+        room = ledger.rooms.by_node.get(name)
+        if (room.machine if room is not None else None) != machine_of(node):
+            yield f"node {name}: the ledger has {room and room.machine}, it is {machine_of(node)}"
+    for name in ledger.rooms.by_node:
+        if name not in state.nodes and name not in state.touched_nodes:
+            yield f"node {name} is gone; the ledger still has it"
+    for executor_id, executor in state.executors.items():
+        if executor_id in state.touched_executors or executor.node in state.touched_nodes:
+            continue
+        holding = ledger.holdings.get(executor_id)
+        if holding != holding_of(executor):
+            yield f"executor {executor_id}: the ledger has {holding}, it is {holding_of(executor)}"
+    for executor_id in ledger.holdings:
+        if executor_id not in state.executors and executor_id not in state.touched_executors:
+            yield f"executor {executor_id} is gone; the ledger still has it"
+    for number, session in state.sessions.items():
+        if number in state.touched_sessions:
+            continue
+        leaf = ledger.leaves.get(number)
+        if (leaf is not None) != (session.state is SessionState.OPEN):
+            yield f"session {number} is {session.state.name}; the ledger has {leaf}"
+        elif leaf is not None and leaf.wish.wanted > demand(state, session):
+            yield f"session {number}: the ledger has {leaf.wish}, it wants {demand(state, session)}"
+    for number in ledger.leaves:
+        if number not in state.sessions and number not in state.touched_sessions:
+            yield f"session {number} is gone; the ledger still has it"
+    yield from _rooms(ledger)
+
+
+def _rooms(ledger: Ledger) -> Iterator[str]:
+    """The ledger's sums are those of what it was told and what it expects."""
+    for name, room in ledger.rooms.by_node.items():
+        taken = leaving = Resources()
+        kept: dict[SessionNumber, int] = {}
+        for holding in ledger.holdings.values():
+            if holding.node != name:
+                continue
+            taken = taken + holding.resources
+            if holding.leaving:
+                leaving = leaving + holding.resources
+            elif holding.session in ledger.leaves:
+                kept[holding.session] = kept.get(holding.session, 0) + 1
+        promised = Resources()
+        for number, leaf in ledger.leaves.items():
+            expected = leaf.expected.get(name, 0)
+            taken = taken + leaf.wish.request * expected
+            promised = promised + leaf.wish.request * leaf.promises.get(name, 0)
+            count = kept.get(number, 0) + expected
+            if leaf.rooms.get(name, 0) != count or room.kept.get(number, 0) != count:
+                yield (
+                    f"node {name}: session {number} has {count} executors there; the ledger counts "
+                    f"{leaf.rooms.get(name, 0)} and {room.kept.get(number, 0)}"
+                )
+        if room.free != room.machine.capacity - taken:
+            yield f"node {name}: {room.free} is free in the ledger, {taken} is taken"
+        if room.open != room.free - promised or room.leaving != leaving:
+            yield (
+                f"node {name}: the ledger has {room.open} open and {room.leaving} leaving of "
+                f"{room.free} free; {promised} is promised and {leaving} leaving"
+            )
+    for number, leaf in ledger.leaves.items():
+        if leaf.kept != sum(leaf.rooms.values()):
+            yield f"session {number}: the ledger counts {leaf.kept} executors, {leaf.rooms} by node"

@@ -33,6 +33,7 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
     node.state = NodeState.READY
     node.connected = True
     node.renewed = now
+    state.touch_node(node.name)
     state.deadlines.clear(("forget", node.name))
     state.deadlines.set(("lease", node.name), now + LEASE)
     theirs = dict(event.executors)
@@ -72,6 +73,7 @@ def on_node_disconnected(state: State, event: NodeDisconnected, now: float) -> N
         return
     node.connected = False
     node.state = NodeState.UNKNOWN
+    state.touch_node(node.name)
     state.deadlines.set(("lease", node.name), now + DISCONNECT_GRACE)
     state.replan = True
 
@@ -96,6 +98,7 @@ def lease_ended(state: State, name: NodeName, now: float) -> None:
     )
     node.connected = False
     node.state = NodeState.NOT_READY
+    state.touch_node(name)
     _lose_executors(state, node, Loss(Cause.NODE_LOST, silence), now)
     state.deadlines.set(("forget", name), now + FORGET_AFTER)
 
@@ -103,6 +106,7 @@ def lease_ended(state: State, name: NodeName, now: float) -> None:
 def forget(state: State, name: NodeName) -> None:
     """Drop a node that is gone."""
     state.nodes.pop(name, None)
+    state.touch_node(name)
     state.deadlines.clear(("lease", name))
     state.deadlines.clear(("forget", name))
     state.replan = True

@@ -30,7 +30,7 @@ from flame.core.views import attempt_of, task_view
 from flame.model.attempts import Cause, Loss, bounded, history
 from flame.model.errors import NotFound
 from flame.model.ids import ExecutorId, TaskId
-from flame.model.specs import Failure, SessionState, TaskState
+from flame.model.specs import ExecutorState, Failure, SessionState, TaskState
 
 #: One recorded batch that did not come from an executor has at most this many tasks.
 RECORD_TASKS = 2048
@@ -137,7 +137,17 @@ def out_of_work(state: State, session: Session, executor: Executor, now: float) 
     """The executor has nothing in hand: find it something, or let it wait for its release."""
     rebalance(state, session)
     state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
-    if state.waiting and len(session.executors) > len(session.live):
+    if state.waiting:
+        state.out_of_work[executor.id] = None  # somebody else may have it at once
+        _review_binding(state, session)
+
+
+def _review_binding(state: State, session: Session) -> None:
+    """Have executors taken away that start for work which others have done in the meantime."""
+    executors = session.executors
+    if session.unfinished < len(executors) and any(
+        e.state is ExecutorState.BINDING for e in executors.values()
+    ):
         state.replan = True
 
 
@@ -155,6 +165,7 @@ def record(
         session.number, session.next_position, ids, outputs, failures, milliseconds(now)
     )
     session.next_position += len(ids)
+    state.touch_session(session)
     state.store(batch, cause, session=session)
 
 
@@ -194,8 +205,8 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
             serve(state, session, attachment)
     elif session.is_volatile and not session.was_attached:
         acknowledge(state, session, session.log_end)
-    if state.waiting and len(session.live) < len(session.executors):
-        state.replan = True  # it has more than it can use, and somebody has less
+    if state.waiting:
+        _review_binding(state, session)
 
 
 def results_dropped(state: State, cause: OutcomesStored) -> None:

@@ -46,6 +46,9 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
                 set_deadline(state, session)
     for binding in recovered.bindings:
         _executor(state, binding, now)
+    state.touched_sessions.update(dict.fromkeys(state.sessions))
+    state.touched_nodes.update(dict.fromkeys(state.nodes))
+    state.touched_executors.update(dict.fromkeys(state.executors))
     state.replan = True
 
 

@@ -100,8 +100,8 @@ class Session:
 
     @property
     def unfinished(self) -> int:
-        """Tasks without an outcome that is stored."""
-        return len(self.live)
+        """Tasks without an outcome, those excluded whose outcome is on its way into the store."""
+        return len(self.live) - (self.next_position - self.log_end)
 
     def enqueue(self, tasks: list[Task]) -> None:
         """Add new tasks behind all others."""

@@ -103,6 +103,9 @@ def on_register(state: State, event: RegisterApplication, now: float) -> None:
     created = known.created_ms if known is not None else milliseconds(now)
     put = ApplicationPut(event.tenant, event.name, event.spec, created)
     state.applications[key] = put
+    for session in state.sessions.values():
+        if session.spec.application == event.name:
+            state.touch_session(session)
     state.replan = True  # another limit may let sessions have more
     state.store(put, ReplyDone(event.reply))
 
@@ -193,6 +196,7 @@ def _create(
     session = Session(number, tenant, name, spec, milliseconds(now))
     state.sessions[number] = session
     state.names[(tenant, name)] = session
+    state.touch_session(session)
     put = SessionPut(number, tenant, name, spec, session.state, session.created_ms)
     _store_session(state, session, put, ReplySession(session, [reply]))
     if spec.min_instances > 0:
@@ -303,6 +307,7 @@ def session_stored(state: State, cause: ReplySession, now: float) -> None:
     session = cause.session
     if cause.closed:
         session.state = SessionState.CLOSED
+        state.touch_session(session)
         session.storing_close = False
         session.closed_ms = milliseconds(now)
         session.queue.clear()

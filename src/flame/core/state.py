@@ -13,7 +13,9 @@ from flame.core.records import ApplicationPut, Record
 from flame.core.session import Session
 from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
+from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
+from flame.scheduling.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class State:
     """Everything the core knows.
 
     ``effects`` collects what the current event causes; ``replan`` is set by whatever may change who
-    should have which executor; ``waiting``: at the last plan some session wanted more than it had.
+    should have which executor; ``waiting``: after the last plan some session could have had more.
+    ``touched_…``: what the ledger was not told of yet. ``out_of_work``: executors with nothing to do,
+    to be looked at when the event is done, because another session waits.
     """
 
     limits: Limits
@@ -65,11 +69,31 @@ class State:
     effects: list[Effect] = field(default_factory=list)
     replan: bool = False
     waiting: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+    touched_nodes: dict[NodeName, None] = field(default_factory=dict)
+    touched_sessions: dict[SessionNumber, None] = field(default_factory=dict)
+    touched_executors: dict[ExecutorId, None] = field(default_factory=dict)
+    out_of_work: dict[ExecutorId, None] = field(default_factory=dict)
+    possible: dict[Resources, bool] = field(default_factory=dict)  # whether some node is so large
     stale_results: int = 0  # outcomes that came too late, counted for metrics
 
     def emit(self, effect: Effect) -> None:
         """Add an effect behind those that are there."""
         self.effects.append(effect)
+
+    def touch_session(self, session: Session) -> None:
+        """What the session wants may be something else than before."""
+        self.touched_sessions[session.number] = None
+
+    def touch_executor(self, executor: Executor) -> None:
+        """Whom the executor serves, or whether it leaves, is something else than before."""
+        self.touched_executors[executor.id] = None
+        if executor.session is not None:
+            self.touched_sessions[executor.session.number] = None
+
+    def touch_node(self, node: NodeName) -> None:
+        """The node is another than before, or gone."""
+        self.touched_nodes[node] = None
 
     def store(
         self, record: Record, cause: object = None, *, session: Session | None = None

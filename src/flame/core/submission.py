@@ -202,7 +202,7 @@ def tasks_stored(
     tasks = [
         Task(TaskId(i), value, created) for i, value in enumerate(record.inputs, record.first_id)
     ]
-    before = len(session.live)
+    before = session.unfinished
     for task in tasks:
         session.live[task.id] = task
     session.enqueue(tasks)
@@ -214,7 +214,8 @@ def tasks_stored(
         if cause.watcher is not None:
             session.watchers.setdefault(record.first_id, []).append(cause.watcher)
         state.emit(Answer(cause.reply, task_view(session, tasks[0])))
-    if before <= len(session.executors) < len(session.live):
+    state.touch_session(session)
+    if before <= len(session.executors) < session.unfinished:
         state.replan = True  # with more before, the last plan knew already that it wants more
     dispatch(state, session)
 

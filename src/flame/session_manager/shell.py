@@ -29,8 +29,7 @@ from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
 from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
-from flame.scheduling.fair_share import FairShare
-from flame.scheduling.snapshot import Policy
+from flame.scheduling.policies import Policies
 from flame.session_manager.executor_channel import ExecutorChannels
 from flame.session_manager.node_channel import NodeChannels
 from flame.session_manager.recent import RecentTasks
@@ -61,7 +60,7 @@ class Shell:
         store: Where durable sessions are kept; loaded by :meth:`start`.
         token: The cluster's; executors' credentials are derived from it.
         limits: What to refuse.
-        policy: Which session gets which executor.
+        policies: Which session gets which executor.
         clock: Seconds since the epoch, never going back.
         retention: How long closed sessions stay.
     """
@@ -72,7 +71,7 @@ class Shell:
         store: Store,
         token: str,
         limits: Limits | None = None,
-        policy: Policy | None = None,
+        policies: Policies | None = None,
         clock: Callable[[], float] | None = None,
         volatile: Store | None = None,
         retention: Retention | None = None,
@@ -84,7 +83,7 @@ class Shell:
         self._store = store
         self._volatile = volatile or MemoryStore()
         self._retention = retention or Retention()
-        self._cluster = Cluster(policy or FairShare(), lambda: str(uuid.uuid4()), self.limits)
+        self._cluster = Cluster(policies or Policies(), lambda: str(uuid.uuid4()), self.limits)
         self._engine = Engine(self._cluster, self._commit_volatile)
         self._writer: StoreWriter | None = None
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")

@@ -15,7 +15,7 @@ from flame.core.state import Limits
 from flame.engine.engine import Engine, Group
 from flame.model.errors import FlameError, Unavailable
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
-from flame.scheduling.fair_share import FairShare
+from flame.scheduling.policies import Policies
 from flame.storage.memory import MemoryStore
 from flame.storage.store import Store
 from flame.testing.witness import Witness
@@ -107,7 +107,7 @@ class Manager:
         self._volatile = MemoryStore()
         self._volatile.load()
         self._witness.restarted()
-        self.cluster = Cluster(FairShare(), self._new_id, self._limits)
+        self.cluster = Cluster(Policies(), self._new_id, self._limits)
         self._engine = self._engine_of(self.cluster, self._commit_volatile)
         self.world.note("manager starts", self.starts)
         self._store = self._open_store()

@@ -9,12 +9,12 @@ from itertools import count
 from typing import Any, TypeVar
 
 from flame.core import effects
+from flame.core.allocation import Planner
 from flame.core.cluster import Cluster
 from flame.core.records import Record
 from flame.core.state import Limits, State
 from flame.engine.engine import Engine
-from flame.scheduling.fair_share import FairShare
-from flame.scheduling.snapshot import Policy
+from flame.scheduling.policies import Policies
 from flame.storage.memory import MemoryStore
 
 E = TypeVar("E")
@@ -33,7 +33,8 @@ class Recorder:
         self,
         *,
         limits: Limits | None = None,
-        policy: Policy | None = None,
+        policies: Policies | None = None,
+        planner: Planner | None = None,
         store: MemoryStore | None = None,
         commit_at_once: bool = True,
         now: float = 1000.0,
@@ -47,7 +48,9 @@ class Recorder:
         self.effects: list[effects.Effect] = []
         self.answers: dict[object, Any] = {}
         self.commit_at_once = commit_at_once
-        self.cluster = Cluster(policy or FairShare(), lambda: f"e{next(ids)}", limits)
+        self.cluster = Cluster(
+            policies or Policies(), lambda: f"e{next(ids)}", limits, planner=planner
+        )
         self.engine = Engine(self.cluster, self._commit_volatile)
         self._take(self.engine.restore(self.store.load(), now))
 

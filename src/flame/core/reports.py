@@ -1,0 +1,141 @@
+"""What the core tells the scheduler's ledger, and when.
+
+Rules only note what they changed (``state.touch_…``); the facts themselves are derived from the state
+as it is when somebody is about to read the ledger. So nothing is reported per task, and a fact that
+changed and changed back costs nothing.
+"""
+
+from flame.core.executor import Executor
+from flame.core.node import Node
+from flame.core.session import Session
+from flame.core.state import State
+from flame.model.errors import NotFound
+from flame.model.resources import Resources
+from flame.model.specs import ExecutorState, NodeState, SessionState
+from flame.scheduling.facts import Holding, Machine, Wish
+from flame.scheduling.limits import within_ceilings
+from flame.scheduling.tree import Leaf, in_turn
+
+KEPT = (ExecutorState.BINDING, ExecutorState.BOUND)
+
+
+def report(state: State, now: float) -> None:
+    """Bring the ledger up to date: nodes, then sessions, then the executors that refer to both."""
+    ledger = state.ledger
+    if state.touched_nodes:
+        for name in state.touched_nodes:
+            node = state.nodes.get(name)
+            machine = machine_of(node) if node is not None else None
+            if node is None or machine is None:
+                ledger.drop_machine(name)
+                continue
+            if name not in ledger.rooms.by_node:
+                state.touched_executors.update(dict.fromkeys(node.executors))
+            ledger.put_machine(machine)
+        state.touched_nodes.clear()
+        state.possible.clear()
+    if state.touched_sessions:
+        for number in state.touched_sessions:
+            session = state.sessions.get(number)
+            if session is None or session.state is not SessionState.OPEN:
+                ledger.drop_wish(number)
+            else:
+                ledger.put_wish(wish_of(state, session, now))
+        state.touched_sessions.clear()
+    if state.touched_executors:
+        for executor_id in state.touched_executors:
+            executor = state.executors.get(executor_id)
+            if executor is None:
+                ledger.drop_holding(executor_id)
+            else:
+                ledger.put_holding(holding_of(executor))
+        state.touched_executors.clear()
+
+
+def wish_of(state: State, session: Session, now: float) -> Wish:
+    """Return what the session wants."""
+    spec = session.spec
+    wanted = demand(state, session)
+    if now < session.retry_at:
+        wanted = min(wanted, kept_by(session))  # no new ones until the next attempt is due
+    return Wish(
+        session.number,
+        session.tenant,
+        spec.application,
+        int(session.number),
+        spec.resources,
+        wanted,
+        min(spec.min_instances, wanted),
+        spec.priority,
+        1.0,
+        spec.batch_size,
+    )
+
+
+def machine_of(node: Node) -> Machine | None:
+    """Return the node as the scheduler sees it; None: its executors are lost, nothing is there."""
+    if node.state is NodeState.NOT_READY:
+        return None
+    return Machine(node.name, node.capacity, (), node.state is NodeState.UNKNOWN)
+
+
+def holding_of(executor: Executor) -> Holding:
+    """Return the executor as the scheduler sees it."""
+    state = executor.state
+    serves = state in KEPT and executor.session is not None
+    # An idle one without a channel can serve nobody now; it comes back or is stopped.
+    is_spare = state is ExecutorState.IDLE and executor.connected
+    return Holding(
+        executor.id,
+        executor.node,
+        executor.resources,
+        executor.tenant,
+        executor.application,
+        executor.session.number if serves and executor.session is not None else None,
+        leaving=not serves and not is_spare,
+    )
+
+
+def kept_by(session: Session) -> int:
+    """Return how many executors the session has, those on their way out excluded."""
+    return sum([e.state in KEPT for e in session.executors.values()])
+
+
+def demand(state: State, session: Session) -> int:
+    """Return how many executors the session could use now, within its own limits."""
+    wanted = max(session.unfinished, session.spec.min_instances)
+    limits = [session.spec.max_instances]
+    try:
+        limits.append(
+            state.application(session.tenant, session.spec.application).spec.max_instances
+        )
+    except NotFound:
+        return 0
+    for limit in limits:
+        if limit is not None:
+            wanted = min(wanted, limit)
+    batch = session.spec.batch_size
+    return -(-wanted // batch) * batch
+
+
+def somebody_waits(state: State, besides: Session | None = None) -> bool:
+    """Whether a session (another than ``besides``) could have, and does not have, an executor more."""
+    ledger = state.ledger
+    for tier in ledger.tiers:
+        for leaf in in_turn(ledger.root, tier):
+            if besides is not None and leaf.wish.session == besides.number:
+                continue
+            if _is_possible(state, leaf) and within_ceilings(leaf, leaf.wish.batch_size):
+                return True
+    return False
+
+
+def _is_possible(state: State, leaf: Leaf) -> bool:
+    """Whether some node, were it empty, could hold one of the session's executors."""
+    request: Resources = leaf.wish.request
+    known = state.possible.get(request)
+    if known is None:
+        rooms = state.ledger.rooms
+        known = any(rooms.suits(leaf.wish, room) for room in rooms.by_node.values())
+        state.possible[request] = known
+    return known
