@@ -45,6 +45,9 @@ class Framing(Protocol):
 
     def leave(self) -> bytes: ...
 
+    def reset(self) -> None:
+        """What comes next is the first byte of a new program."""
+
     def cut(self, buffer: bytearray, limit: int) -> Answer | None:
         """Take the answer at the beginning of what came; None while it is not complete.
 
@@ -64,6 +67,9 @@ class LengthFraming:
 
     def leave(self) -> bytes:
         return self._frame("LEAVE", None)
+
+    def reset(self) -> None:
+        pass
 
     def cut(self, buffer: bytearray, limit: int) -> Answer | None:
         end = buffer.find(b"\n", 0, HEADER)
@@ -109,6 +115,9 @@ class LineFraming:
     def leave(self) -> bytes:
         return _line({"leave": {}})
 
+    def reset(self) -> None:
+        self._seen = 0
+
     def cut(self, buffer: bytearray, limit: int) -> Answer | None:
         end = buffer.find(b"\n", self._seen)
         if end < 0:
@@ -144,6 +153,7 @@ class FrameConversation:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], framing: Framing, limit: int) -> None:
+        framing.reset()
         if process.stdin is None or process.stdout is None:
             raise ValueError("the program's stdin and stdout must be pipes")
         self._framing = framing

@@ -186,6 +186,7 @@ class HttpShim:
                 raise _TooLate
             chunk = answer.read1(CHUNK)
             if not chunk:
+                answer.close()  # read1 does not, after an empty body
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)

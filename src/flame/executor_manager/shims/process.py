@@ -84,6 +84,7 @@ def run(
         )
     except (OSError, ValueError) as error:
         raise ServiceFailure(f"command {arguments[0]!r} cannot be started: {error}") from error
+    leftovers.started.add(process.pid)
     try:
         with _Conversation(process, data or b"", limits.output) as conversation:
             conversation.run(context, limits.seconds)
@@ -92,6 +93,7 @@ def run(
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
+        leftovers.started.discard(process.pid)
         leftovers.end()
     return Ended(code, conversation.stdout(), bytes(conversation.stderr))
 

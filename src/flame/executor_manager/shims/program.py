@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from flame.executor_manager.guardian_process import family
 from flame.executor_manager.shims import ServiceUnusable, ShimRequest
@@ -75,6 +76,7 @@ class Program:
             raise ServiceUnusable(
                 f"command {command.arguments[0]!r} cannot be started: {error}"
             ) from error
+        Leftovers.started.add(self.process.pid)
         self._watcher = threading.Thread(target=self._watch, name="service-watch", daemon=True)
         self._watcher.start()
 
@@ -150,6 +152,7 @@ class Program:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+        Leftovers.started.discard(self.process.pid)
         self._leftovers.end()
 
     def _watch(self) -> None:
@@ -206,8 +209,11 @@ class Leftovers:
     """Ends processes that a program left behind: those in groups and sessions of their own.
 
     An executor is a child subreaper: what the program forked and left becomes its child. Whatever is
-    below it now and was not when this was made, is such a leftover.
+    below it now, was not when this was made, and was not started by a shim, is such a leftover.
     """
+
+    #: What shims have started and not ended yet.
+    started: ClassVar[set[int]] = set()
 
     def __init__(self) -> None:
         self._before = _children()
@@ -215,7 +221,7 @@ class Leftovers:
     def end(self) -> None:
         """Kill them all, and what they start meanwhile."""
         for _ in range(100):
-            left = _children() - self._before
+            left = _children() - self._before - self.started
             if not left:
                 return
             for pid in left:

@@ -8,6 +8,7 @@ from typing import Any
 import cloudpickle
 
 from flame.executor_manager.shims import ServiceUnusable, ShimRequest
+from flame.executor_manager.shims.options import Options
 from flame.model.service import SessionContext, TaskContext
 
 
@@ -21,6 +22,7 @@ class PythonShim:
     """
 
     def __init__(self, request: ShimRequest) -> None:
+        Options(request.application.shim_options).end()
         service = _load(request)
         if isinstance(service, type):
             service = service()
