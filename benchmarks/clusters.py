@@ -94,7 +94,7 @@ class Bench:
         manager = self.manager()
         os.kill(manager.pid, signal.SIGKILL)
         manager.wait(timeout=WARM_TIMEOUT)
-        self.cluster.stop(grace=0.0)  # before it is started again
+        self.cluster.stop(grace=2.0)  # before it is started again
         store = open_store(f"sqlite://{self._database}")
         try:
             store.load()

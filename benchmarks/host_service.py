@@ -29,7 +29,7 @@ from flame.sdk.service import ENDPOINT
 from flame.wire import v1
 from flame.wire.channels import channel_options
 
-TASKS = 4_000  # a program and round
+TASKS = 2_000  # a program and round
 WARM_CALLS = 300
 ROOT = Path(__file__).resolve().parent.parent
 

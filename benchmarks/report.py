@@ -19,6 +19,7 @@ def environment() -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _processor(),
+        "options": sys.argv[1:],
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }

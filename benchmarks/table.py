@@ -1,0 +1,238 @@
+"""The targets and what was measured: ``python -m benchmarks.table results.jsonl``.
+
+Prints a Markdown table, or with ``--into FILE`` puts it there, between the markers.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Results
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One figure.
+
+    Attributes:
+        goal: The least (or most) that is aimed at.
+        pick: Finds the measured value; None where it was not measured.
+    """
+
+    figure: str
+    goal: float
+    unit: str
+    pick: Callable[[Results], float | None]
+    at_most: bool = False
+
+    def line(self, results: Results) -> str:
+        """One line of the table."""
+        goal = f"{'at most ' if self.at_most else ''}{_number(self.goal)} {self.unit}".rstrip()
+        measured = self.pick(results)
+        if measured is None:
+            return f"| {self.figure} | {goal} | not measured | |"
+        met = measured <= self.goal if self.at_most else measured >= self.goal
+        part = abs(measured / self.goal - 1) * 100
+        verdict = "met" if met else f"missed by {part:.0f} %" if part >= 1 else "missed by < 1 %"
+        return f"| {self.figure} | {goal} | {_number(measured)} {self.unit}".rstrip() + (
+            f" | {verdict} |"
+        )
+
+
+def picked(
+    benchmark: str, column: str = "median", *, most: str = "", **wanted: Any
+) -> Callable[[Results], float | None]:
+    """A column of the row with these values; of several, that with the ``most`` of something."""
+
+    def pick(results: Results) -> float | None:
+        rows = results.rows(benchmark, **wanted)
+        if not rows:
+            return None
+        row = max(rows, key=lambda row: row[most]) if most else rows[0]
+        value: float | None = row.get(column)
+        return value
+
+    return pick
+
+
+def _bulk(column: str, durability: str, size: int) -> Callable[[Results], float | None]:
+    wanted = {"mode": "bulk", "bytes": size, "durability": durability}
+    flame = "memory" if durability == "memory" else "sqlite"
+    return picked("throughput", column, most="tasks", storage=flame, **wanted)
+
+
+def _loop(column: str, outstanding: int) -> Callable[[Results], float | None]:
+    return picked("throughput", column, mode=f"{outstanding} outstanding", durability="durable")
+
+
+def _latency(durability: str, figure: str) -> Callable[[Results], float | None]:
+    storage = "memory" if durability == "memory" else "sqlite"
+    return picked("latency", storage=storage, durability=durability, figure=figure)
+
+
+def _efficiency(length: int) -> Callable[[Results], float | None]:
+    return picked("granularity", work="sleep", figure="efficiency", length_us=length)
+
+
+RATE = "tasks/s"
+TARGETS = (
+    Target("100,000 tasks of 16 B, durable", 150_000, RATE, _bulk("median", "durable", 16)),
+    Target("the same, in memory", 200_000, RATE, _bulk("median", "memory", 16)),
+    Target(
+        "100,000 tasks of 1 KiB in and out, durable", 60_000, RATE, _bulk("median", "durable", 1024)
+    ),
+    Target(
+        "10,000 tasks, first submit to last result, durable",
+        80,
+        "ms",
+        picked("throughput", "ms", mode="bulk", bytes=16, tasks=10_000, durability="durable"),
+        at_most=True,
+    ),
+    Target("closed loop, 8 outstanding, durable", 6_000, RATE, _loop("median", 8)),
+    Target("closed loop, 64 outstanding, durable", 40_000, RATE, _loop("median", 64)),
+    Target("closed loop, 512 outstanding, durable", 120_000, RATE, _loop("median", 512)),
+    Target(
+        "ratio to the raw transport, 100,000 tasks of 16 B", 0.4, "", _bulk("of raw", "durable", 16)
+    ),
+    Target("ratio to the raw transport, 8 outstanding", 0.4, "", _loop("of raw", 8)),
+    Target("ratio to the raw transport, 64 outstanding", 0.4, "", _loop("of raw", 64)),
+    Target("ratio to the raw transport, 512 outstanding", 0.4, "", _loop("of raw", 512)),
+    Target("round trip p50, memory", 0.6, "ms", _latency("memory", "p50"), at_most=True),
+    Target("round trip p50, durable", 0.9, "ms", _latency("durable", "p50"), at_most=True),
+    Target("round trip p99, durable", 3, "ms", _latency("durable", "p99"), at_most=True),
+    Target(
+        "asyncio face over the fast face",
+        0.7,
+        "",
+        picked("faces", "of the fast face", face="asyncio: await each"),
+    ),
+    Target(
+        "`as_completed` over the fast face",
+        0.7,
+        "",
+        picked("faces", "of the fast face", face="as_completed"),
+    ),
+    Target("`wait` over the fast face", 0.7, "", picked("faces", "of the fast face", face="wait")),
+    Target(
+        "flatness: 1,000,000 queued over 1,000",
+        0.9,
+        "",
+        picked("flatness", queued="last over first"),
+    ),
+    Target(
+        "session manager's memory per queued task, beside its payload",
+        400,
+        "B",
+        picked("memory", "value", figure="the same without payload"),
+        at_most=True,
+    ),
+    Target(
+        "resident memory after 1,000,000 finished tasks",
+        150,
+        "MB",
+        picked("memory", "value", figure="resident, all finished"),
+        at_most=True,
+    ),
+    Target("efficiency, sleeping tasks of 1 ms", 0.97, "", _efficiency(1_000)),
+    Target("efficiency, sleeping tasks of 10 ms", 0.99, "", _efficiency(10_000)),
+    Target(
+        "1,000 sessions of 100 tasks over one session (reused processes)",
+        0.7,
+        "",
+        picked("sessions", sessions="many over one"),
+    ),
+    Target(
+        "200 connected executors (simulated) over 2",
+        0.7,
+        "",
+        picked("fleet", simulated_executors="200 over 2"),
+    ),
+    Target(
+        "embedded cluster: `flame.connect()` to the first result",
+        1_000,
+        "ms",
+        picked("startup", figure="connect to first result"),
+        at_most=True,
+    ),
+    Target(
+        "the next session to its first result",
+        150,
+        "ms",
+        picked("startup", figure="next session to its first result"),
+        at_most=True,
+    ),
+    Target(
+        "host-shim service over a bare loop on its socket, 1 executor",
+        0.8,
+        "",
+        picked("host_service", "of bare", executors=1, calls="Flame"),
+    ),
+    Target(
+        "the same, 2 executors and 2 bare loops",
+        0.8,
+        "",
+        picked("host_service", "of bare", executors=2, calls="Flame"),
+    ),
+    Target(
+        "released clients (one create and one watch a task), 512 outstanding, durable",
+        4_000,
+        RATE,
+        picked("released clients", client="load client", outstanding=512, durability="durable"),
+    ),
+)
+
+
+def markdown(results: Results) -> str:
+    """The table, with a line on where the figures come from."""
+    where = results.environment()
+    lines = ["| Figure | Target | Measured | |", "|---|---|---|---|"]
+    lines += [target.line(results) for target in TARGETS]
+    if where:
+        versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+        lines += [
+            "",
+            f"{where['cores']} cores of {where['cpu']}; Python {where['python']}, {versions}.",
+        ]
+    if results.is_quick:
+        lines += [
+            "",
+            "Some come from `--quick` runs, with fewer tasks and rounds than the figures say.",
+        ]
+    kills = results.rows("throughput", mode="kill -9")
+    lines += [
+        f"Outcomes in the file after `kill -9` ({row['durability']}): "
+        f"{row['in file']:,} of {row['tasks']:,}."
+        for row in kills
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}".removesuffix(".0") if abs(value) >= 10 else f"{value:.3g}"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("results", type=Path, help="a file with JSON lines")
+    options.add_argument("--into", type=Path, metavar="FILE", help=f"replace what is after {BEGIN}")
+    chosen = options.parse_args()
+    table = markdown(Results.of(chosen.results))
+    if chosen.into is None:
+        print(table)
+        return
+    text = chosen.into.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        options.error(f"{chosen.into} has no {BEGIN} ... {END}")
+    chosen.into.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
