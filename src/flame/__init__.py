@@ -26,6 +26,7 @@ from flame.model.errors import (
     TaskError,
     TaskFailed,
     TaskLost,
+    TaskTimedOut,
     Unauthenticated,
     Unavailable,
     WrongState,
@@ -48,6 +49,7 @@ if _TYPE_CHECKING:
     from flame.sdk import aio
     from flame.sdk.client import Client, connect
     from flame.sdk.future import Future
+    from flame.sdk.results import Result
     from flame.sdk.service import run_service
     from flame.sdk.session import Session
     from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
@@ -71,6 +73,7 @@ _LAZY = {
     "Executor": "flame.sdk.views",
     "Future": "flame.sdk.future",
     "Node": "flame.sdk.views",
+    "Result": "flame.sdk.results",
     "Session": "flame.sdk.session",
     "SessionInfo": "flame.sdk.views",
     "Task": "flame.sdk.views",
@@ -124,6 +127,7 @@ __all__ = [
     "Node",
     "NodeState",
     "Resources",
+    "Result",
     "SessionInfo",
     "SessionSpec",
     "SessionState",
@@ -142,6 +146,7 @@ __all__ = [
     "TaskError",
     "TaskFailed",
     "TaskLost",
+    "TaskTimedOut",
     "Unauthenticated",
     "Unavailable",
     "WrongState",

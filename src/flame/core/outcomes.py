@@ -109,7 +109,7 @@ def _try_again(
     retried: set[int] = set()
     for index, (_, _, text) in failures.items():
         task = session.live[ids[index]]
-        if session.accepts and may_retry(session, task):
+        if may_retry(session, task):
             loss = Loss(Cause.RAISED, bounded(text))
             lose_lease(state, session, executor, [task], task, loss, now)
             retried.add(index)

@@ -12,6 +12,7 @@
     ├── Unavailable           nobody answered: the same request may be sent again
     ├── TaskError             a task did not succeed
     │   ├── TaskFailed        the user's code raised; carries its traceback
+    │   │   └── TaskTimedOut  it ran, or took, longer than its session allows
     │   ├── TaskCancelled     it was cancelled before it finished
     │   └── TaskLost          its executors died until its attempts were spent
     └── IllegalTransition     a bug in Flame: please report it
@@ -81,6 +82,10 @@ class TaskError(FlameError):
 
 class TaskFailed(TaskError):
     """The service raised, or answered a failure; the text holds what it said."""
+
+
+class TaskTimedOut(TaskFailed):
+    """The task ran for longer, or was final later, than its session allows."""
 
 
 class TaskCancelled(TaskError):

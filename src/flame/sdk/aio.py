@@ -24,6 +24,7 @@ from flame.sdk.connection import Connection, Feed
 from flame.sdk.future import Outcome
 from flame.sdk.io_thread import check_not_forked, io_thread
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
+from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
 from flame.sdk.session_options import SessionOptions, new_session
 from flame.sdk.session_stream import Deliver, SessionStream
@@ -209,6 +210,27 @@ class AsyncSession:
         finally:
             await self._client._call(updates.aclose())
 
+    async def results(
+        self, from_position: int = 0, *, follow: bool = False
+    ) -> AsyncIterator[Result]:
+        """Yield what the session's tasks came to; see ``Session.results``."""
+        connection = self._connection
+
+        async def begin() -> ResultLog:
+            return connection.read_results(self.name, from_position, follow=follow)
+
+        async def leave() -> None:
+            connection.forget(log)
+
+        log = await self._client._call(begin())
+        try:
+            while results := await self._client._call(log.next_results()):
+                for result in results:
+                    yield result
+        finally:
+            if not connection.closed:
+                await self._client._call(leave())
+
     async def info(self) -> SessionInfo:
         """Return the session as it is now."""
         return await self._client._call(self._connection.frontend.get_session(self.name))
@@ -276,11 +298,15 @@ class AsyncClient:
         resources: Resources | str | None = None,
         durability: Durability | str = "durable",
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        task_timeout: float | None = None,
+        deadline: float | None = None,
+        retry_on_failure: int = 0,
+        on_client_lost: float | None = None,
     ) -> AsyncSession:
         """Create a session; see ``Client.create_session``."""
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
-            durability, max_attempts,
+            durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = await self._call(self._connection.create_session(new, self._delivery))
@@ -299,13 +325,17 @@ class AsyncClient:
         resources: Resources | str | None = None,
         durability: Durability | str = "durable",
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        task_timeout: float | None = None,
+        deadline: float | None = None,
+        retry_on_failure: int = 0,
+        on_client_lost: float | None = None,
     ) -> AsyncSession:
         """Get the open session of this name, or create it; see ``Client.open_session``."""
         new = None
         if application is not None:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
-                durability, max_attempts,
+                durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = await self._call(self._connection.open_session(name, new, self._delivery))

@@ -149,6 +149,10 @@ class Client:
         resources: Resources | str | None = None,
         durability: Durability | str = "durable",
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        task_timeout: float | None = None,
+        deadline: float | None = None,
+        retry_on_failure: int = 0,
+        on_client_lost: float | None = None,
     ) -> Session:
         """Create a session.
 
@@ -166,6 +170,13 @@ class Client:
             durability: What an acknowledged task survives: ``"durable"`` (the death of any process),
                 ``"sync"`` (and the loss of power), ``"memory"`` (neither).
             max_attempts: Starts of a task before a lost executor makes it fail.
+            task_timeout: Seconds that a task may run. Then it has failed; its service sees
+                ``context.cancelled``, and its process is replaced if it does not return soon.
+            deadline: Seconds from a task's creation within which it must be final, whatever it
+                waits for. It ends as with ``task_timeout``.
+            retry_on_failure: How often a task is tried again that its service failed.
+            on_client_lost: The session is closed, and its tasks are cancelled, so many seconds after
+                its last client has gone; None: it lives on, and anyone may attach to it.
 
         Raises:
             AlreadyExists: A session of this name exists.
@@ -174,7 +185,7 @@ class Client:
         """
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
-            durability, max_attempts,
+            durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = self._call(self._connection.create_session(new, resolve_futures))
@@ -193,6 +204,10 @@ class Client:
         resources: Resources | str | None = None,
         durability: Durability | str = "durable",
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        task_timeout: float | None = None,
+        deadline: float | None = None,
+        retry_on_failure: int = 0,
+        on_client_lost: float | None = None,
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
 
@@ -205,7 +220,7 @@ class Client:
         if application is not None:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
-                durability, max_attempts,
+                durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = self._call(self._connection.open_session(name, new, resolve_futures))

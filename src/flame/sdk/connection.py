@@ -15,6 +15,7 @@ from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavai
 from flame.sdk.configuration import ClientConfiguration
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
+from flame.sdk.results import ResultLog
 from flame.sdk.session_options import NewSession
 from flame.sdk.session_stream import Deliver, SessionStream, State
 from flame.sdk.task_channel import TaskChannel
@@ -150,6 +151,14 @@ class Connection:
             await _until(stream.when_ended, LAST_OUTCOMES)
         self.forget(stream)
         return info
+
+    def read_results(self, name: str, position: int, *, follow: bool) -> ResultLog:
+        """Begin to read a session's outcome log; :meth:`forget` ends it."""
+        log = ResultLog(name, position, self.tasks.wake, follow=follow)
+        log.want()
+        self.streams.add(log)
+        self.tasks.add(log)
+        return log
 
     def forget(self, stream: SessionStream) -> None:
         """Carry a session's stream no longer."""

@@ -82,6 +82,7 @@ class Future:
 
         Raises:
             TaskFailed: The service raised; the text has its traceback.
+            TaskTimedOut: It ran, or took, longer than its session allows.
             TaskCancelled: It was cancelled before it finished.
             TaskLost: Its executors died until its attempts were spent.
             FlameError: The task was not accepted, for the reason given.

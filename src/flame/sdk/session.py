@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flame.sdk.connection import Feed
 from flame.sdk.future import Future
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
+from flame.sdk.results import Result, ResultLog
 from flame.sdk.session_stream import SessionStream
 from flame.sdk.views import SessionInfo, Task
 
@@ -159,6 +160,33 @@ class Session:
                 yield task
         finally:
             self._client._call(leave())
+
+    def results(self, from_position: int = 0, *, follow: bool = False) -> Iterator[Result]:
+        """Yield what the session's tasks came to, in the order of their ends, whoever submitted them.
+
+        By this another process, or the same one after a crash, collects results by their task ids.
+        Without ``follow`` it ends with the newest result that was there at first; with it, when the
+        session is closed. A memory session drops old results that its clients have taken.
+
+        Raises:
+            NotFound: The session is gone.
+            InvalidRequest: ``from_position`` is beyond the end of the log.
+        """
+        connection = self._connection
+
+        async def begin() -> ResultLog:
+            return connection.read_results(self.name, from_position, follow=follow)
+
+        async def leave() -> None:
+            connection.forget(log)
+
+        log = self._client._call(begin())
+        try:
+            while results := self._client._call(log.next_results()):
+                yield from results
+        finally:
+            if not connection.closed:
+                self._client._call(leave())
 
     # --- the session ----------------------------------------------------------------------------
 

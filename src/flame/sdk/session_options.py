@@ -25,6 +25,10 @@ class SessionOptions:
     resources: Resources | str | None = None
     durability: Durability | str = "durable"
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    task_timeout: float | None = None
+    deadline: float | None = None
+    retry_on_failure: int = 0
+    on_client_lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
     _at_least("batch_size", options.batch_size, 1)
     _at_least("priority", options.priority, 0)
     _at_least("max_attempts", options.max_attempts, 1)
+    _at_least("retry_on_failure", options.retry_on_failure, 0)
     if options.max_instances is not None:
         _at_least("max_instances", options.max_instances, max(1, options.min_instances))
     return SessionSpec(
@@ -81,7 +86,21 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
         resources=UNIT if resources is None else resources,
         durability=_durability(options.durability),
         max_attempts=options.max_attempts,
+        task_timeout_ms=_milliseconds("task_timeout", options.task_timeout) or 0,
+        deadline_ms=_milliseconds("deadline", options.deadline) or 0,
+        retry_on_failure=options.retry_on_failure,
+        client_lost_ms=_milliseconds("on_client_lost", options.on_client_lost, least=0.0),
     )
+
+
+def _milliseconds(what: str, seconds: object, least: float = 0.001) -> int | None:
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or not least <= seconds < 2**31:
+        raise InvalidRequest(
+            f"{what} is {seconds!r}; it must be a number of seconds from {least:g} on, or None"
+        )
+    return int(seconds * 1000)
 
 
 def _durability(value: Durability | str) -> Durability:

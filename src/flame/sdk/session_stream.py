@@ -27,6 +27,7 @@ from flame.model.errors import (
     TaskCancelled,
     TaskFailed,
     TaskLost,
+    TaskTimedOut,
     WrongState,
 )
 from flame.model.specs import EventCode, Failure, TaskState
@@ -529,6 +530,8 @@ class SessionStream:
             message = message or f"task {task_id} of session {self.name!r} was cancelled"
         elif code == EventCode.LOST:
             kind = TaskLost
+        elif code in (EventCode.TIMED_OUT, EventCode.DEADLINE_PASSED):
+            kind = TaskTimedOut
         else:
             kind = TaskFailed
         return kind(message, session=self.name, task=task_id, code=code)

@@ -70,6 +70,9 @@ def task_message(view: TaskView) -> v1.Task:
             codec.event_to(event)
             for event in codec.failure_events(view.failure, view.finished_ms or view.created_ms)
         )
+    for attempt in view.history:
+        event = Event(EventCode.ATTEMPT_SPENT, str(attempt), attempt.ended_ms)
+        message.status.events.append(codec.event_to(event))
     return message
 
 
