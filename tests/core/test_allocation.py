@@ -9,6 +9,8 @@ from flame.scheduling.scheduler import Scheduler
 from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
 from tests.core.builders import Bench, bench, running
 
+HUGE = Resources(cpu_millis=64_000, memory_bytes=GIB)
+
 
 class Says:
     """A policy that always has the same plan."""
@@ -52,11 +54,13 @@ def test_an_executor_at_work_is_not_evicted() -> None:
 
 def test_a_session_that_fits_on_no_node_makes_nobody_give_way() -> None:
     """Else one request larger than any machine would take the whole cluster's share."""
-    b = running(4)
-    huge = Resources(cpu_millis=64_000, memory_bytes=GIB)
-    b.open("huge", priority=9, resources=huge)
+    b = bench()
+    b.open("huge", priority=9, resources=HUGE)
     b.attach(2, "huge")
     b.submit(b"x", attachment=2)
+    b.node()
+    b.submit(b"a", b"b")
+    b.bind()
     assert b.states() == {"e1": ExecutorState.BOUND}
 
 
@@ -146,9 +150,12 @@ def test_an_executor_without_work_stays_while_only_its_own_session_wanted_more()
 
 
 def test_an_executor_without_work_stays_when_nobody_could_use_it() -> None:
-    b = running(1)
-    b.open("huge", resources=Resources(cpu_millis=64_000, memory_bytes=GIB))
+    b = bench()
+    b.open("huge", resources=HUGE)
     b.attach(2, "huge")
     b.submit(b"x", attachment=2)
+    b.node()
+    b.submit(b"a")
+    b.bind()
     b.finish(1)
     assert b.states() == {"e1": ExecutorState.BOUND}

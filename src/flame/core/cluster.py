@@ -7,7 +7,7 @@ comes back, once it is committed, as a ``Committed`` event.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flame.core import (
@@ -44,6 +44,7 @@ from flame.core.views import (
     session_view,
     task_view,
 )
+from flame.core.waiting import waiting_for
 from flame.model.errors import FlameError, NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ExecutorState
@@ -123,6 +124,7 @@ class Cluster:
     ) -> None:
         self.state = State(limits or Limits(), new_id, ledger=Ledger(policies))
         self._planner = planner or Scheduler()
+        self._now = 0.0
 
     def restore(self, recovered: Recovered, now: float) -> list[Effect]:
         """Start from what the store holds. Called once, before any event."""
@@ -132,6 +134,7 @@ class Cluster:
     def handle(self, event: object, now: float) -> list[Effect]:
         """Apply one event at ``now`` (seconds since the epoch, never going back)."""
         state = self.state
+        self._now = now
         kind = type(event)
         if kind in _FROM_EXECUTORS:
             executor = executors.current(state, event.executor, event.incarnation)  # type: ignore[attr-defined]
@@ -292,12 +295,13 @@ class Cluster:
         return [session_view(s) for s in self.state.sessions.values() if s.tenant == tenant]
 
     def session(self, tenant: Tenant, name: str) -> SessionView:
-        """Return one session.
+        """Return one session, and why it waits.
 
         Raises:
             NotFound: There is none of this name.
         """
-        return session_view(self.state.session_named(tenant, name))
+        session = self.state.session_named(tenant, name)
+        return replace(session_view(session), waiting=waiting_for(self.state, session, self._now))
 
     def task(self, tenant: Tenant, name: str, task_id: TaskId) -> TaskView | None:
         """Return a task that is not final and stored; None: ask the store.

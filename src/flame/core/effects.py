@@ -289,6 +289,7 @@ class SessionView:
     failed: int
     cancelled: int
     events: tuple[Event, ...]
+    waiting: str = ""  # why it has less than it could use; only where one session is asked for
 
 
 @dataclass(frozen=True, slots=True)

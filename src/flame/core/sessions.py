@@ -29,6 +29,7 @@ from flame.core.records import (
 from flame.core.session import Closing, Session
 from flame.core.state import State, await_client, milliseconds
 from flame.core.views import session_view
+from flame.core.waiting import check_possible
 from flame.model.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -183,6 +184,7 @@ def _create(
 ) -> None:
     check_name(name, "session")
     state.application(tenant, spec.application)
+    check_possible(state, spec.resources, now)
     limit = state.limits.max_sessions
     if limit is not None:
         count = sum(s.state is SessionState.OPEN for s in state.sessions.values())

@@ -1,7 +1,6 @@
 """Why a session waits, in a sentence with numbers. For people: it may look at every node."""
 
 from flame.model.ids import SessionNumber
-from flame.model.resource_text import format_resources
 from flame.model.resources import Resources, format_bytes
 from flame.scheduling.deserved import deserved
 from flame.scheduling.ledger import Ledger
@@ -76,8 +75,8 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
     if not large:
         most = max(labelled, key=lambda r: r.machine.capacity.cpu_millis).machine
         return (
-            f"an executor takes {format_resources(wish.request)}, but the largest node, "
-            f"{most.node}, has {format_resources(most.capacity)}"
+            f"an executor takes {wish.request}, but the largest node, "
+            f"{most.node}, has {most.capacity}"
         )
     if all(r.machine.cordoned for r in large):
         return f"all of the {len(large)} nodes that could have it are cordoned"

@@ -37,6 +37,7 @@ class SessionInfo:
         name: The text that its creator chose; unique among the tenant's sessions.
         number: Unique in the cluster, and never used again.
         running: Tasks that have really started; everything else handed out is still pending.
+        waiting: Why it has fewer executors than it could use; empty in lists.
     """
 
     name: str
@@ -52,6 +53,7 @@ class SessionInfo:
     created_ms: int
     completed_ms: int | None
     events: tuple[Event, ...]
+    waiting: str = ""
 
     @property
     def application(self) -> str:
@@ -161,6 +163,7 @@ def session_of(message: v1.Session) -> SessionInfo:
         created_ms=status.creation_time,
         completed_ms=status.completion_time if status.HasField("completion_time") else None,
         events=codec.events_of(status.events),
+        waiting=status.waiting,
     )
 
 
