@@ -48,6 +48,7 @@ def session_message(view: SessionView) -> v1.Session:
             events=[codec.event_to(event) for event in view.events],
             number=view.number,
             tenant=view.tenant,
+            waiting=view.waiting,
         ),
     )
 
