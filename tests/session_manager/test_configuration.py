@@ -79,9 +79,21 @@ def test_every_released_key_is_read(tmp_path: Path) -> None:
         ),
         (
             SMALLEST + "  policies: [priority, fair]",
-            "cluster.policies[1] cannot be 'fair'; allowed are priority, drf",
+            "cluster.policies[1] cannot be 'fair'; allowed are priority, fair_share, drf",
         ),
         (SMALLEST + "  policies: [drf, drf]", "cluster.policies names a policy twice"),
+        (SMALLEST + "  policies: [drf, fifo]", "cluster.policies: policies: drf and fifo are both"),
+        (SMALLEST + "  tenants: {a: {weight: 0}}", "cluster.tenants: tenant 'a': weight is 0"),
+        (SMALLEST + "  tenants: {a: {wait: 1}}", "cluster.tenants[...].wait is not known"),
+        (
+            SMALLEST + "  tenants: {a/b: {}}",
+            "tenant 'a/b': parent 'a' does not exist; add it first",
+        ),
+        (SMALLEST + "  tenants: {a: {quota: 3}}", "cluster.tenants[...].quota cannot be"),
+        (
+            SMALLEST + "  tenants: {a: {quota: cpus=3}}",
+            "cluster.tenants: tenant 'a': quota: 'cpus=3'",
+        ),
         (
             SMALLEST + "  executors: {shim: wasm}",
             "cluster.executors.shim cannot be 'wasm'; allowed are host",

@@ -6,7 +6,7 @@
 comes back, once it is committed, as a ``Committed`` event.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ from flame.core.waiting import waiting_for
 from flame.model.errors import FlameError, NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ExecutorState
+from flame.model.tenants import TenantSpec, check_tree
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.policies import Policies
 from flame.scheduling.scheduler import Scheduler
@@ -111,6 +112,7 @@ class Cluster:
         policies: How sessions share the cluster.
         new_id: Makes ids for executors (UUIDs; in a simulation, numbers from a seed).
         limits: What to refuse.
+        tenants: Who shares it; those that are not listed have weight 1.
         planner: Decides which session gets which executor.
     """
 
@@ -120,9 +122,11 @@ class Cluster:
         new_id: Callable[[], str],
         limits: Limits | None = None,
         *,
+        tenants: Iterable[TenantSpec] = (),
         planner: Planner | None = None,
     ) -> None:
         self.state = State(limits or Limits(), new_id, ledger=Ledger(policies))
+        self.state.ledger.put_tenants(check_tree(tenants).values())
         self._planner = planner or Scheduler()
         self._now = 0.0
 

@@ -28,7 +28,8 @@ from flame.model.errors import (
     PermissionDenied,
     Unauthenticated,
 )
-from flame.model.ids import DEFAULT_TENANT, ExecutorId, Tenant, check_name
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, Tenant
+from flame.model.tenants import parse_tenant
 from flame.wire import v1
 from flame.wire.channels import AUTHORIZATION
 
@@ -114,7 +115,7 @@ class Access:
         if hmac.compare_digest(credential, self._expected):
             if tenant is None:
                 return _OPERATOR
-            return Caller(Tenant(check_name(str(tenant), "tenant")), CallerKind.OPERATOR)
+            return Caller(parse_tenant(str(tenant)), CallerKind.OPERATOR)
         if credential.startswith(b"Bearer x."):
             named = verify_executor_credential(
                 self._token, credential[7:].decode("utf-8", "replace")

@@ -4,7 +4,8 @@
       name: flame
       endpoint: http://127.0.0.1:8080
       resreq: cpu=1,mem=1g,gpu=0         # what a session's executors take if it does not say
-      policies: [priority, drf]
+      policies: [priority, drf]          # or fair_share (the same as drf), proportion, fifo
+      tenants: {research: {weight: 3, quota: "cpu=8,mem=16g"}}
       storage: sqlite://flame.db         # or sqlite:///abs/path.db, postgresql://..., or memory
       schedule_interval: 100             # read and not needed: scheduling follows events
       executors: {shim: host}
@@ -27,9 +28,12 @@ from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.resource_text import parse_bytes, parse_resources
 from flame.model.resources import UNIT, Resources
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
+from flame.model.tenants import DEFAULT_SPEC, TenantSpec
+from flame.scheduling.policies import make_policy
+from flame.session_manager.tenants import TenantBlock, read_tenants
 from flame.wire.channels import Endpoint
 
-Policy = Literal["priority", "drf"]
+Policy = Literal["priority", "fair_share", "drf", "proportion", "fifo"]
 DEFAULT_STORAGE = "sqlite://flame.db"
 
 
@@ -113,6 +117,7 @@ class Cluster(_Strict, frozen=True):
     endpoint: str
     resreq: str | None = None
     policies: list[Policy] = msgspec.field(default_factory=lambda: ["priority", "drf"])
+    tenants: dict[str, TenantBlock] = {}
     storage: str = DEFAULT_STORAGE
     schedule_interval: int = 100
     executors: Executors = Executors()
@@ -133,6 +138,7 @@ class Configuration(msgspec.Struct, frozen=True):
     Attributes:
         endpoint: Where it listens, unless the command line says otherwise.
         resources: What a session's executors take if it does not say.
+        tenants: All of them, parents first.
         retry_limits: Failed binds in a row after which a session's pending tasks fail.
     """
 
@@ -141,6 +147,7 @@ class Configuration(msgspec.Struct, frozen=True):
     storage: str = DEFAULT_STORAGE
     resources: Resources = UNIT
     policies: tuple[str, ...] = ("priority", "drf")
+    tenants: tuple[TenantSpec, ...] = (DEFAULT_SPEC,)
     max_sessions: int | None = None
     max_executors: int = 128
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
@@ -184,8 +191,12 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
             raise InvalidConfiguration(f"{path}: {key} is {value}; it must be {least} or more")
     if len(set(cluster.policies)) != len(cluster.policies):
         raise InvalidConfiguration(f"{path}: cluster.policies names a policy twice")
-    key = "cluster.endpoint"
+    key = "cluster.policies"
     try:
+        make_policy(cluster.policies)
+        key = "cluster.tenants"
+        tenants = read_tenants(cluster.tenants)
+        key = "cluster.endpoint"
         endpoint = Endpoint.parse(cluster.endpoint)
         key = "cluster.resreq"
         resources = UNIT if cluster.resreq is None else parse_resources(cluster.resreq)
@@ -193,7 +204,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         max_input_bytes = parse_bytes(str(limits.max_input))
         if not 1 <= max_input_bytes < 2**31 - 2 * 1024 * 1024:  # gRPC counts in 32 bits
             raise InvalidRequest(f"{limits.max_input} is not between 1 byte and 2045m")
-    except InvalidRequest as error:
+    except (InvalidRequest, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{path}: {key}: {error}") from error
     if endpoint.tls and cluster.tls is None:
         raise InvalidConfiguration(
@@ -205,6 +216,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         storage=cluster.storage,
         resources=resources,
         policies=tuple(cluster.policies),
+        tenants=tenants,
         max_sessions=limits.max_sessions,
         max_executors=limits.max_executors,
         max_input_bytes=max_input_bytes,

@@ -21,6 +21,7 @@ import uvloop
 from flame.core.state import Limits
 from flame.model.errors import FlameError, InvalidConfiguration
 from flame.runtime.processes import ParentWatch
+from flame.scheduling.policies import make_policy
 from flame.session_manager.access import read_or_create_token
 from flame.session_manager.backend import backend_handler
 from flame.session_manager.configuration import DEFAULT_STORAGE, Configuration, Tls, load
@@ -187,7 +188,14 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
         memory_only=isinstance(store, MemoryStore),
     )
     retention = Retention(configuration.closed_session_hours, configuration.closed_sessions)
-    shell = Shell(store=store, token=token, limits=limits, retention=retention)
+    shell = Shell(
+        store=store,
+        token=token,
+        limits=limits,
+        policies=make_policy(configuration.policies),
+        tenants=configuration.tenants,
+        retention=retention,
+    )
     try:
         await shell.start()
     except BaseException:
@@ -270,7 +278,6 @@ def _tell_ready(descriptor: int, endpoint: Endpoint) -> None:
 def _say_what_is_not_enforced(configuration: Configuration) -> None:
     usual = Configuration()
     for key, value, default in (
-        ("cluster.policies", configuration.policies, usual.policies),
         ("cluster.limits.max_executors", configuration.max_executors, usual.max_executors),
     ):
         if value != default:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from flame.core.views import attempt_of, task_view
 from flame.engine.engine import Engine
 from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import NodeName, TaskId, Tenant
+from flame.model.tenants import TenantSpec
 from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
 from flame.scheduling.policies import Policies
@@ -60,7 +61,8 @@ class Shell:
         store: Where durable sessions are kept; loaded by :meth:`start`.
         token: The cluster's; executors' credentials are derived from it.
         limits: What to refuse.
-        policies: Which session gets which executor.
+        policies: How sessions share the cluster.
+        tenants: Who shares it; others have weight 1.
         clock: Seconds since the epoch, never going back.
         retention: How long closed sessions stay.
     """
@@ -72,6 +74,7 @@ class Shell:
         token: str,
         limits: Limits | None = None,
         policies: Policies | None = None,
+        tenants: Iterable[TenantSpec] = (),
         clock: Callable[[], float] | None = None,
         volatile: Store | None = None,
         retention: Retention | None = None,
@@ -83,7 +86,9 @@ class Shell:
         self._store = store
         self._volatile = volatile or MemoryStore()
         self._retention = retention or Retention()
-        self._cluster = Cluster(policies or Policies(), lambda: str(uuid.uuid4()), self.limits)
+        self._cluster = Cluster(
+            policies or Policies(), lambda: str(uuid.uuid4()), self.limits, tenants=tenants
+        )
         self._engine = Engine(self._cluster, self._commit_volatile)
         self._writer: StoreWriter | None = None
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")

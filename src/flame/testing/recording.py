@@ -4,7 +4,7 @@ For tests of single rules. Groups are committed to a memory store at once, unles
 look in between (``commit_at_once=False``, then :meth:`Recorder.commit`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from flame.core.cluster import Cluster
 from flame.core.records import Record
 from flame.core.state import Limits, State
 from flame.engine.engine import Engine
+from flame.model.tenants import TenantSpec
 from flame.scheduling.policies import Policies
 from flame.storage.memory import MemoryStore
 
@@ -34,6 +35,7 @@ class Recorder:
         *,
         limits: Limits | None = None,
         policies: Policies | None = None,
+        tenants: Iterable[TenantSpec] = (),
         planner: Planner | None = None,
         store: MemoryStore | None = None,
         commit_at_once: bool = True,
@@ -49,7 +51,11 @@ class Recorder:
         self.answers: dict[object, Any] = {}
         self.commit_at_once = commit_at_once
         self.cluster = Cluster(
-            policies or Policies(), lambda: f"e{next(ids)}", limits, planner=planner
+            policies or Policies(),
+            lambda: f"e{next(ids)}",
+            limits,
+            tenants=tenants,
+            planner=planner,
         )
         self.engine = Engine(self.cluster, self._commit_volatile)
         self._take(self.engine.restore(self.store.load(), now))
