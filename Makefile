@@ -51,8 +51,9 @@ format: venv ## Format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv ## Run the benchmarks
-	$(BIN)/python -m benchmarks
+bench: venv $(FLAMEPY_VENV)/.stamp ## Run the benchmarks (ten minutes), print the targets beside what was measured
+	$(BIN)/python -m benchmarks --peers --append benchmarks/results.jsonl
+	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
 
 proto: venv ## Generate src/flame/wire/pb from proto/
 	$(BIN)/python scripts/generate_protos.py
@@ -62,6 +63,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --universal --generate-h
 lock: venv ## Pin the dependencies of pyproject.toml again, with hashes and without addresses
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra bench -c requirements/run.txt -o requirements/bench.txt
 	for name in bootstrap flamepy; do \
 		grep -oE '^[a-z][^ ]*==[^ ]+' requirements/$$name.txt \
 		| $(LOCK) - --no-annotate -o requirements/$$name.txt || exit 1; \

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 import os
 import signal
 import sys
@@ -91,10 +92,12 @@ class Bench:
 
         Ends the cluster.
         """
+        # That processes end is no news here.
+        logging.getLogger("flame.sdk.local_cluster").setLevel(logging.ERROR)
         manager = self.manager()
         os.kill(manager.pid, signal.SIGKILL)
         manager.wait(timeout=WARM_TIMEOUT)
-        self.cluster.stop(grace=2.0)  # before it is started again
+        self.cluster.stop(grace=0.0)  # before it is started again
         store = open_store(f"sqlite://{self._database}")
         try:
             store.load()

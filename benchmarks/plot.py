@@ -41,10 +41,18 @@ class Drawing:
             f'fill="{color}">{escape(words)}</text>'
         )
 
-    def line(self, points: Iterable[tuple[float, float]], color: str, width: float = 1) -> None:
+    def line(
+        self,
+        points: Iterable[tuple[float, float]],
+        color: str,
+        width: float = 1,
+        *,
+        dashed: bool = False,
+    ) -> None:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dashes = ' stroke-dasharray="5 4"' if dashed else ""
         self._parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"/>'
+            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashes}/>'
         )
 
     def dot(self, x: float, y: float, color: str) -> None:
@@ -122,13 +130,21 @@ def granularity(results: Results) -> Drawing | None:
         x = place(10**power, 0)[0]
         drawing.line([(x, top), (x, bottom)], PALE)
         drawing.text(x, bottom + 18, _duration(power), anchor="middle", color=GRAY)
-    drawing.text((left + WIDTH - right) / 2, bottom + 42, "length of a task", anchor="middle")
+    drawing.text(
+        (left + WIDTH - right) / 2,
+        bottom + 42,
+        "length of a task (dashed: by the time that it takes alone)",
+        anchor="middle",
+    )
     for index, (work, color) in enumerate((("sleep", FLAME), ("spin", BLUE))):
-        line = [place(row["length us"], row["median"]) for row in rows if row["work"] == work]
+        mine = [row for row in rows if row["work"] == work]
+        line = [place(row["length us"], row["median"]) for row in mine]
         drawing.line(line, color, width=2)
+        by_itself = [place(row["length us"], row["of alone"]) for row in mine]
+        drawing.line(by_itself, color, dashed=True)
         for x, y in line:
             drawing.dot(x, y, color)
-        drawing.text(WIDTH - 130, bottom - 34 + 18 * index, f"{work}ing tasks", color=color)
+        drawing.text(WIDTH - 130, bottom - 34 + 18 * index, f"tasks that {work}", color=color)
     return drawing
 
 
