@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 try:
     import wasmtime
@@ -76,8 +77,11 @@ class WasmShim:
         # Beside the executors' directories, so that all of the node's have it.
         cache = Path(request.assignment.directory).parent / "wasm-cache"
         module = _compiled(self._engine, path, cache)
-        if "_start" not in {export.name for export in module.exports}:
-            raise ServiceUnusable(f"{path} exports no _start: it is not a WASI command module")
+        exports = {export.name: export.type for export in module.exports}
+        if not isinstance(exports.get("_start"), wasmtime.FuncType):
+            raise ServiceUnusable(
+                f"{path} exports no function _start: it is not a WASI command module"
+            )
         linker = wasmtime.Linker(self._engine)
         linker.define_wasi()
         try:
@@ -145,9 +149,7 @@ class WasmShim:
         """Run ``_start``; returns why it failed."""
         try:
             start = self._module.instantiate(store).exports(store)["_start"]
-            if not isinstance(start, wasmtime.Func):
-                return "the module's _start is no function"
-            start(store)
+            cast(wasmtime.Func, start)(store)
         except wasmtime.ExitTrap as error:
             return None if error.code == 0 else f"the module exited with code {error.code}"
         except wasmtime.Trap as error:

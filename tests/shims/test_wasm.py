@@ -1,0 +1,106 @@
+"""What is particular to the wasm shim: compiled code that is kept, and what a module sees."""
+
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, wasm
+from flame.model.specs import ApplicationSpec, ShimKind
+from tests.shims.test_contract import Running, running, shim_spec
+
+FILES = """(module
+  (import "wasi_snapshot_preview1" "fd_prestat_get"
+    (func $prestat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (call $prestat (i32.const 3) (i32.const 0)))))"""
+
+
+def module(directory: Path, text: str) -> ApplicationSpec:
+    path = directory / "module.wat"
+    path.write_text(text)
+    return ApplicationSpec(shim=ShimKind.WASM, command=str(path))
+
+
+def compiled(directory: Path) -> list[Path]:
+    return sorted((directory / "wasm-cache").iterdir())
+
+
+def test_code_is_compiled_once_per_node_and_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, shim_spec("wasm")):
+        [file] = compiled(tmp_path)
+    monkeypatch.setattr(wasmtime, "Module", _OnlyFromCache)
+    with running(tmp_path, shim_spec("wasm")) as own:
+        assert own.task(b"x") == b"x"
+    assert compiled(tmp_path) == [file]
+
+
+class _OnlyFromCache:
+    deserialize = wasmtime.Module.deserialize
+
+    def __init__(self, *arguments: object) -> None:
+        raise AssertionError("compiled again")
+
+
+def test_other_content_is_other_code(tmp_path: Path) -> None:
+    for text in ("(nop)", "unreachable"):
+        spec = module(tmp_path, f'(module (func (export "_start") {text}))')
+        with running(tmp_path, spec) as own:
+            own.enter()
+            assert (own.task(b"") == b"") == (text == "(nop)")
+    assert len(compiled(tmp_path)) == 2
+
+
+def test_a_cache_that_cannot_be_used_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, shim_spec("wasm")):
+        [file] = compiled(tmp_path)
+    good = file.read_bytes()
+    file.write_bytes(b"half a fi")
+    with running(tmp_path, shim_spec("wasm")) as own:
+        assert own.task(b"x") == b"x"
+    assert len(file.read_bytes()) == len(good)
+    assert compiled(tmp_path) == [file]
+
+
+def test_a_module_sees_no_file(tmp_path: Path) -> None:
+    with running(tmp_path, module(tmp_path, FILES)) as own:
+        own.enter()
+        assert own.task(b"") == "the module exited with code 8"  # no such file descriptor
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("(module)", "exports no function _start"),
+        ("(modul)", "not a module that can be run"),
+        ('(module (import "env" "f" (func)) (func (export "_start")))', "cannot be linked with"),
+        ('(module (global (export "_start") i32 (i32.const 1)))', "exports no function _start"),
+    ],
+)
+def test_what_is_no_command_module_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ServiceUnusable, match=said):
+        Running(tmp_path, module(tmp_path, text))
+
+
+def test_a_missing_module_is_named(tmp_path: Path) -> None:
+    spec = ApplicationSpec(shim=ShimKind.WASM, command="gone.wasm")
+    with pytest.raises(ServiceUnusable, match=r"gone.wasm' cannot be read: No such file"):
+        Running(tmp_path, spec)
+
+
+def test_common_data_must_be_text(tmp_path: Path) -> None:
+    with running(tmp_path, shim_spec("wasm")) as own:
+        own.enter("schön".encode())
+        with pytest.raises(ServiceFailure, match="common data is not text"):
+            own.enter(b"\xff\x00")
+
+
+def test_without_wasmtime_the_binding_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wasm, "_MISSING", "No module named 'wasmtime'")
+    with pytest.raises(ServiceUnusable, match=r"install flame\[wasm\]"):
+        Running(tmp_path, shim_spec("wasm"))
