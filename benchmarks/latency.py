@@ -16,7 +16,7 @@ def main() -> None:
     chosen, rounds = parse(options)
     rows: list[dict[str, Any]] = []
     payloads = Payloads(seed=2)
-    count = rounds.scaled(2_000)
+    count = rounds.scaled(1_000)
     for durability in ("durable", "sync", "memory"):
         storage = "memory" if durability == "memory" else "sqlite"
         with bench(storage) as started:
