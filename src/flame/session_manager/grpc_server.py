@@ -2,19 +2,21 @@
 
 ``grpc.aio`` spends some 150 us of CPU on a call that does nothing: three asyncio tasks, a future and
 a wake-up through a socket for each of four or five events. Here an event of gRPC's completion queue
-is a call of a function, and all events that have piled up are taken in one go:
+is a call of a function:
 
-    thread:  waits for one event ──▶ loop.call_soon_threadsafe ──▶ waits for the baton
-    loop:    takes that event and all others that are there, turn after turn ──▶ gives the baton back
+    idle:  a thread waits for an event ──▶ loop.call_soon_threadsafe ──▶ the thread waits for the next
+    busy:  the loop takes all events that have piled up, turn after turn; the thread waits at a gate
 
-So under load the thread sleeps and no lock is fought over; when idle, the loop does. Decision 7 has
-the numbers, and what of gRPC's interface is used that is not documented.
+So when there is little to do an event costs one wake-up, and when there is much, none, and no two
+threads want the interpreter. Decision 7 has the numbers, and says what of gRPC's interface is used
+that is not documented.
 """
 
 import asyncio
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 READY_FOR = 64
 #: Events that are taken before the loop may do something else.
 AT_ONCE = 64
+#: So many events that arrived together make the loop take the next ones itself.
+BUSY = 4
 #: Seconds until a call that was not let in is told so. A client whose first message is on its way when
 #: the status arrives may see an error of its own transport instead; and guessing is slowed down.
 REFUSAL_DELAY = 0.02
@@ -61,8 +65,10 @@ class GrpcServer(grpc.aio.Server):
         self._server.register_completion_queue(self._queue)
         self._handlers: list[Any] = []
         self._tasks = Tasks("rpc")
-        self._baton = threading.Lock()
-        self._baton.acquire()
+        self._arrived: deque[Any] = deque()
+        self._told = False  # the loop will look at what has arrived
+        self._gate = threading.Lock()  # closed while the loop takes events itself
+        self._busy = False
         self._thread = threading.Thread(target=self._wait, name="grpc-events", daemon=True)
         self._serving = False
         self._closed = False
@@ -134,43 +140,60 @@ class GrpcServer(grpc.aio.Server):
     # --- events ----------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        """The thread: hand an event to the loop when it is idle."""
-        poll, baton = self._queue.poll, self._baton
-        while not self._closed:
+        """The thread: hand events to the loop, unless it takes them itself."""
+        poll, gate, arrived = self._queue.poll, self._gate, self._arrived
+        last = False
+        while not last:
             event = poll()
-            try:
-                self._loop.call_soon_threadsafe(self._take, event)
-            except RuntimeError:  # the loop was closed without stopping the server
-                return
+            last = event.completion_type == _SHUTDOWN or self._closed
+            arrived.append(event)
             del event  # it may keep a call alive
-            baton.acquire()
+            if not self._told:
+                self._told = True
+                try:
+                    self._loop.call_soon_threadsafe(self._take_arrived)
+                except RuntimeError:  # the loop was closed without stopping the server
+                    return
+            with gate:
+                pass
 
-    def _take(self, event: Any = None) -> None:
-        """The loop: take what is there; come again as long as there was something."""
-        poll = self._queue.poll
+    def _take_arrived(self) -> None:
+        """The loop: take what the thread brought; if that is much, take the rest without it."""
+        self._told = False
+        if self._take() >= BUSY and not self._busy and self._gate.acquire(blocking=False):
+            self._busy = True
+            self._loop.call_soon(self._take_all)
+
+    def _take_all(self) -> None:
+        """The loop, while it is busy: take what is there; come again if there was something."""
+        poll, arrived = self._queue.poll, self._arrived
+        for _ in range(AT_ONCE):
+            event = poll(0.0)
+            if event.completion_type == _TIMEOUT:
+                break
+            arrived.append(event)
+        if self._take() and not self._closed:
+            self._loop.call_soon(self._take_all)
+        else:
+            self._busy = False
+            self._gate.release()
+
+    def _take(self) -> int:
+        arrived = self._arrived
         taken = 0
-        while True:
-            if event is None:
-                event = poll(0.0)
-                if event.completion_type == _TIMEOUT:
-                    break
+        while arrived:
+            event = arrived.popleft()
+            taken += 1
             if event.completion_type == _SHUTDOWN:
-                self._closed = True
-                self._baton.release()
-                self._stopped.set_result(None)
-                return
+                self._closed = True  # the other of the two who wait for events may find it too
+                if not self._stopped.done():
+                    self._stopped.set_result(None)
+                continue
             try:
                 event.tag(event)
             except Exception:  # one call's failure must not end the others
                 log.exception("rpc-event-failed tag=%r", event.tag)
-            event = None
-            taken += 1
-            if taken >= AT_ONCE:
-                break
-        if taken:
-            self._loop.call_soon(self._take)
-        else:
-            self._baton.release()
+        return taken
 
     def _request_call(self) -> None:
         self._server.request_call(self._queue, self._queue, self._on_call)
