@@ -82,6 +82,8 @@ def test_every_released_key_is_read(tmp_path: Path) -> None:
             "cluster.policies[1] cannot be 'fair'; allowed are priority, fair_share, drf",
         ),
         (SMALLEST + "  policies: [drf, drf]", "cluster.policies names a policy twice"),
+        (SMALLEST + "  preemption: {grace: -1}", "cluster.preemption.grace is -1"),
+        (SMALLEST + "  placement: near", "cluster.placement cannot be 'near'; allowed are"),
         (SMALLEST + "  policies: [drf, fifo]", "cluster.policies: policies: drf and fifo are both"),
         (SMALLEST + "  tenants: {a: {weight: 0}}", "cluster.tenants: tenant 'a': weight is 0"),
         (SMALLEST + "  tenants: {a: {wait: 1}}", "cluster.tenants[...].wait is not known"),

@@ -3,15 +3,16 @@
 from typing import Protocol
 
 from flame.core.executor import Executor
-from flame.core.executors import assign, bind, stop, unbind
-from flame.core.reports import KEPT, demand, kept_by, report, somebody_waits
+from flame.core.executors import assign, bind, stop
+from flame.core.preemption import release
+from flame.core.reports import demand, kept_by, report, somebody_waits
 from flame.core.session import Session
 from flame.core.state import State
+from flame.core.usage import watch
 from flame.model.ids import SessionNumber
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
-from flame.scheduling.victims import Candidate, choose
 
 
 class Planner(Protocol):
@@ -51,9 +52,10 @@ def replan(state: State, planner: Planner, now: float) -> None:
             case Release():
                 session = state.sessions.get(step.session)
                 if session is not None:
-                    _release(state, session, step, now)
+                    release(state, session, step, now)
     report(state, now)
     state.waiting = somebody_waits(state)
+    watch(state, now)
 
 
 class _Growth:
@@ -81,20 +83,3 @@ def _matches(executor: Executor, session: Session) -> bool:
         and executor.application == session.spec.application
         and executor.resources == session.spec.resources
     )
-
-
-def _release(state: State, session: Session, step: Release, now: float) -> None:
-    """Take executors from a session: those whose leaving costs least."""
-    candidates = [
-        Candidate(
-            e.id,
-            e.node,
-            len(e.held),
-            # How long it has run is not known; the later bound is taken for the later started.
-            float(e.incarnation) if e.started is not None else None,
-        )
-        for e in session.executors.values()
-        if e.state in KEPT and e.id not in session.unreported
-    ]
-    for executor_id in choose(candidates, step.count, step.node):
-        unbind(state, state.executors[executor_id], now)

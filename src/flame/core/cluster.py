@@ -19,9 +19,11 @@ from flame.core import (
     nodes,
     outcomes,
     overdue,
+    preemption,
     recovery,
     sessions,
     submission,
+    usage,
 )
 from flame.core.allocation import Planner, replan
 from flame.core.effects import (
@@ -234,6 +236,8 @@ class Cluster:
             nodes.lease_ended(state, NodeName(str(key)), now)
         elif kind == "forget":
             nodes.forget(state, NodeName(str(key)))
+        elif kind == "usage":
+            usage.note(state, now)
         elif kind == "retry":
             state.touched_sessions[SessionNumber(int(key))] = None
             state.replan = True
@@ -273,6 +277,8 @@ class Cluster:
             overdue.reconnect_overdue(state, executor, now)
         elif session is not None and kind == "timeout":
             overdue.timeout_overdue(state, session, executor, now)
+        elif session is not None and kind == "preempt":
+            preemption.grace_over(state, session, executor, now)
         elif session is not None and kind == "kill":
             overdue.kill_overdue(state, session, executor, now)
 

@@ -47,7 +47,7 @@ BIND_BACKOFF = (0.1, 0.5, 1.0, 2.0, 5.0)
 #: Seconds after which an executor says that a task runs.
 STARTED_AFTER = 0.01
 #: Deadlines of an executor that end with its process.
-_WHILE_ALIVE = ("bind", "idle", "leave", "reconnect", "timeout", "kill")
+_WHILE_ALIVE = ("bind", "idle", "leave", "reconnect", "timeout", "kill", "preempt")
 
 
 @dataclass(slots=True)
@@ -341,6 +341,8 @@ def _mark_started(
     executor.started = task
     executor.started_at = since
     session.running += 1
+    if session.preempted:
+        state.touch_session(session)  # it may run a task that is not to be thrown away again
     limit = session.spec.task_timeout_ms
     if limit:
         state.deadlines.set(("timeout", executor.id), since + limit / 1000)
@@ -404,6 +406,7 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     return_tasks(state, session, executor, None, now, left)
     detach(state, executor)
     state.deadlines.clear(("leave", executor.id))
+    state.deadlines.clear(("preempt", executor.id))
     state.deadlines.clear(("idle", executor.id))
     if not executor.reusable or not was_asked:
         stop(state, executor, now)

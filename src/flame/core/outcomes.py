@@ -224,6 +224,9 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
     if session.history:
         for task_id in batch.task_ids:
             session.history.pop(task_id, None)
+    if session.preempted:
+        for task_id in batch.task_ids:
+            session.preempted.pop(task_id, None)
     if not live and len(batch.task_ids) > 1:
         live.clear()  # a dictionary that held a million keeps their room, though it is empty
     session.succeeded += len(batch.task_ids) - len(batch.failures)

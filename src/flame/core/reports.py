@@ -15,6 +15,7 @@ from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.limits import within_ceilings
 from flame.scheduling.tree import Leaf, in_turn
+from flame.scheduling.victims import MAX_PREEMPTIONS
 
 KEPT = (ExecutorState.BINDING, ExecutorState.BOUND)
 
@@ -69,6 +70,15 @@ def wish_of(state: State, session: Session, now: float) -> Wish:
         spec.priority,
         1.0,
         spec.batch_size,
+        protected=_protected(session) if session.preempted else 0,
+    )
+
+
+def _protected(session: Session) -> int:
+    return sum(
+        session.preempted.get(e.started.id, 0) >= MAX_PREEMPTIONS
+        for e in session.executors.values()
+        if e.started is not None
     )
 
 

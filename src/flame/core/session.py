@@ -45,6 +45,7 @@ class Session:
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
         resting: Tasks that will be queued again at a time, by id.
+        preempted: How often live tasks were thrown away for others, since the manager started.
         bind_failures: In a row, since an executor was bound.
     """
 
@@ -77,6 +78,7 @@ class Session:
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
     resting: dict[TaskId, float] = field(default_factory=dict)
+    preempted: dict[TaskId, int] = field(default_factory=dict)
     bind_failures: int = 0
     bind_message: str = ""
     retry_at: float = 0.0

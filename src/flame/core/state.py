@@ -15,7 +15,9 @@ from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
+from flame.scheduling.budget import Budget
 from flame.scheduling.ledger import Ledger
+from flame.scheduling.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Limits:
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
         cancel_grace: Seconds that a service has to end a task which is final already.
+        preemption_rate: Executor-seconds of work, a second, that may be thrown away in the long run.
+        preemption_burst: And at most this many at once.
         memory_only: Nothing survives this cluster's manager, so every session says so.
     """
 
@@ -41,6 +45,8 @@ class Limits:
     bind_attempts: int = 5
     memory_only: bool = False
     cancel_grace: float = 5.0
+    preemption_rate: float = 1.0
+    preemption_burst: float = 600.0
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +80,9 @@ class State:
     touched_sessions: dict[SessionNumber, None] = field(default_factory=dict)
     touched_executors: dict[ExecutorId, None] = field(default_factory=dict)
     out_of_work: dict[ExecutorId, None] = field(default_factory=dict)
+    budget: Budget | None = None  # from the first task that is to be thrown away
+    usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
+    usage_watched: bool = False
     possible: dict[Resources, bool] = field(default_factory=dict)  # whether some node is so large
     stale_results: int = 0  # outcomes that came too late, counted for metrics
 

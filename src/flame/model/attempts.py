@@ -21,11 +21,12 @@ class Cause(StrEnum):
     NODE_LOST = "node lost"
     EXECUTOR_LOST = "executor lost"  # its process may live, but nobody heard of it
     ENDED_EARLY = "ended early"  # killed for another task, which was cancelled and did not end
+    PREEMPTED = "preempted"  # thrown away for a tenant that was owed the executor
     RAISED = "raised"  # the service failed the task, and its session asked to try again
 
 
 #: These were not the task's doing, and spend no attempt.
-UNCOUNTED = frozenset((Cause.STOPPED, Cause.ENDED_EARLY))
+UNCOUNTED = frozenset((Cause.STOPPED, Cause.ENDED_EARLY, Cause.PREEMPTED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@
       resreq: cpu=1,mem=1g,gpu=0         # what a session's executors take if it does not say
       policies: [priority, drf]          # or fair_share (the same as drf), proportion, fifo
       tenants: {research: {weight: 3, quota: "cpu=8,mem=16g"}}
+      preemption: {grace: 30, budget: 1, burst: 600}   # seconds; executor-seconds (a second)
+      placement: spread                  # or pack
       storage: sqlite://flame.db         # or sqlite:///abs/path.db, postgresql://..., or memory
       schedule_interval: 100             # read and not needed: scheduling follows events
       executors: {shim: host}
@@ -85,6 +87,20 @@ class Executors(_Strict, frozen=True):
     shim: Literal["host"] = "host"
 
 
+class Preemption(_Strict, frozen=True):
+    """Work that may be thrown away for a tenant or a priority that is owed its executor.
+
+    Attributes:
+        grace: Seconds that a running task gets to end; None: it is always waited for.
+        budget: Executor-seconds of work, a second, that may be thrown away in the long run.
+        burst: And at most this many at once.
+    """
+
+    grace: float | None = 30.0
+    budget: float = 1.0
+    burst: float = 600.0
+
+
 class Pprof(_Strict, frozen=True):
     """A profiling port of released versions; there is none here."""
 
@@ -118,6 +134,8 @@ class Cluster(_Strict, frozen=True):
     resreq: str | None = None
     policies: list[Policy] = msgspec.field(default_factory=lambda: ["priority", "drf"])
     tenants: dict[str, TenantBlock] = {}
+    preemption: Preemption = Preemption()
+    placement: Literal["spread", "pack"] = "spread"
     storage: str = DEFAULT_STORAGE
     schedule_interval: int = 100
     executors: Executors = Executors()
@@ -148,6 +166,8 @@ class Configuration(msgspec.Struct, frozen=True):
     resources: Resources = UNIT
     policies: tuple[str, ...] = ("priority", "drf")
     tenants: tuple[TenantSpec, ...] = (DEFAULT_SPEC,)
+    preemption: Preemption = Preemption()
+    placement: str = "spread"
     max_sessions: int | None = None
     max_executors: int = 128
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
@@ -185,6 +205,9 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         ("cluster.limits.closed_sessions", limits.closed_sessions, 0),
         ("cluster.limits.closed_session_hours", limits.closed_session_hours, 0),
         ("cluster.recovery.session.retry_limits", cluster.recovery.session.retry_limits, 1),
+        ("cluster.preemption.grace", cluster.preemption.grace, 0),
+        ("cluster.preemption.budget", cluster.preemption.budget, 0),
+        ("cluster.preemption.burst", cluster.preemption.burst, 0),
         ("cluster.schedule_interval", cluster.schedule_interval, 1),
     ):
         if value is not None and value < least:
@@ -217,6 +240,8 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         resources=resources,
         policies=tuple(cluster.policies),
         tenants=tenants,
+        preemption=cluster.preemption,
+        placement=cluster.placement,
         max_sessions=limits.max_sessions,
         max_executors=limits.max_executors,
         max_input_bytes=max_input_bytes,

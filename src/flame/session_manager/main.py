@@ -185,6 +185,8 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
         max_input_bytes=configuration.max_input_bytes,
         max_sessions=configuration.max_sessions,
         bind_attempts=configuration.retry_limits,
+        preemption_rate=configuration.preemption.budget,
+        preemption_burst=configuration.preemption.burst,
         memory_only=isinstance(store, MemoryStore),
     )
     retention = Retention(configuration.closed_session_hours, configuration.closed_sessions)
@@ -192,7 +194,11 @@ async def _serve(settings: Settings, token: str, listener: Listener, stop: async
         store=store,
         token=token,
         limits=limits,
-        policies=make_policy(configuration.policies),
+        policies=make_policy(
+            configuration.policies,
+            spread=configuration.placement == "spread",
+            grace=configuration.preemption.grace,
+        ),
         tenants=configuration.tenants,
         retention=retention,
     )

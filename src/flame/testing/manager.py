@@ -21,6 +21,10 @@ from flame.storage.store import Store
 from flame.testing.witness import Witness
 from flame.testing.world import Stream, World
 
+#: Seconds that a running task gets when its executor is owed to another: short, so that some
+#: tasks are thrown away.
+GRACE = 0.1
+
 #: Makes the engine of one life of the manager; planted bugs come in here.
 EngineOf = Callable[[Cluster, Callable[[Sequence[Record]], None]], Engine]
 
@@ -107,7 +111,7 @@ class Manager:
         self._volatile = MemoryStore()
         self._volatile.load()
         self._witness.restarted()
-        self.cluster = Cluster(Policies(), self._new_id, self._limits)
+        self.cluster = Cluster(Policies(grace=GRACE), self._new_id, self._limits)
         self._engine = self._engine_of(self.cluster, self._commit_volatile)
         self.world.note("manager starts", self.starts)
         self._store = self._open_store()
