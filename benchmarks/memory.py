@@ -1,4 +1,7 @@
-"""The session manager's memory: per queued task, and when everything is finished."""
+"""The session manager's memory: per queued task, and when everything is finished.
+
+Finished twice: after all were queued at once, and a hundred thousand at a time.
+"""
 
 import argparse
 import time
@@ -8,15 +11,25 @@ from benchmarks.clusters import EXECUTORS, bench
 from benchmarks.nodes import joined
 from benchmarks.options import parse
 from benchmarks.report import report
-from benchmarks.work import Payloads, check
+from benchmarks.work import Payloads, bulk, check
 
 ACCEPT_TIMEOUT = 120.0  # seconds
 SIZE = 16
 SETTLE = 5.0  # seconds after which what a peak took is given back; looked at before, too
 
 
+def finished_in_turns(count: int, turn: int) -> int:
+    """The manager's resident bytes after as many tasks, of which never more than a turn waited."""
+    payloads = Payloads(seed=13)
+    with bench() as cluster, cluster.warm_session() as session:
+        for _ in range(count // turn):
+            bulk(session, payloads.make(turn, SIZE))
+        resident: int = cluster.manager().memory_info().rss
+    return resident
+
+
 def main() -> None:
-    _, rounds = parse(argparse.ArgumentParser(description=__doc__))
+    _, rounds = parse(argparse.ArgumentParser(description=__doc__.partition("\n")[0]))
     count = rounds.scaled(1_000_000)
     payloads = Payloads(seed=5).make(count, SIZE)
     with bench(executors=0) as cluster, cluster.session() as session:
@@ -38,6 +51,7 @@ def main() -> None:
         time.sleep(SETTLE)
         after = manager.memory_info().rss
         labels = cluster.labels()
+    in_turns = finished_in_turns(count, rounds.many)
     rows: list[dict[str, Any]] = [
         {"figure": "resident, idle", "value": before / 1e6, "unit": "MB"},
         {"figure": "resident, all queued", "value": queued / 1e6, "unit": "MB"},
@@ -49,6 +63,7 @@ def main() -> None:
         },
         {"figure": "resident, just finished", "value": at_once / 1e6, "unit": "MB"},
         {"figure": "resident, all finished", "value": after / 1e6, "unit": "MB"},
+        {"figure": "resident, finished in turns", "value": in_turns / 1e6, "unit": "MB"},
         {"figure": "submitted and stored", "value": count / submitted, "unit": "tasks/s"},
         {"figure": "drained", "value": count / drained, "unit": "tasks/s"},
     ]
