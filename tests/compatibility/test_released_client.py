@@ -255,7 +255,9 @@ def test_what_is_refused_says_why_in_the_released_client_s_words(cluster: Cluste
 
 CANCELLED = """
 import json, flamepy
-session = flamepy.create_session("flmping", resreq=flamepy.ResourceRequirement(cpu=1, gpu=8))
+flamepy.register_application("silent", flamepy.ApplicationAttributes(
+    shim=flamepy.Shim.HOST, command="sleep", arguments=["600"]))  # it never listens
+session = flamepy.create_session("silent")
 futures = [session.run(b"never") for _ in range(3)]
 states = [t.state.name for t in session.list_tasks()]
 session.close()
