@@ -18,7 +18,7 @@ from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.policies import make_policy
 from flame.scheduling.scheduler import Scheduler
-from flame.scheduling.snapshot import Assign, Evict, Plan, Release
+from flame.scheduling.steps import Assign, Evict, Plan, Release
 
 SESSIONS = 1000
 NODES = 1000

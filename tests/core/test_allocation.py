@@ -6,7 +6,7 @@ from flame.model.resources import GIB, Resources
 from flame.model.specs import ExecutorState
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.scheduler import Scheduler
-from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
+from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse
 from tests.core.builders import Bench, bench, running
 
 HUGE = Resources(cpu_millis=64_000, memory_bytes=GIB)

@@ -12,7 +12,7 @@ from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.policies import make_policy
 from flame.scheduling.scheduler import Scheduler
-from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
+from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse
 
 UNIT = Resources(1000, GIB)
 

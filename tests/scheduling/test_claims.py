@@ -2,7 +2,7 @@
 
 from flame.model.ids import ExecutorId, NodeName
 from flame.scheduling.budget import Budget
-from flame.scheduling.snapshot import Evict, Release, Reuse
+from flame.scheduling.steps import Evict, Release, Reuse
 from flame.scheduling.victims import Candidate, choose
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
 

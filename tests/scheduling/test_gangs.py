@@ -1,6 +1,6 @@
 """All of a gang or none of it, and its turn comes."""
 
-from flame.scheduling.snapshot import Assign
+from flame.scheduling.steps import Assign
 from tests.scheduling.small_cluster import UNIT, SmallCluster
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from flame.model.errors import InvalidConfiguration
+from flame.model.resources import Resources
 from flame.scheduling.policies import make_policy
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
 
@@ -102,3 +103,33 @@ def test_a_starved_tenant_is_repaid() -> None:
     cluster.ledger.put_balance("b", 0.0)  # type: ignore[arg-type]
     cluster.settle()
     assert cluster.have() in ({1: 4, 2: 4}, {1: 3, 2: 5})
+
+
+def test_a_newcomer_gets_its_half_as_executors_leave() -> None:
+    cluster = SmallCluster([4])
+    cluster.wish(1, 9)
+    cluster.settle()
+    cluster.wish(2, 9)
+    cluster.step()
+    assert cluster.have() == {1: 2, 2: 0}
+    assert cluster.step() == ()  # what is on its way back is not asked for again
+    cluster.settle()
+    assert cluster.have() == {1: 2, 2: 2}
+
+
+def test_reserved_executors_come_first() -> None:
+    cluster = SmallCluster([2])
+    cluster.wish(1, 5)
+    cluster.wish(2, 2, reserved=2)
+    cluster.settle()
+    assert cluster.have() == {1: 0, 2: 2}
+
+
+def test_unequal_requests_share_by_their_dominant_resource() -> None:
+    """The example of the paper: (1 CPU, 4 GB) and (3 CPU, 1 GB) in (9 CPU, 18 GB)."""
+    cluster = SmallCluster()
+    cluster.node("n", Resources(9000, 18))
+    cluster.wish(1, 99, request=Resources(1000, 4))
+    cluster.wish(2, 99, request=Resources(3000, 1))
+    cluster.settle()
+    assert cluster.have() == {1: 3, 2: 2}

@@ -9,7 +9,7 @@ from flame.model.resources import GIB, Resources
 from flame.model.tenants import TenantSpec
 from flame.scheduling.limits import ceiling_of
 from flame.scheduling.scheduler import Scheduler
-from flame.scheduling.snapshot import Assign, Plan, Reuse
+from flame.scheduling.steps import Assign, Plan, Reuse
 from flame.scheduling.tree import chain
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
 

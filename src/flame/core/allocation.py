@@ -12,7 +12,7 @@ from flame.core.usage import watch
 from flame.model.ids import SessionNumber
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.ledger import Ledger
-from flame.scheduling.snapshot import Assign, Evict, Plan, Release, Reuse
+from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse
 
 
 class Planner(Protocol):

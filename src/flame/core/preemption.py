@@ -15,7 +15,7 @@ from flame.model.attempts import Cause, Loss
 from flame.model.ids import ExecutorId
 from flame.model.specs import ExecutorState, SessionState
 from flame.scheduling.budget import Budget
-from flame.scheduling.snapshot import Release
+from flame.scheduling.steps import Release
 from flame.scheduling.victims import MAX_PREEMPTIONS, Candidate, choose
 
 #: Seconds after which it is looked again at a task that could not be thrown away.

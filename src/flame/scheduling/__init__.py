@@ -1,5 +1,6 @@
-"""Scheduling: which session gets which executor, as a pure function.
+"""Scheduling: which session gets which executor, without I/O or a clock.
 
-A policy takes a :class:`~flame.scheduling.snapshot.Snapshot` and returns a plan; the core checks each
-step of the plan again before it acts, so a faulty policy costs throughput, never safety.
+The core reports facts to a :class:`~flame.scheduling.ledger.Ledger` as they change; a
+:class:`~flame.scheduling.scheduler.Scheduler` makes a plan of it. The core checks each step of the
+plan again before it acts, so a faulty plan costs throughput, never safety.
 """

@@ -18,7 +18,7 @@ from flame.scheduling.facts import Holding
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
 from flame.scheduling.rooms import Room
-from flame.scheduling.snapshot import Evict, Release, Step
+from flame.scheduling.steps import Evict, Release, Step
 from flame.scheduling.tree import Branch, Leaf, chain, in_turn, leaves_of
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.

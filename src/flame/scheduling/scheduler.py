@@ -19,7 +19,7 @@ from flame.scheduling.claims import Claims
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import held_back, within_ceilings
 from flame.scheduling.rooms import Room
-from flame.scheduling.snapshot import Assign, Plan, Reuse, Step
+from flame.scheduling.steps import Assign, Plan, Reuse, Step
 from flame.scheduling.tree import Leaf, in_turn
 
 #: Sessions for which a line is tried in one plan.
