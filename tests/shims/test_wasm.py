@@ -91,6 +91,13 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
         Running(tmp_path, spec)
 
 
+def test_a_component_is_told_from_a_module(tmp_path: Path) -> None:
+    spec = module(tmp_path, "")
+    Path(spec.command or "").write_bytes(wasmtime.wat2wasm("(component)"))
+    with pytest.raises(ServiceUnusable, match="is a component"):
+        Running(tmp_path, spec)
+
+
 def test_common_data_must_be_text(tmp_path: Path) -> None:
     with running(tmp_path, shim_spec("wasm")) as own:
         own.enter("schön".encode())

@@ -43,6 +43,9 @@ STDERR_TAIL = 4096
 
 _PLENTY = 2**63 - 1
 
+#: How binary code begins; then the version and kind of what it is.
+_MAGIC, _MODULE = b"\0asm", b"\1\0\0\0"
+
 
 class WasmShim:
     """A module, compiled and linked.
@@ -257,6 +260,10 @@ def _compiled(engine: "wasmtime.Engine", path: Path, cache: Path) -> "wasmtime.M
         source = path.read_bytes()
     except OSError as error:
         raise ServiceUnusable(f"module {str(path)!r} cannot be read: {error.strerror}") from error
+    if source.startswith(_MAGIC) and not source.startswith(_MAGIC + _MODULE):
+        raise ServiceUnusable(
+            f"{path} is a component (or of an unknown version); a WASI command module is needed"
+        )
     version = f"{importlib.metadata.version('wasmtime')}-{os.uname().machine}"
     compiled = cache / f"{hashlib.sha256(source).hexdigest()}-{version}"
     with contextlib.suppress(OSError, wasmtime.WasmtimeError):
