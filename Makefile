@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run test check check-format check-lint check-types check-imports \
-	format bench proto lock clean
+	format bench chaos sim proto lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,15 @@ format: venv ## Format the code and apply safe fixes
 bench: venv $(FLAMEPY_VENV)/.stamp ## Run the benchmarks (ten minutes), print the targets beside what was measured
 	$(BIN)/python -m benchmarks --peers --append benchmarks/results.jsonl
 	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
+
+# Such as SEED=7 MINUTES=30 ONLY=R1,R6
+chaos: venv ## Break clusters of real processes, and check what they promise
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),0) \
+		$(if $(ONLY),--only $(ONLY))
+
+sim: venv ## Whole clusters in virtual time, from SEEDS=20000 seeds
+	FLAME_SIMULATION_SEEDS=$(or $(SEEDS),20000) FLAME_SIMULATION_FIRST=$(or $(FIRST),0) \
+		$(BIN)/python -m pytest -q -n auto tests/simulation
 
 proto: venv ## Generate src/flame/wire/pb from proto/
 	$(BIN)/python scripts/generate_protos.py

@@ -8,6 +8,7 @@ reserve; the assignment makes it an executor within milliseconds.
 """
 
 import asyncio
+import atexit
 import faulthandler
 import gc
 import logging
@@ -55,6 +56,9 @@ class Executor:
         self._started = threading.Event()
         self._ending = threading.Lock()
         self._unwanted = False
+        self._code = 0
+        # Before any handler of the user's, so that it is called after all of them.
+        atexit.register(lambda: _exit_now(self._code))
         self._loop: asyncio.AbstractEventLoop
         self._channel: ExecutorChannel
 
@@ -78,7 +82,9 @@ class Executor:
 
     def _end(self, code: int, patience: float) -> None:
         self._flush(0.0 if self._unwanted else patience)
-        # Exit handlers and threads of the user's get their turn, but not for ever.
+        # Exit handlers and threads of the user's get their turn, but not for ever. The interpreter is
+        # not torn down after them: the I/O thread still runs, and could crash in the ruins.
+        self._code = code
         threading.Thread(target=_linger, args=(code,), name="flame-end", daemon=True).start()
         sys.exit(code)
 

@@ -1,0 +1,38 @@
+"""A short slice of every experiment; ``make chaos`` runs them whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.runner import EXPERIMENTS, run, table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_slice_of_it_breaks_no_promise(name: str, tmp_path: Path) -> None:
+    report = run(name, seed=1, scale=0.02, seconds=20.0, directory=tmp_path)
+    assert report.is_good, "\n".join([table([report]), *report.verdict.problems])
+    assert report.faults.total() > 0
+    assert report.verdict.acknowledged > 0
+
+
+def test_a_run_with_a_planted_bug_exits_with_1_and_says_how_to_repeat_it() -> None:
+    """Its session manager forgets to store every fifth group of outcomes."""
+    command = [sys.executable, "-m", "tests.chaos", "--only", "R14", "--scale", "0.02"]
+    ran = subprocess.run(
+        [*command, "--seed", "5", "--bug", "DropsARecord"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "BROKEN P2" in ran.stdout
+    assert (
+        "replay: python -m tests.chaos --only R14 --seed 5 --scale 0.02 --bug DropsARecord"
+        in ran.stdout
+    )
