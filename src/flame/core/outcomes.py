@@ -203,6 +203,10 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
         session.tail.append(batch)
         for attachment in subscribed:
             serve(state, session, attachment)
+        if all(a.cursor == session.log_end for a in subscribed):
+            # Nobody is behind. Kept on, a few outcomes scattered over the heap would hold the pages
+            # of a million that are gone; who reconnects is served from the store.
+            session.tail.clear()
     elif session.is_volatile and not session.was_attached:
         acknowledge(state, session, session.log_end)
     if state.waiting:
