@@ -8,7 +8,7 @@ is a call of a function:
     busy:  the loop takes all events that have piled up, turn after turn; the thread waits at a gate
 
 So when there is little to do an event costs one wake-up, and when there is much, none, and no two
-threads want the interpreter. Decision 7 has the numbers, and says what of gRPC's interface is used
+threads want the interpreter. Decision 9 has the numbers, and says what of gRPC's interface is used
 that is not documented.
 """
 
