@@ -1,18 +1,22 @@
 """Between the core and the scheduler: tell it what changed, take those of its steps that still hold."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from flame.core.executor import Executor
 from flame.core.executors import assign, bind, stop
+from flame.core.gangs import join
+from flame.core.node import Node
 from flame.core.preemption import release
 from flame.core.reports import demand, kept_by, report, somebody_waits
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.usage import watch
-from flame.model.ids import SessionNumber
+from flame.model.ids import NodeName, SessionNumber
+from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.ledger import Ledger
-from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse
+from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse, Step
 
 
 class Planner(Protocol):
@@ -30,14 +34,10 @@ def replan(state: State, planner: Planner, now: float) -> None:
     state.replan = False
     report(state, now)
     growth = _Growth(state)
-    for step in planner.plan(state.ledger):
+    for step in _with_gangs(state, planner.plan(state.ledger)):
         match step:
-            case Assign(number, node_name):
-                session, node = state.sessions.get(number), state.nodes.get(node_name)
-                if session is None or node is None or node.state is not NodeState.READY:
-                    continue
-                if session.spec.resources.fits_in(node.free) and growth.take(session):
-                    assign(state, session, node, now)
+            case tuple():
+                _assign_all(state, step, growth, now)
             case Reuse(number, executor_id):
                 session, executor = state.sessions.get(number), state.executors.get(executor_id)
                 if executor is None:
@@ -58,6 +58,43 @@ def replan(state: State, planner: Planner, now: float) -> None:
     watch(state, now)
 
 
+def _with_gangs(state: State, plan: Plan) -> Iterator[Step | tuple[Assign, ...]]:
+    """Put what is assigned to a session one after the other together, as many as go together."""
+    gang: list[Assign] = []
+    for step in plan:
+        if not isinstance(step, Assign):
+            gang.clear()
+            yield step
+            continue
+        if gang and gang[0].session != step.session:
+            gang.clear()
+        gang.append(step)
+        session = state.sessions.get(step.session)
+        if session is not None and len(gang) == session.spec.batch_size:
+            yield tuple(gang)
+            gang.clear()
+
+
+def _assign_all(state: State, steps: tuple[Assign, ...], growth: "_Growth", now: float) -> None:
+    """Make all of these executors, or none."""
+    session = state.sessions[steps[0].session]
+    places: list[Node] = []
+    asked: dict[NodeName, Resources] = {}
+    for step in steps:
+        node = state.nodes.get(step.node)
+        if node is None or node.state is not NodeState.READY:
+            return
+        asked[node.name] = asked.get(node.name, Resources()) + session.spec.resources
+        if not asked[node.name].fits_in(node.free):
+            return
+        places.append(node)
+    if not growth.take(session, len(steps)):
+        return
+    made = [assign(state, session, node, now) for node in places]
+    if len(made) > 1:
+        join(made)
+
+
 class _Growth:
     """How many executors more each session may have, counted once for all steps of a plan."""
 
@@ -65,14 +102,15 @@ class _Growth:
         self._state = state
         self._left: dict[SessionNumber, int] = {}
 
-    def take(self, session: Session) -> bool:
-        """Whether the session may have one more; if so, it is counted."""
+    def take(self, session: Session, count: int = 1) -> bool:
+        """Whether the session may have so many more; if so, they are counted."""
         left = self._left.get(session.number)
         if left is None:
             is_open = session.state is SessionState.OPEN
             left = demand(self._state, session) - kept_by(session) if is_open else 0
-        self._left[session.number] = left - 1
-        return left > 0
+        enough = left >= count
+        self._left[session.number] = left - count if enough else left
+        return enough
 
 
 def _matches(executor: Executor, session: Session) -> bool:

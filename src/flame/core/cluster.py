@@ -15,6 +15,7 @@ from flame.core import (
     early_ends,
     events,
     executors,
+    gangs,
     invariants,
     nodes,
     outcomes,
@@ -179,6 +180,8 @@ class Cluster:
         state = self.state
         if state.out_of_work:
             self._release_spare(now)
+        if state.touched_gangs:
+            gangs.review(state, now)
         if state.replan:
             replan(state, self._planner, now)
         effects = state.effects

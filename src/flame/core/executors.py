@@ -61,7 +61,7 @@ class BindingStored:
 # --- birth and binding -------------------------------------------------------------------------
 
 
-def assign(state: State, session: Session, node: Node, now: float) -> None:
+def assign(state: State, session: Session, node: Node, now: float) -> Executor:
     """Make an executor for the session on the node and have its process started."""
     executor = Executor(
         ExecutorId(state.new_id()),
@@ -76,6 +76,7 @@ def assign(state: State, session: Session, node: Node, now: float) -> None:
     node.executors[executor.id] = executor
     node.used = node.used + executor.resources
     bind(state, executor, session, now)
+    return executor
 
 
 def bind(state: State, executor: Executor, session: Session, now: float) -> None:
@@ -86,6 +87,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.window = FIRST_WINDOW
     executor.recorded = executor.stored = executor.take_back = 0
     executor.doomed = None
+    executor.gang = 0
     session.executors[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
@@ -164,6 +166,8 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
         state.replan = True  # an idle one can be bound again
         return
     was_awaited = executor.id in session.unreported
+    if was_awaited:
+        state.touch_executor(executor)
     session.unreported.pop(executor.id, None)
     if was_awaited and state.waiting:
         state.replan = True  # now it may be taken from its session

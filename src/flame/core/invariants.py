@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from flame.core.executor import Executor
 from flame.core.node import Node
-from flame.core.reports import demand, holding_of, machine_of
+from flame.core.reports import KEPT, demand, holding_of, machine_of
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED
@@ -42,6 +42,8 @@ def problems(state: State) -> Iterator[str]:
         yield from _submitters(session)
         yield from _attachments(state, session)
         yield from _closing(session)
+        if session.spec.batch_size > 1 and session.number not in state.touched_gangs:
+            yield from _gangs(session)
     for executor in state.executors.values():
         yield from _executor(state, executor)
     for node in state.nodes.values():
@@ -196,6 +198,21 @@ def _closing(session: Session) -> Iterator[str]:
             executor = session.executors[executor_id]
             if executor.held or executor.state is not ExecutorState.BINDING:
                 yield f"{who}: executor {executor_id} has reported and is waited for"
+
+
+def _gangs(session: Session) -> Iterator[str]:
+    """No part of a gang goes on alone, but for executors that have not told what they hold."""
+    if session.state is not SessionState.OPEN:
+        return
+    gangs: dict[int, list[Executor]] = {}
+    for executor in session.executors.values():
+        if executor.state in KEPT:
+            gangs.setdefault(executor.gang, []).append(executor)
+    for gang, members in gangs.items():
+        awaited = all(e.id in session.unreported for e in members)
+        if not awaited and (not gang or len(members) != session.spec.batch_size):
+            names = sorted(e.id for e in members)
+            yield f"session {session.number}: of gang {gang} there are only {names}"
 
 
 def _executor(state: State, executor: Executor) -> Iterator[str]:

@@ -9,6 +9,8 @@ from flame.core.executor import (
     Executor,
 )
 from flame.core.executors import bind_failed, detach, lose, return_tasks, stop, unbind
+from flame.core.gangs import members_of
+from flame.core.reports import kept_by
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, Task
@@ -22,9 +24,21 @@ def idle_overdue(state: State, session: Session, executor: Executor, now: float)
         # Nothing may be handed out at the moment; look again later.
         state.deadlines.set(("idle", executor.id), now + state.delay_release(session) + 1.0)
         return
+    if executor.gang:
+        _gang_overdue(state, session, executor, now)
+        return
     kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
     if kept > session.spec.min_instances:
         unbind(state, executor, now)
+
+
+def _gang_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+    members = members_of(session, executor.gang)
+    if any(e.held or e.state is ExecutorState.BINDING for e in members):
+        return  # the last one that runs out of work takes the others with it
+    if kept_by(session) - len(members) >= session.spec.min_instances:
+        for member in members:
+            unbind(state, member, now)
 
 
 def leave_overdue(state: State, executor: Executor, now: float) -> None:

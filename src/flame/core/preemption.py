@@ -34,7 +34,8 @@ def release(state: State, session: Session, step: Release, now: float) -> None:
         if len(chosen) < step.count:
             found = choose(candidates, step.count, step.node, protect=protect)
             chosen.update(dict.fromkeys(found))
-    for executor_id in list(chosen)[: step.count]:
+    # Gangs go whole, so there may be more than were asked for.
+    for executor_id in chosen:
         executor = state.executors[executor_id]
         unbind(state, executor, now)
         if step.grace is not None and executor.state is ExecutorState.UNBINDING:
@@ -49,6 +50,7 @@ def _candidate(session: Session, executor: Executor) -> Candidate:
         len(executor.held),
         executor.started_at if task is not None else None,
         session.preempted.get(task.id, 0) if task is not None else 0,
+        executor.gang or None,
     )
 
 

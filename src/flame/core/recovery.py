@@ -6,6 +6,7 @@ hold, or are known to be gone: a session with stored bindings starts with its ex
 
 from flame.core.early_ends import set_deadline
 from flame.core.executor import BIND_TIMEOUT, RECONNECT_TIMEOUT, Executor
+from flame.core.gangs import find_again
 from flame.core.node import RESTART_GRACE, Node
 from flame.core.records import (
     BindingDeleted,
@@ -46,6 +47,10 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
                 set_deadline(state, session)
     for binding in recovered.bindings:
         _executor(state, binding, now)
+    for session in state.sessions.values():
+        if session.spec.batch_size > 1 and session.executors:
+            find_again(session)
+            state.touched_gangs[session.number] = None
     state.touched_sessions.update(dict.fromkeys(state.sessions))
     state.touched_nodes.update(dict.fromkeys(state.nodes))
     state.touched_executors.update(dict.fromkeys(state.executors))

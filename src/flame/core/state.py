@@ -79,6 +79,7 @@ class State:
     touched_nodes: dict[NodeName, None] = field(default_factory=dict)
     touched_sessions: dict[SessionNumber, None] = field(default_factory=dict)
     touched_executors: dict[ExecutorId, None] = field(default_factory=dict)
+    touched_gangs: dict[SessionNumber, None] = field(default_factory=dict)
     out_of_work: dict[ExecutorId, None] = field(default_factory=dict)
     budget: Budget | None = None  # from the first task that is to be thrown away
     usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
@@ -99,6 +100,8 @@ class State:
         self.touched_executors[executor.id] = None
         if executor.session is not None:
             self.touched_sessions[executor.session.number] = None
+            if executor.session.spec.batch_size > 1:
+                self.touched_gangs[executor.session.number] = None
 
     def touch_node(self, node: NodeName) -> None:
         """The node is another than before, or gone."""

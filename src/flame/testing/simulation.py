@@ -66,6 +66,7 @@ class Simulation:
         self.witness = Witness(expected)
         # What was added later is drawn elsewhere: older seeds keep their stories.
         self._extra = Random(~seed)
+        self._of_gangs = Random(f"gangs {seed}")
         dice = self.world.random
         limits = Limits(
             submit_credit=dice.choice((2_000, 64_000)),
@@ -140,13 +141,20 @@ class Simulation:
                 durability=dice.choice((Durability.DURABLE, Durability.SYNC, Durability.MEMORY)),
                 max_attempts=dice.choice((1, 2, 3)),
             )
-            spec = self._with_limits(spec)
+            spec = self._perhaps_a_gang(self._with_limits(spec))
             for _ in range(dice.choice((1, 1, 2))):
                 name = f"c{len(clients)}"
                 clients.append(
                     Client(self.world, self.manager, self.witness, name, f"s{index}", spec)
                 )
         return clients
+
+    def _perhaps_a_gang(self, spec: SessionSpec) -> SessionSpec:
+        if self._slots < 2 or self._of_gangs.random() > 0.25:
+            return spec
+        return replace(
+            spec, batch_size=2, min_instances=0, max_instances=2 if spec.max_instances else None
+        )
 
     def _with_limits(self, spec: SessionSpec) -> SessionSpec:
         dice = self._extra
