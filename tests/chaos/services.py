@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import flame
+from tests.chaos.memory import use_up
 
 
 def transform(value: bytes) -> bytes:
@@ -81,6 +82,8 @@ def die(way: str) -> None:
         os._exit(7)
     elif way == "sysexit":
         sys.exit(9)
+    elif way == "oom":
+        use_up()
     elif way == "memory":
         # What a limit on memory does to a program that does not expect it.
         before = resource.getrlimit(resource.RLIMIT_AS)

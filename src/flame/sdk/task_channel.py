@@ -157,6 +157,8 @@ class TaskChannel:
                 )
             except FlameError as failure:
                 error = failure
+            except asyncio.InvalidStateError:
+                error = Unavailable("the stream ended while a frame was being written")
             except Exception as failure:
                 # A bug of ours must not leave every future waiting for ever in silence.
                 _log.exception("task-channel-failed manager=%s", self._where)
