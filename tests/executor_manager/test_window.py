@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.executor_manager.window import LEAST, MOST, MOST_BYTES, Window
+from flame.executor_manager.window import LEAST, MOST, MOST_AT_FIRST, MOST_BYTES, Window
 
 US, MS = 1_000, 1_000_000
 
@@ -63,3 +63,13 @@ def test_it_stays_within_its_bounds(batches: list[tuple[int, int, int]]) -> None
     for count, elapsed, size in batches:
         window.observe(count, elapsed, size)
         assert LEAST <= window.tasks <= MOST
+
+
+def test_the_next_session_begins_with_what_was_learnt_within_reason() -> None:
+    tiny, slow = settled(US), settled(50 * MS)
+    tiny.rebind()
+    slow.rebind()
+    assert tiny.tasks == MOST_AT_FIRST
+    assert slow.tasks == LEAST
+    tiny.observe(100, 100 * 50 * MS, 0)
+    assert tiny.tasks == LEAST

@@ -184,10 +184,11 @@ class SendTasks:
 
 @dataclass(slots=True)
 class SendResultsStored:
-    """The executor may forget results up to this sequence."""
+    """The executor may forget results up to this sequence; ``awaited``: it waits to hear that."""
 
     executor: ExecutorId
     sequence: int
+    awaited: bool = False
 
 
 @dataclass(slots=True)

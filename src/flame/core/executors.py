@@ -84,7 +84,8 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.incarnation = state.take_incarnation()
     executor.state = ExecutorState.BINDING
     executor.session = session
-    executor.window = FIRST_WINDOW
+    if not executor.process:
+        executor.window = FIRST_WINDOW  # a warm process knows how long its application's tasks take
     executor.recorded = executor.stored = executor.take_back = 0
     executor.doomed = None
     executor.gang = 0

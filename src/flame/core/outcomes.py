@@ -218,7 +218,8 @@ def results_dropped(state: State, cause: OutcomesStored) -> None:
     executor = state.executors.get(cause.executor) if cause.executor is not None else None
     if executor is not None and executor.incarnation == cause.incarnation:
         executor.stored = cause.sequence
-        state.emit(SendResultsStored(executor.id, cause.sequence))
+        leaving = executor.state is ExecutorState.UNBINDING  # it leaves when all is stored
+        state.emit(SendResultsStored(executor.id, cause.sequence, awaited=leaving))
 
 
 def _count(session: Session, batch: OutcomesRecorded) -> None:

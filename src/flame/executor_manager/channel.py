@@ -394,7 +394,7 @@ class ExecutorChannel:
         self._session = bind.session
         self._binding, self._bound, self._left_due = True, False, False
         self._outbox = Outbox(self._assignment.max_output_bytes)
-        self._window = Window()
+        self._window.rebind()
         self._hand.command(Enter(bind))
 
     def _on_entered(self, incarnation: int, code: int, message: str) -> None:
@@ -402,8 +402,8 @@ class ExecutorChannel:
             return  # a newer Bind came meanwhile and is next
         self._binding = False
         self._bound = code == 0
+        self._announce()  # first, as tasks come at once when the binding is told
         self._tell_bound(incarnation, code, message)
-        self._announce()
 
     def _tell_bound(self, incarnation: int, code: int, message: str) -> None:
         result = frames.BindResult(

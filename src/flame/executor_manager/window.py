@@ -8,6 +8,7 @@ thousand, and a task of a second has one successor at hand and no more.
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
 AHEAD = 8_000_000  # ns of work: results wait up to 2 ms, the round trip takes 1
+MOST_AT_FIRST = 128  # of a new session, whatever the last one's tasks were like
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
 
 #: Batches weigh in by their size, as if this many tasks had been seen before.
@@ -37,6 +38,11 @@ class Window:
         self._mean_ns += (elapsed_ns / count - self._mean_ns) * weight
         self._mean_bytes += (input_bytes / count - self._mean_bytes) * weight
         return self._change(self._wanted())
+
+    def rebind(self) -> None:
+        """Another session of the same application comes: expect tasks like the last ones, with care."""
+        self.tasks = min(self.tasks, MOST_AT_FIRST)
+        self._seen = 0
 
     def slow_task(self, elapsed_ns: int) -> bool:
         """A task has been running this long and goes on: hold no more than one behind it.

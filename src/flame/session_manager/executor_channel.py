@@ -165,7 +165,11 @@ class ExecutorChannels:
 
     def _results_stored(self, effect: effects.SendResultsStored) -> None:
         executor = self._streams.get(effect.executor)
-        if executor is not None:
+        if executor is None:
+            return
+        if effect.awaited:
+            executor.stream.put(_StoredItem(effect.sequence))
+        else:
             executor.stream.put_later(_StoredItem(effect.sequence), STORED_WITHIN)
 
     def _bind(self, effect: effects.SendBind) -> None:
