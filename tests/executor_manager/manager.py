@@ -76,6 +76,7 @@ class FakeManager:
         self.left = False
         self.confirm_exits = True
         self.refuse_nodes = False
+        self.is_mute = False  # takes what nodes say, and answers nothing
         self.lines: list[ExecutorLine] = []
         self.node_orders: asyncio.Queue[frames.NodeOrder | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -188,7 +189,8 @@ class FakeManager:
         match frame.WhichOneof("frame"):
             case "renew":
                 self.renewals += 1
-                self.node_orders.put_nowait(frames.NodeOrder(renewed=frames.Renewed()))
+                if not self.is_mute:
+                    self.node_orders.put_nowait(frames.NodeOrder(renewed=frames.Renewed()))
             case "exited":
                 self.exits.append(frame.exited)
                 if self.confirm_exits:

@@ -303,3 +303,20 @@ async def test_a_spare_becomes_an_executor_at_once(manager: FakeManager, node: N
     assert {p.pid for p in executors(node)} <= before
     assert line.hello.executor == "e1"
     assert bind(OBEDIENT).application.entry_point == OBEDIENT.entry_point
+
+
+async def test_a_node_registers_again_when_the_session_manager_falls_silent(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    await manager.until(lambda: manager.registrations, "the registration")
+    manager.is_mute = True
+    await manager.until(lambda: len(manager.registrations) > 1, "another one")
+
+
+async def test_an_executor_says_hello_again_when_the_session_manager_falls_silent(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    await run(manager, line, {1: b"echo x"})
+    await manager.until(lambda: len(manager.lines) > 1, "another hello")
+    assert manager.lines[-1].hello.executor == line.hello.executor

@@ -25,7 +25,7 @@ from flame.executor_manager.supervisor import Key, Supervisor
 from flame.model.errors import FlameError, Unauthenticated
 from flame.model.resources import Resources
 from flame.runtime.backoff import Backoff
-from flame.runtime.tasks import Tasks
+from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.channels import Endpoint, bearer, open_channel
 from flame.wire.codec import resources_to
@@ -103,6 +103,10 @@ class NodeAgent:
                         raise error_of(error.code(), error.details() or "") from None
                 except asyncio.InvalidStateError:
                     reason = "the stream ended while a frame was being written"
+                except asyncio.CancelledError:
+                    if is_cancelled():
+                        raise
+                    reason = "the session manager was silent"  # we ended the stream ourselves
                 except TimeoutError:
                     reason = f"no answer to the registration within {REGISTER_TIMEOUT:g} s"
                 finally:

@@ -29,7 +29,7 @@ from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave, hel
 from flame.executor_manager.outbox import Outbox
 from flame.executor_manager.window import Window
 from flame.runtime.backoff import Backoff
-from flame.runtime.tasks import Tasks
+from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
 from flame.wire.channels import Endpoint, bearer, open_channel
@@ -124,6 +124,10 @@ class ExecutorChannel:
                         return
                 except asyncio.InvalidStateError:
                     reason = "the stream ended while a frame was being written"
+                except asyncio.CancelledError:
+                    if is_cancelled():
+                        raise
+                    reason = "the stream was given up"  # by ourselves: nobody spoke, or we failed
                 except TimeoutError:
                     reason = f"no answer to the hello within {HELLO_TIMEOUT:g} s"
                 finally:

@@ -63,3 +63,13 @@ class Tasks:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def is_cancelled() -> bool:
+    """Whether somebody asked the current task to end.
+
+    A call of ``grpc.aio`` that its own side cancelled raises CancelledError too, into a task that
+    nobody cancelled and that has to go on.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
