@@ -57,7 +57,8 @@ def r11(x: Experiment) -> None:
     )
     if most - before > GROWTH:
         raise Failed(f"the session manager grew by {(most - before) / MIB:.0f} MiB")
-    if watched > 2 * max(loaded, quiet) + NOISE:
+    # The p99 of a slice is its slowest task, beside other tests: only the whole can say.
+    if x.scale >= 1 and watched > 2 * max(loaded, quiet) + NOISE:
         raise Failed(f"p99 rose from {loaded * 1e3:.1f} to {watched * 1e3:.1f} ms")
 
 
