@@ -118,7 +118,48 @@ CREATE TABLE bindings (
 #: Sessions that were deleted and of which rows are left (see ``flame.storage.purge``).
 _DELETED_SESSIONS = "CREATE TABLE deleted_sessions (session INTEGER PRIMARY KEY)"
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS)
+#: Batches in tables with row numbers, their keys in indexes of their own. Without row numbers a table
+#: is one index, and SQLite reads the whole of a row, with every overflow page of its blob, to compare
+#: its key: each insert beside large batches read some of them again.
+_BATCHES_BY_ROW = """
+CREATE TABLE batches_by_row (
+    session INTEGER NOT NULL,
+    first_id INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    submitter BLOB NOT NULL,
+    first_number INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL,
+    inputs BLOB NOT NULL,
+    PRIMARY KEY (session, first_id)
+);
+INSERT INTO batches_by_row SELECT * FROM batches;
+DROP TABLE batches;
+ALTER TABLE batches_by_row RENAME TO batches;
+
+CREATE TABLE outcomes_by_row (
+    session INTEGER NOT NULL,
+    first_position INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    min_id INTEGER NOT NULL,
+    max_id INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    finished_ms INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL,
+    ids BLOB,
+    results BLOB NOT NULL,
+    PRIMARY KEY (session, first_position)
+);
+INSERT INTO outcomes_by_row SELECT * FROM outcomes;
+DROP TABLE outcomes;
+ALTER TABLE outcomes_by_row RENAME TO outcomes;
+CREATE INDEX outcomes_by_task ON outcomes (session, width, min_id, max_id);
+"""
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _BATCHES_BY_ROW)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
