@@ -29,7 +29,7 @@ from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.channels import Endpoint, bearer, open_channel
 from flame.wire.codec import resources_to
-from flame.wire.status import error_of, error_of_refusal
+from flame.wire.status import error_of, error_of_refusal, raise_status
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class NodeAgent:
             await call.write(self._register())
             first = await call.read()
         if first is grpc.aio.EOF:
-            await _raise_status(call)
+            await raise_status(call)
             return "the session manager ended the stream before its answer"
         if first.WhichOneof("frame") == "refusal":
             self._on_refusal(first.refusal)
@@ -182,7 +182,7 @@ class NodeAgent:
             while True:
                 order = await call.read()
                 if order is grpc.aio.EOF:
-                    await _raise_status(call)
+                    await raise_status(call)
                     return "the session manager ended the stream"
                 self._last_received = asyncio.get_running_loop().time()
                 self._obey(order)
@@ -259,18 +259,6 @@ class NodeAgent:
                 return
             self._unanswered.append(self._ordered & self._supervisor.unconfirmed.keys())
             self._tell(frames.NodeFrame(renew=frames.Renew()))
-
-
-async def _raise_status(call: Call) -> None:
-    """Raise what the other side ended the stream with, unless it ended well."""
-    code = await call.code()
-    if code is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            code,
-            await call.initial_metadata(),
-            await call.trailing_metadata(),
-            await call.details(),
-        )
 
 
 def default_name() -> str:

@@ -33,6 +33,7 @@ from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
 from flame.wire.channels import Endpoint, bearer, open_channel
+from flame.wire.status import raise_status
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ class ExecutorChannel:
             await call.write(hello)
             first = await call.read()
         if first is grpc.aio.EOF:
-            await _raise_status(call)
+            await raise_status(call)
             return "the session manager ended the stream before its welcome"
         if first.WhichOneof("frame") != "welcome":
             return self._unwelcome(first)
@@ -188,7 +189,7 @@ class ExecutorChannel:
             while True:
                 order = await call.read()
                 if order is grpc.aio.EOF:
-                    await _raise_status(call)
+                    await raise_status(call)
                     return "the session manager ended the stream"
                 self._last_received = self._loop.time()
                 self._obey(order)
@@ -454,18 +455,6 @@ class ExecutorChannel:
                 if self._window.slow_task(age):
                     self._announce()
         self._look = self._loop.call_later(max(delay, 1_000_000) / 1e9, self._look_at_running)
-
-
-async def _raise_status(call: Call) -> None:
-    """Raise what the other side ended the stream with, unless it ended well."""
-    code = await call.code()
-    if code is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            code,
-            await call.initial_metadata(),
-            await call.trailing_metadata(),
-            await call.details(),
-        )
 
 
 def end_hand(hand: Hand) -> None:

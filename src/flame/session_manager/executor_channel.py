@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from flame.core import effects, events
@@ -21,7 +20,7 @@ from flame.model.errors import (
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
 from flame.session_manager.access import caller_of, verify_executor_credential
 from flame.session_manager.framed_stream import FramedStream
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream
+from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
 from flame.wire import batches, codec, frames
 from flame.wire.frames import ExecutorFrame, ExecutorOrder
 from flame.wire.status import refusal_of
@@ -103,16 +102,7 @@ class ExecutorChannels:
 
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
-        return grpc.method_handlers_generic_handler(
-            frames.EXECUTOR_CHANNEL.split("/")[1],
-            {
-                "Connect": grpc.stream_stream_rpc_method_handler(
-                    self._connect,
-                    request_deserializer=ExecutorFrame.FromString,
-                    response_serializer=ExecutorOrder.SerializeToString,
-                )
-            },
-        )
+        return channel_handler(frames.EXECUTOR_CHANNEL, self._connect, ExecutorFrame, ExecutorOrder)
 
     def performs(self) -> dict[type, Callable[[Any], None]]:
         """Return which effects this channel performs."""

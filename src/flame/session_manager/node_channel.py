@@ -4,14 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from flame.core import effects, events
 from flame.core.node import LEASE
 from flame.model.errors import FlameError, InvalidRequest
 from flame.model.ids import ExecutorId, NodeName, TaskId, check_name
 from flame.session_manager.access import executor_credential
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream
+from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
 from flame.wire import codec, frames
 from flame.wire.frames import NodeFrame, NodeOrder
 from flame.wire.status import refusal_of
@@ -33,16 +31,7 @@ class NodeChannels:
 
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
-        return grpc.method_handlers_generic_handler(
-            frames.NODE_CHANNEL.split("/")[1],
-            {
-                "Connect": grpc.stream_stream_rpc_method_handler(
-                    self._connect,
-                    request_deserializer=NodeFrame.FromString,
-                    response_serializer=NodeOrder.SerializeToString,
-                )
-            },
-        )
+        return channel_handler(frames.NODE_CHANNEL, self._connect, NodeFrame, NodeOrder)
 
     def performs(self) -> dict[type, Callable[[Any], None]]:
         """Return which effects this channel performs."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from flame.model.errors import FlameError, InvalidRequest
@@ -18,6 +19,28 @@ log = logging.getLogger(__name__)
 #: Seconds between heartbeats, and of silence after which a peer is gone.
 HEARTBEAT = 5.0
 SILENCE = 15.0
+
+
+def channel_handler(path: str, connect: Any, frame: Any, order: Any) -> Any:
+    """Return the generic rpc handler of a channel: one rpc, streaming both ways.
+
+    Args:
+        path: The rpc's full name.
+        connect: Serves one call.
+        frame: The class of messages that arrive.
+        order: The class of messages that are sent.
+    """
+    _, service, method = path.split("/")
+    return grpc.method_handlers_generic_handler(
+        service,
+        {
+            method: grpc.stream_stream_rpc_method_handler(
+                connect,
+                request_deserializer=frame.FromString,
+                response_serializer=order.SerializeToString,
+            )
+        },
+    )
 
 
 class Stream:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from flame.core import effects, events
 from flame.core.effects import AttachedView
 from flame.core.events import AttachmentId
@@ -18,7 +16,7 @@ from flame.model.errors import FlameError, InvalidRequest, Unavailable
 from flame.model.ids import TaskId, Tenant
 from flame.model.specs import Failure
 from flame.session_manager.access import caller_of
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream
+from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
 from flame.wire.status import refusal_of
@@ -54,16 +52,7 @@ class TaskChannels:
 
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
-        return grpc.method_handlers_generic_handler(
-            frames.TASK_CHANNEL.split("/")[1],
-            {
-                "Connect": grpc.stream_stream_rpc_method_handler(
-                    self._connect,
-                    request_deserializer=ClientFrame.FromString,
-                    response_serializer=ManagerFrame.SerializeToString,
-                )
-            },
-        )
+        return channel_handler(frames.TASK_CHANNEL, self._connect, ClientFrame, ManagerFrame)
 
     def performs(self) -> dict[type, Callable[[Any], None]]:
         """Return which effects this channel performs."""

@@ -1,8 +1,10 @@
 """Flame's errors as gRPC status codes and back, in one place."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import grpc
+import grpc.aio
 
 from flame.model import errors
 from flame.wire import frames, v1
@@ -58,3 +60,19 @@ def error_of_refusal(refusal: frames.Refusal) -> errors.FlameError:
     if isinstance(kind, type) and issubclass(kind, errors.FlameError):
         return kind(refusal.message)
     return errors.FlameError(f"{refusal.code}: {refusal.message}")
+
+
+async def raise_status(call: Any) -> None:
+    """Raise what the other side ended a call with, unless it ended well.
+
+    Raises:
+        grpc.aio.AioRpcError: Its status is not OK.
+    """
+    code = await call.code()
+    if code is not grpc.StatusCode.OK:
+        raise grpc.aio.AioRpcError(
+            code,
+            await call.initial_metadata(),
+            await call.trailing_metadata(),
+            await call.details(),
+        )
