@@ -12,12 +12,20 @@ from flame.core.records import (
     ApplicationPut,
     Barrier,
     BindingDeleted,
+    CordonDeleted,
+    CordonPut,
     SessionEvent,
     StoredTask,
     SubmittedRange,
+    TenantDeleted,
+    TenantPut,
+    TokenDeleted,
+    TokenPut,
 )
+from flame.model.credentials import Role, TokenId, TokenSpec
 from flame.model.errors import IllegalTransition
-from flame.model.ids import ExecutorId, SessionNumber, TaskId
+from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
     Durability,
@@ -26,6 +34,7 @@ from flame.model.specs import (
     ShimKind,
     TaskState,
 )
+from flame.model.tenants import TenantSpec
 from flame.storage.memory import MemoryStore
 from flame.storage.postgres import PostgresStore
 from flame.storage.sqlite import SqliteStore
@@ -292,6 +301,40 @@ def test_applications_and_bindings_are_replaced_and_deleted(engine: Engine) -> N
     recovered = engine.restart().recovered
     assert recovered.applications == [ApplicationPut(TENANT, "render", spec, 2)]
     assert recovered.bindings == [binding("e-1", incarnation=(1 << 32) + 9)]
+
+
+def test_tenants_tokens_and_cordons_are_replaced_and_deleted(engine: Engine) -> None:
+    first = TenantSpec(Tenant("research"), 2.0)
+    research = TenantSpec(
+        Tenant("research"),
+        3.5,
+        Resources(8000, 1 << 34, 1, (("license/x", 2),)),
+        Resources(16000, 1 << 35),
+        lends=False,
+        max_queued_tasks=10,
+        max_queued_bytes=1 << 40,
+    )
+    token = TokenSpec(Role.USER, (Tenant("research"), Tenant("é")), b"\0\xff" * 16, "Ada")
+    engine.store.commit(
+        [
+            TenantPut(first, 1),
+            TenantPut(research, 2),
+            TenantPut(TenantSpec(Tenant("gone")), 2),
+            TenantDeleted(Tenant("gone")),
+            TokenPut(TokenId("abcdefgh"), token, 3),
+            TokenPut(TokenId("revoked1"), token, 3),
+            TokenDeleted(TokenId("revoked1")),
+            CordonPut(NodeName("n-1"), False, 4),
+            CordonPut(NodeName("n-1"), True, 5),
+            CordonPut(NodeName("n-2"), True, 5),
+            CordonDeleted(NodeName("n-2")),
+        ],
+        sync=False,
+    )
+    recovered = engine.restart().recovered
+    assert recovered.tenants == [TenantPut(research, 2)]
+    assert recovered.tokens == [TokenPut(TokenId("abcdefgh"), token, 3)]
+    assert recovered.cordons == [CordonPut(NodeName("n-1"), True, 5)]
 
 
 def test_a_deleted_session_is_gone_with_everything_beneath_it(engine: Engine, store: Store) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flame.model.attempts import Attempt, Loss
+from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, SessionState, TaskState
+from flame.model.tenants import TenantSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,53 @@ class BindingDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantPut:
+    """A tenant exists, with this specification; replaces what was known of it."""
+
+    spec: TenantSpec
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDeleted:
+    """The tenant is gone."""
+
+    name: Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPut:
+    """A token opens what its specification says."""
+
+    token: TokenId
+    spec: TokenSpec
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDeleted:
+    """The token opens nothing any more."""
+
+    token: TokenId
+
+
+@dataclass(frozen=True, slots=True)
+class CordonPut:
+    """Nothing new starts on the node; with ``drain``, its executors also leave."""
+
+    node: NodeName
+    drain: bool
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CordonDeleted:
+    """The node may be used again."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     """Nothing to store: its effect waits for everything stored before it."""
 
@@ -158,6 +207,12 @@ Record = (
     | LeaseLost
     | BindingPut
     | BindingDeleted
+    | TenantPut
+    | TenantDeleted
+    | TokenPut
+    | TokenDeleted
+    | CordonPut
+    | CordonDeleted
     | Barrier
 )
 
@@ -211,6 +266,9 @@ class Recovered:
     applications: list[ApplicationPut] = field(default_factory=list)
     sessions: list[RecoveredSession] = field(default_factory=list)
     bindings: list[BindingPut] = field(default_factory=list)
+    tenants: list[TenantPut] = field(default_factory=list)
+    tokens: list[TokenPut] = field(default_factory=list)
+    cordons: list[CordonPut] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

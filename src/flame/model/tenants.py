@@ -29,6 +29,9 @@ class TenantSpec:
         limit: Never exceeded; None: as much as there is.
         lends: Others may use its quota while it does not.
         borrows: It may use more than its quota.
+        max_sessions: Sessions that it and those below it may have open; None: no limit of its own.
+        max_queued_tasks: Tasks that may wait in them for an executor.
+        max_queued_bytes: The size of those tasks' inputs.
     """
 
     name: Tenant
@@ -37,6 +40,9 @@ class TenantSpec:
     limit: Resources | None = None
     lends: bool = True
     borrows: bool = True
+    max_sessions: int | None = None
+    max_queued_tasks: int | None = None
+    max_queued_bytes: int | None = None
 
     @property
     def parent(self) -> Tenant | None:
@@ -68,6 +74,13 @@ def check_tenant(spec: TenantSpec) -> TenantSpec:
         )
     if not (spec.weight > 0 and math.isfinite(spec.weight)):
         raise InvalidRequest(f"{what}: weight is {spec.weight:g}; it must be above 0 and finite")
+    for field, most in (
+        ("max_sessions", spec.max_sessions),
+        ("max_queued_tasks", spec.max_queued_tasks),
+        ("max_queued_bytes", spec.max_queued_bytes),
+    ):
+        if most is not None and not 0 <= most < 2**63:
+            raise InvalidRequest(f"{what}: {field} is {most}; it must be 0 or more, below 2^63")
     for field, amount in (("quota", spec.quota), ("limit", spec.limit)):
         if amount is not None and any(count < 0 for _, count in amount.named()):
             raise InvalidRequest(f"{what}: {field} is {amount}; no amount may be below 0")

@@ -24,6 +24,8 @@ from flame.core.records import (
     Barrier,
     BindingDeleted,
     BindingPut,
+    CordonDeleted,
+    CordonPut,
     LeaseLost,
     OutcomesAcknowledged,
     OutcomesRecorded,
@@ -36,10 +38,15 @@ from flame.core.records import (
     StoredTask,
     SubmittedRange,
     TasksSubmitted,
+    TenantDeleted,
+    TenantPut,
+    TokenDeleted,
+    TokenPut,
 )
 from flame.model.attempts import Attempt, keep
+from flame.model.credentials import TokenId
 from flame.model.errors import IllegalTransition
-from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
+from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Durability, Event, TaskState
 from flame.storage.batches import slice_outcomes
 from flame.storage.ranges import merged
@@ -79,6 +86,9 @@ class MemoryStore:
         self._applications: dict[tuple[Tenant, str], ApplicationPut] = {}
         self._sessions: dict[SessionNumber, _Session] = {}
         self._bindings: dict[ExecutorId, BindingPut] = {}
+        self._tenants: dict[Tenant, TenantPut] = {}
+        self._tokens: dict[TokenId, TokenPut] = {}
+        self._cordons: dict[NodeName, CordonPut] = {}
 
     def load(self) -> Recovered:
         with self._lock:
@@ -91,6 +101,9 @@ class MemoryStore:
                 applications=[put for _, put in sorted(self._applications.items())],
                 sessions=[session.recovered() for _, session in sorted(self._sessions.items())],
                 bindings=[put for _, put in sorted(self._bindings.items())],
+                tenants=[put for _, put in sorted(self._tenants.items())],
+                tokens=[put for _, put in sorted(self._tokens.items())],
+                cordons=[put for _, put in sorted(self._cordons.items())],
             )
 
     def commit(self, group: Sequence[Record], *, sync: bool) -> None:
@@ -124,6 +137,18 @@ class MemoryStore:
                         self._bindings[record.executor] = record
                     case BindingDeleted():
                         self._bindings.pop(record.executor, None)
+                    case TenantPut():
+                        self._tenants[record.spec.name] = record
+                    case TenantDeleted():
+                        self._tenants.pop(record.name, None)
+                    case TokenPut():
+                        self._tokens[record.token] = record
+                    case TokenDeleted():
+                        self._tokens.pop(record.token, None)
+                    case CordonPut():
+                        self._cordons[record.node] = record
+                    case CordonDeleted():
+                        self._cordons.pop(record.node, None)
                     case Barrier():
                         pass
 

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from flame.core.records import (
     ApplicationPut,
     BindingPut,
+    CordonPut,
     Recovered,
     RecoveredSession,
     SessionPut,
     SubmittedRange,
+    TenantPut,
+    TokenPut,
 )
 from flame.model.attempts import Attempt
+from flame.model.credentials import TokenId
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Event, SessionState
 from flame.storage import rows
@@ -48,6 +52,9 @@ def recover(reader: Reader, epoch: int, next_session: int) -> Recovered:
         applications=sorted(_applications(reader), key=lambda put: (put.tenant, put.name)),
         sessions=[_session(reader, put) for put in _sessions(reader)],
         bindings=sorted(_bindings(reader), key=lambda put: put.executor),
+        tenants=sorted(_tenants(reader), key=lambda put: put.spec.name),
+        tokens=sorted(_tokens(reader), key=lambda put: put.token),
+        cordons=sorted(_cordons(reader), key=lambda put: put.node),
     )
 
 
@@ -71,6 +78,31 @@ def _bindings(reader: Reader) -> Iterator[BindingPut]:
         yield BindingPut(
             ExecutorId(executor), incarnation, NodeName(node), session, application, Tenant(tenant)
         )
+
+
+def _tenants(reader: Reader) -> Iterator[TenantPut]:
+    for name, created_ms, check, spec in reader.rows(
+        "SELECT tenant, created_ms, check_sum, spec FROM tenants"
+    ):
+        rows.verify("tenants", name, check, name, created_ms)
+        yield TenantPut(rows.unseal(rows.tenant_spec, spec, check, "tenants", name), created_ms)
+
+
+def _tokens(reader: Reader) -> Iterator[TokenPut]:
+    for token, created_ms, check, spec in reader.rows(
+        "SELECT token, created_ms, check_sum, spec FROM tokens"
+    ):
+        rows.verify("tokens", token, check, token, created_ms)
+        decoded = rows.unseal(rows.token_spec, spec, check, "tokens", token)
+        yield TokenPut(TokenId(token), decoded, created_ms)
+
+
+def _cordons(reader: Reader) -> Iterator[CordonPut]:
+    for node, drain, since_ms, check in reader.rows(
+        "SELECT node, drain, since_ms, check_sum FROM cordons"
+    ):
+        rows.verify("cordons", node, check, node, drain, since_ms)
+        yield CordonPut(NodeName(node), bool(drain), since_ms)
 
 
 def _sessions(reader: Reader) -> Iterator[SessionPut]:

@@ -17,8 +17,10 @@ from zlib import crc32
 import msgspec
 
 from flame.core.records import OutcomesRecorded
+from flame.model.credentials import TokenSpec
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
 from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, TaskState
+from flame.model.tenants import TenantSpec
 from flame.storage.store import CorruptStore
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ class Lost(msgspec.Struct, array_like=True):
 
 application_spec: Final = msgspec.msgpack.Decoder(ApplicationSpec)
 session_spec: Final = msgspec.msgpack.Decoder(SessionSpec)
+tenant_spec: Final = msgspec.msgpack.Decoder(TenantSpec)
+token_spec: Final = msgspec.msgpack.Decoder(TokenSpec)
 event: Final = msgspec.msgpack.Decoder(Event)
 inputs: Final = msgspec.msgpack.Decoder(list[bytes | None])
 ids: Final = msgspec.msgpack.Decoder(list[TaskId])

@@ -16,6 +16,8 @@ from flame.core.records import (
     ApplicationPut,
     BindingDeleted,
     BindingPut,
+    CordonDeleted,
+    CordonPut,
     LeaseLost,
     OutcomesRecorded,
     Record,
@@ -23,6 +25,10 @@ from flame.core.records import (
     SessionEvent,
     SessionPut,
     TasksSubmitted,
+    TenantDeleted,
+    TenantPut,
+    TokenDeleted,
+    TokenPut,
 )
 from flame.model.errors import IllegalTransition
 from flame.storage import rows
@@ -72,6 +78,20 @@ _BINDING = (
     " node = excluded.node, application = excluded.application, check_sum = excluded.check_sum"
 )
 _BINDING_DELETED = "DELETE FROM bindings WHERE executor = ?1"
+_TENANT = (
+    "INSERT INTO tenants (tenant, created_ms, check_sum, spec) VALUES (?1, ?2, ?3, ?4)"
+    " ON CONFLICT (tenant) DO UPDATE SET created_ms = excluded.created_ms,"
+    " check_sum = excluded.check_sum, spec = excluded.spec"
+)
+_TENANT_DELETED = "DELETE FROM tenants WHERE tenant = ?1"
+_CREDENTIAL = "INSERT INTO tokens (token, created_ms, check_sum, spec) VALUES (?1, ?2, ?3, ?4)"
+_CREDENTIAL_DELETED = "DELETE FROM tokens WHERE token = ?1"
+_CORDON = (
+    "INSERT INTO cordons (node, drain, since_ms, check_sum) VALUES (?1, ?2, ?3, ?4)"
+    " ON CONFLICT (node) DO UPDATE SET drain = excluded.drain, since_ms = excluded.since_ms,"
+    " check_sum = excluded.check_sum"
+)
+_CORDON_DELETED = "DELETE FROM cordons WHERE node = ?1"
 
 
 class Statements:
@@ -88,7 +108,7 @@ class Statements:
         self._deleted_now: list[int] = []
         self.deleted: set[int] = set()
         self.next_session = 1
-        self._write: dict[type[Any], Callable[[Any], None]] = {
+        self._write: dict[type[Any], Callable[[Any], object]] = {
             TasksSubmitted: self._tasks_submitted,
             OutcomesRecorded: self._outcomes_recorded,
             LeaseLost: self._lease_lost,
@@ -99,6 +119,12 @@ class Statements:
             ApplicationDeleted: self._application_deleted,
             BindingPut: self._binding_put,
             BindingDeleted: self._binding_deleted,
+            TenantPut: self._tenant_put,
+            TenantDeleted: lambda r: self._execute(_TENANT_DELETED, (r.name,)),
+            TokenPut: self._token_put,
+            TokenDeleted: lambda r: self._execute(_CREDENTIAL_DELETED, (r.token,)),
+            CordonPut: self._cordon_put,
+            CordonDeleted: lambda r: self._execute(_CORDON_DELETED, (r.node,)),
             # Nothing to store: Barrier, and OutcomesAcknowledged (which only permits forgetting).
         }
 
@@ -240,3 +266,15 @@ class Statements:
 
     def _binding_deleted(self, record: BindingDeleted) -> None:
         self._execute(_BINDING_DELETED, (record.executor,))
+
+    def _tenant_put(self, put: TenantPut) -> None:
+        check = rows.check_sum("tenants", put.spec.name, put.created_ms)
+        self._execute(_TENANT, (put.spec.name, put.created_ms, check, rows.seal(put.spec, check)))
+
+    def _token_put(self, put: TokenPut) -> None:
+        check = rows.check_sum("tokens", put.token, put.created_ms)
+        self._execute(_CREDENTIAL, (put.token, put.created_ms, check, rows.seal(put.spec, check)))
+
+    def _cordon_put(self, put: CordonPut) -> None:
+        columns = (put.node, int(put.drain), put.since_ms)
+        self._execute(_CORDON, (*columns, rows.check_sum("cordons", *columns)))

@@ -151,7 +151,30 @@ $$;
 
 _DELETED_SESSIONS: LiteralString = "CREATE TABLE deleted_sessions (session BIGINT PRIMARY KEY)"
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS)
+_MANAGED: LiteralString = """
+CREATE TABLE tenants (
+    tenant TEXT PRIMARY KEY,
+    created_ms BIGINT NOT NULL,
+    check_sum BIGINT NOT NULL,
+    spec BYTEA NOT NULL
+);
+
+CREATE TABLE tokens (
+    token TEXT PRIMARY KEY,
+    created_ms BIGINT NOT NULL,
+    check_sum BIGINT NOT NULL,
+    spec BYTEA NOT NULL
+);
+
+CREATE TABLE cordons (
+    node TEXT PRIMARY KEY,
+    drain BIGINT NOT NULL,
+    since_ms BIGINT NOT NULL,
+    check_sum BIGINT NOT NULL
+);
+"""
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _MANAGED)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

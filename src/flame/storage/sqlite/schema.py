@@ -8,6 +8,7 @@ row that does.
     bindings                 ├─ batches        tasks as submitted: inputs, and who numbered them
     meta                     ├─ outcomes       the session's log: ids, outputs, failures
     deleted_sessions         └─ lease_losses   attempts that were spent
+    tenants   tokens   cordons
 
 ``check_sum`` covers a row's own columns, and each blob's checksum starts from it, so neither a
 flipped bit nor a blob in the wrong row goes unnoticed (see ``rows``).
@@ -159,7 +160,31 @@ ALTER TABLE outcomes_by_row RENAME TO outcomes;
 CREATE INDEX outcomes_by_task ON outcomes (session, width, min_id, max_id);
 """
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _BATCHES_BY_ROW)
+#: What operators manage while the cluster runs. Of a token its digest is kept, never itself.
+_MANAGED = """
+CREATE TABLE tenants (
+    tenant TEXT PRIMARY KEY,
+    created_ms INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL,
+    spec BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE tokens (
+    token TEXT PRIMARY KEY,
+    created_ms INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL,
+    spec BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE cordons (
+    node TEXT PRIMARY KEY,
+    drain INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _BATCHES_BY_ROW, _MANAGED)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
