@@ -30,6 +30,8 @@ FULL = ApplicationSpec(
     entry_point="module:Service",
     reusable=True,
     pickled_service=b"\x80\x05pickle",
+    pickled_with="3.11",
+    local_modules=b"PK",
     shim_options=(("start_timeout", "5"),),
 )
 

@@ -280,6 +280,8 @@ def test_applications_and_bindings_are_replaced_and_deleted(engine: Engine) -> N
         environments=(("K", "V"), ("L", "")),
         entry_point="m:f",
         pickled_service=b"\0\xff",
+        pickled_with="3.11",
+        local_modules=b"PK\0",
         reusable=True,
         delay_release=5,
     )

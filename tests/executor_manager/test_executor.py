@@ -1,5 +1,8 @@
 """Executors under a fake session manager: the whole way from an order to a result."""
 
+import io
+import sys
+import zipfile
 from pathlib import Path
 
 import cloudpickle
@@ -55,6 +58,42 @@ async def test_a_pickled_service_needs_no_module(manager: FakeManager, node: Nod
     )
     await run(manager, line, {1: b"you"})
     assert line.outputs == {1: b"hello you"}
+
+
+async def test_a_pickled_service_finds_the_modules_that_came_with_it(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    def greet(data: bytes | None) -> bytes:
+        from greetings.polite import GREETING  # type: ignore[import-not-found]
+
+        return bytes(GREETING + (data or b""))
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("greetings/__init__.py", "")
+        files.writestr("greetings/polite.py", "GREETING = b'good day '")
+    application = ApplicationSpec(
+        shim=ShimKind.PYTHON,
+        pickled_service=cloudpickle.dumps(greet),
+        pickled_with="{}.{}".format(*sys.version_info),
+        local_modules=archive.getvalue(),
+    )
+    line = await bound(manager, application)
+    await run(manager, line, {1: b"you"})
+    assert line.outputs == {1: b"good day you"}
+
+
+async def test_a_service_that_another_python_pickled_is_refused_with_both_versions(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    application = ApplicationSpec(
+        shim=ShimKind.PYTHON, pickled_service=cloudpickle.dumps(len), pickled_with="3.2"
+    )
+    line = await manager.start()
+    result = await manager.bind(line, bind(application, incarnation=line.hello.incarnation))
+    assert result.return_code == 11
+    ours = "{}.{}".format(*sys.version_info)
+    assert f"pickled by Python 3.2, and this executor runs Python {ours}" in result.message
 
 
 async def test_a_task_that_raises_fails_with_its_traceback_and_the_next_one_runs(

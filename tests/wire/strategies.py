@@ -45,6 +45,8 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         entry_point=draw(st.sampled_from(["module:name", "a.b_c:D.e"])),
         reusable=draw(st.booleans()),
         pickled_service=draw(st.binary(max_size=64)),
+        pickled_with=draw(st.sampled_from(["", "3.11"])),
+        local_modules=draw(st.binary(max_size=64)),
         shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
     )
 

@@ -48,6 +48,8 @@ _SPEC_KEYS = (
     "reusable",
     "schema",
     "pickled_service",
+    "pickled_with",
+    "local_modules",
 )
 _SCHEMA_KEYS = ("input", "output", "common_data")
 
@@ -97,6 +99,8 @@ def _application(document: Any, place: str) -> tuple[str, ApplicationSpec]:
         shim_options=_pairs(spec, "shim_options", place),
         reusable=_flag(spec, "reusable", place),
         pickled_service=_bytes(spec, "pickled_service", place),
+        pickled_with=_text(spec, "pickled_with", place) or "",
+        local_modules=_bytes(spec, "local_modules", place),
     )
 
 

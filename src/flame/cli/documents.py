@@ -284,7 +284,6 @@ def specification_document(spec: ApplicationSpec) -> Document:
     schema = _present(
         input=spec.schema_input, output=spec.schema_output, common_data=spec.schema_common_data
     )
-    pickled = spec.pickled_service
     return _present(
         shim=state_name(spec.shim),
         description=spec.description,
@@ -302,7 +301,9 @@ def specification_document(spec: ApplicationSpec) -> Document:
         schema=schema or None,
         url=spec.url,
         installer=spec.installer,
-        pickled_service=base64.b64encode(pickled).decode("ascii") if pickled else None,
+        pickled_service=_base64(spec.pickled_service),
+        pickled_with=spec.pickled_with or None,
+        local_modules=_base64(spec.local_modules),
     )
 
 
@@ -382,6 +383,10 @@ def resources_document(resources: Resources) -> Document:
 
 
 # --- Parts -------------------------------------------------------------------------------------
+
+
+def _base64(data: bytes) -> str | None:
+    return base64.b64encode(data).decode("ascii") if data else None
 
 
 def _present(**values: Any) -> Document:

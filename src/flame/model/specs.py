@@ -109,6 +109,8 @@ class ApplicationSpec:
         command: The program, with ``arguments``. ``${NAME}`` is expanded.
         entry_point: Python shim: ``package.module:attribute``.
         pickled_service: Python shim: a cloudpickled service, read by executors only.
+        pickled_with: The Python that pickled it, like ``3.11``; executors must run the same.
+        local_modules: A zip of modules that it imports and that are not installed.
         environments: Name and value pairs.
         max_instances: At most this many executors per session; None: no limit of its own.
         delay_release: Seconds that an executor without a task stays bound; None: the default.
@@ -136,6 +138,8 @@ class ApplicationSpec:
     reusable: bool = False
     pickled_service: bytes = b""
     shim_options: tuple[tuple[str, str], ...] = ()
+    pickled_with: str = ""
+    local_modules: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,24 @@
 """From a service object to an application: what ``create_session(my_function)`` registers.
 
-The service travels as a cloudpickle, which only executors read. Its module goes along if it is not
-installed: a function in a script next to the caller works on another machine too. The name has a
-hash of the content, so the same service is the same application, and another one never is.
+The service travels as a cloudpickle, which only executors read. Its own module goes along in that if it
+is not installed, and other local modules beside it (``local_modules``): a script and the files next
+to it work on another machine too. The name has a hash of the content, so the same service is the same
+application, and another one never is.
 """
 
 import hashlib
 import inspect
-import os
 import sys
-import sysconfig
 import threading
 from types import ModuleType
 from typing import Any
 
 from flame.model.errors import InvalidRequest
+from flame.model.resources import format_bytes
 from flame.model.service import FlameService
-from flame.model.specs import ApplicationSpec, ShimKind
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, ShimKind
+from flame.sdk.local_modules import is_installed, local_modules
+from flame.sdk.unpicklable import find_unpicklable
 
 _pickling = threading.Lock()
 
@@ -34,46 +36,46 @@ def application_of(service: object) -> tuple[str, ApplicationSpec]:
         )
     if isinstance(service, type) and not issubclass(service, FlameService):
         raise InvalidRequest(f"class {service.__qualname__} is not derived from flame.FlameService")
-    pickled = _pickle(service)
+    own = sys.modules.get(getattr(service, "__module__", None) or "")
+    pickled = _pickle(service, own)
+    modules = local_modules(pickled, own)
+    if len(pickled) + len(modules) > DEFAULT_MAX_INPUT_BYTES:
+        raise InvalidRequest(
+            f"{service!r} has {format_bytes(len(pickled) + len(modules))} as a pickle; at most "
+            f"{format_bytes(DEFAULT_MAX_INPUT_BYTES)} are allowed. Load large data in "
+            "on_session_enter, or deploy a package with it (flmctl deploy)"
+        )
     named: Any = service if hasattr(service, "__qualname__") else type(service)
     label = named.__qualname__.replace("<locals>.", "").strip("<>")
-    name = f"{label[:80]}-{hashlib.sha256(pickled).hexdigest()[:12]}"
+    name = f"{label[:80]}-{hashlib.sha256(pickled + modules).hexdigest()[:12]}"
     text = inspect.getdoc(service) or ""
     description = text.splitlines()[0] if text and isinstance(service, type | object) else None
     return name, ApplicationSpec(
-        shim=ShimKind.PYTHON, description=description, pickled_service=pickled
+        shim=ShimKind.PYTHON,
+        description=description,
+        pickled_service=pickled,
+        pickled_with=f"{sys.version_info.major}.{sys.version_info.minor}",
+        local_modules=modules,
     )
 
 
-def _pickle(service: object) -> bytes:
+def _pickle(service: object, own: ModuleType | None) -> bytes:
     import cloudpickle  # only who sends a service pays for it
 
-    module = sys.modules.get(getattr(service, "__module__", None) or "")
-    by_value = module is not None and module.__name__ != "__main__" and not _is_installed(module)
+    by_value = own is not None and own.__name__ != "__main__" and not is_installed(own)
     with _pickling:
         if by_value:
-            cloudpickle.register_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(own)
         try:
             pickled: bytes = cloudpickle.dumps(service)
         except Exception as error:
             # Whatever an object's __reduce__ raises, the call cannot succeed as written.
             raise InvalidRequest(
-                f"{service!r} cannot be sent to executors: {error}. A service must not hold what "
-                "belongs to this process (locks, open files, connections); make such things in "
-                "on_session_enter"
+                f"{find_unpicklable(service, cloudpickle.dumps)} cannot be pickled, so "
+                f"{service!r} cannot be sent to executors: {error}. What belongs to this process "
+                "(locks, open files, connections) is to be created in on_session_enter"
             ) from error
         finally:
             if by_value:
-                cloudpickle.unregister_pickle_by_value(module)
+                cloudpickle.unregister_pickle_by_value(own)
     return pickled
-
-
-def _is_installed(module: ModuleType) -> bool:
-    """Whether executors can be expected to have the module: a package, or Flame itself."""
-    if module.__name__.split(".")[0] == "flame":
-        return True
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return True  # built in
-    roots = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(os.path.abspath(file).startswith(root + os.sep) for root in roots if root)

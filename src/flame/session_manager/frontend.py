@@ -190,7 +190,7 @@ class Frontend:
         if not request.HasField("application"):
             raise InvalidRequest(f"application {name!r} has no specification")
         spec = codec.application_spec_of(request.application)
-        self._check_size(spec.pickled_service, "pickled_service")
+        self._check_size(spec.pickled_service + spec.local_modules, "the pickled service")
         return await self._result(
             context,
             lambda reply: events.RegisterApplication(caller.tenant, name, spec, reply, replace),

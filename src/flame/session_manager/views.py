@@ -168,7 +168,7 @@ def encode_application(view: ApplicationView, limit_of: LimitOf) -> bytes:
     data = message.SerializeToString()
     if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
         return data
-    message.spec.ClearField("pickled_service")
+    _omit_service(message)
     return _fitting(message, f"application {view.name!r}", limit)
 
 
@@ -179,8 +179,13 @@ def encode_applications(views: Iterable[ApplicationView], limit_of: LimitOf) -> 
     if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
         return data
     for application in message.applications:
-        application.spec.ClearField("pickled_service")
+        _omit_service(application)
     return _fitting(message, f"the list of {len(message.applications)} applications", limit)
+
+
+def _omit_service(message: v1.Application) -> None:
+    message.spec.ClearField("pickled_service")
+    message.spec.ClearField("local_modules")
 
 
 def _omit_common_data(message: v1.Session, limit: int) -> None:

@@ -118,6 +118,8 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         reusable=message.reusable,
         pickled_service=message.pickled_service,
         shim_options=tuple((option.name, option.value) for option in message.shim_options),
+        pickled_with=message.pickled_with,
+        local_modules=message.local_modules,
     )
 
 
@@ -144,6 +146,8 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         reusable=spec.reusable,
         pickled_service=spec.pickled_service,
         shim_options=[v1.Environment(name=n, value=v) for n, v in spec.shim_options],
+        pickled_with=spec.pickled_with,
+        local_modules=spec.local_modules,
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):

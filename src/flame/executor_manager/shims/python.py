@@ -1,7 +1,11 @@
 """The shim of Python services: the service is an object in the executor's own process."""
 
+import hashlib
 import importlib
+import io
+import os
 import sys
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +74,9 @@ def _load(request: ShimRequest) -> Any:
                 f"application {request.application_name!r} has neither an entry_point nor a "
                 "pickled service; a Python application needs one of them"
             )
+        _check_python(request)
+        if application.local_modules:
+            _add_modules(application.local_modules, request.assignment.directory)
         return cloudpickle.loads(application.pickled_service)
     module_name, _, attribute = application.entry_point.partition(":")
     if not module_name or not attribute:
@@ -88,3 +95,26 @@ def _load(request: ShimRequest) -> Any:
                 f"has no {attribute!r}"
             ) from None
     return found
+
+
+def _check_python(request: ShimRequest) -> None:
+    """A pickle holds byte code, which another minor version misreads without noticing."""
+    theirs = request.application.pickled_with
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if theirs and theirs != ours:
+        raise ServiceUnusable(
+            f"application {request.application_name!r} was pickled by Python {theirs}, and this "
+            f"executor runs Python {ours}: create the session from Python {ours}, or deploy the "
+            "service as a package with an entry point (flmctl deploy)"
+        )
+
+
+def _add_modules(archive: bytes, directory: str) -> None:
+    """Make the modules that came with a service importable."""
+    name = f"modules-{hashlib.sha256(archive).hexdigest()[:16]}"
+    place = os.path.join(directory, name)
+    if place not in sys.path:
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            files.extractall(place)
+        sys.path.insert(0, place)
+        importlib.invalidate_caches()
