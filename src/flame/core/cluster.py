@@ -15,6 +15,7 @@ from flame.core import (
     early_ends,
     events,
     executors,
+    full_store,
     gangs,
     invariants,
     nodes,
@@ -48,7 +49,7 @@ from flame.core.views import (
     task_view,
 )
 from flame.core.waiting import waiting_for
-from flame.model.errors import FlameError, NotFound
+from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ExecutorState
 from flame.model.tenants import TenantSpec, check_tree
@@ -81,6 +82,16 @@ _CALLS: dict[type, Callable[[State, Any, float], None]] = {
     events.CreateTask: submission.on_create,
 }
 
+#: Calls that are refused while the store is full; ``CreateTask`` of a session in memory is not.
+_NEED_ROOM = (
+    events.RegisterApplication,
+    events.UnregisterApplication,
+    events.CreateSession,
+    events.OpenSession,
+    events.CloseSession,
+    events.DeleteSession,
+)
+
 _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
     events.Detach: submission.on_detach,
     events.SubmitTasks: submission.on_submit,
@@ -95,6 +106,8 @@ _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
     events.ExecutorExited: executors.on_exited,
     events.ExecutorConnected: executors.on_connected,
     events.ExecutorDisconnected: executors.on_disconnected,
+    full_store.StoreFull: full_store.on_store_full,
+    full_store.StoreHasRoom: full_store.on_store_has_room,
 }
 
 #: Events from an executor's process: dropped, and the process refused, if its incarnation has ended.
@@ -154,6 +167,8 @@ class Cluster:
                     self._committed(store, now)
         elif kind in _CALLS:
             try:
+                if state.full and kind in _NEED_ROOM:
+                    raise ResourceExhausted(state.full)
                 _CALLS[kind](state, event, now)
             except FlameError as error:
                 state.emit(Refuse(event.reply, error))  # type: ignore[attr-defined]

@@ -56,7 +56,8 @@ class State:
     ``effects`` collects what the current event causes; ``replan`` is set by whatever may change who
     should have which executor; ``waiting``: after the last plan some session could have had more.
     ``touched_…``: what the ledger was not told of yet. ``out_of_work``: executors with nothing to do,
-    to be looked at when the event is done, because another session waits.
+    to be looked at when the event is done, because another session waits. ``full``: why the store
+    takes nothing more; empty while it does.
     """
 
     limits: Limits
@@ -73,6 +74,7 @@ class State:
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
     effects: list[Effect] = field(default_factory=list)
+    full: str = ""
     replan: bool = False
     waiting: bool = False
     ledger: Ledger = field(default_factory=Ledger)

@@ -116,16 +116,23 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     known = submitter.next_number if submitter else 0
     error = _refusal(state, session, event, attachment, known)
     if error is not None:
-        state.emit(SubmitRefused(event.attachment, event.first_number, count, error))
-        state.emit(GrantSubmits(event.attachment, _cost(event.inputs)))
+        cost = _cost(event.inputs)
+        refuse_submit(state, event.attachment, event.first_number, count, error, cost)
         return
     repeated = min(count, known - event.first_number)
     if repeated and submitter is not None:
         ranges = list(submitter.ids_of(event.first_number, repeated))
         known_before = DuplicatesStored(event.attachment, ranges, _cost(event.inputs[:repeated]))
-        state.store(Barrier(), known_before, session=session)
+        if state.full:  # then nothing that is known is on its way
+            duplicates_stored(state, known_before)
+        else:
+            state.store(Barrier(), known_before, session=session)
     inputs = event.inputs[repeated:] if repeated else event.inputs
     if not inputs:
+        return
+    if state.full and not session.is_volatile:
+        error = ResourceExhausted(state.full)
+        refuse_submit(state, event.attachment, known, len(inputs), error, _cost(inputs))
         return
     if submitter is None:
         submitter = session.submitters[attachment.submitter] = Submitter()
@@ -137,6 +144,19 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
         session.number, attachment.submitter, known, first_id, inputs, milliseconds(now)
     )
     state.store(record, SubmitStored(session, event.attachment, cost), session=session)
+
+
+def refuse_submit(
+    state: State,
+    attachment: AttachmentId,
+    first_number: int,
+    count: int,
+    error: FlameError,
+    cost: int,
+) -> None:
+    """Say that these numbers are not stored, and give their credit back."""
+    state.emit(SubmitRefused(attachment, first_number, count, error))
+    state.emit(GrantSubmits(attachment, cost))
 
 
 def _cost(inputs: Sequence[bytes | None]) -> int:
@@ -182,6 +202,8 @@ def on_create(state: State, event: CreateTask, now: float) -> None:
     error = _oversize(state, (event.input,))
     if error is not None:
         raise error
+    if state.full and not session.is_volatile:
+        raise ResourceExhausted(state.full)
     if queue_is_full(state, session):
         raise ResourceExhausted(
             f"session {session.name!r} has {session.queued} tasks queued; "

@@ -34,6 +34,16 @@ class Submitter:
             self._ranges.append(SubmittedRange(first_number, first_id, count))
         self.next_number = first_number + count
 
+    def forget(self, first_number: int) -> None:
+        """Numbers from this one on were not stored: they are new again."""
+        while self._ranges and self._ranges[-1].first_number >= first_number:
+            self._ranges.pop()
+        if self._ranges and first_number < self.next_number:
+            last = self._ranges[-1]
+            count = min(last.count, first_number - last.first_number)
+            self._ranges[-1] = SubmittedRange(last.first_number, last.first_id, count)
+        self.next_number = min(self.next_number, first_number)
+
     def ids_of(self, first_number: int, count: int) -> Iterator[SubmittedRange]:
         """Yield the tasks of numbers that were accepted before, as ranges by rising number."""
         index = bisect_right(self._ranges, first_number, key=lambda r: r.first_number) - 1

@@ -5,6 +5,8 @@
                   ▼
               take_group ──▶ (the shell commits it) ──▶ committed ──▶ effects that waited for it
 
+                  │  (or, for want of room) ──▶ store_full ──▶ refusals; the rest waits for retry
+
 At most one group is in flight. Records of memory sessions never wait: they go straight into the
 volatile store, and what waited for them follows at once.
 """
@@ -14,7 +16,9 @@ from dataclasses import dataclass
 
 from flame.core.cluster import Cluster, Committed
 from flame.core.effects import Effect, Store
+from flame.core.full_store import StoreFull, StoreHasRoom
 from flame.core.records import Barrier, OutcomesRecorded, Record, Recovered, TasksSubmitted
+from flame.model.errors import ResourceExhausted
 
 #: A group of at most so many records, tasks a record, and bytes of payload is small.
 SMALL_RECORDS = 8
@@ -62,6 +66,7 @@ class Engine:
         self._commit_volatile = commit_volatile
         self._waiting: list[Store] = []
         self._in_flight: list[Store] = []
+        self.is_full = False  # the store is, and the next try is not due
 
     def restore(self, recovered: Recovered, now: float) -> list[Effect]:
         """Start from what the store holds; returns effects to perform."""
@@ -72,8 +77,8 @@ class Engine:
         return self._route(self.cluster.handle(event, now), now)
 
     def take_group(self) -> Group | None:
-        """Return what to commit next, or None while a group is in flight or nothing waits."""
-        if self._in_flight or not self._waiting:
+        """Return what to commit next; None while a group is in flight, or nothing waits that could."""
+        if self._in_flight or self.is_full or not self._waiting:
             return None
         self._in_flight, self._waiting = self._waiting, []
         return Group(
@@ -84,7 +89,27 @@ class Engine:
     def committed(self, now: float) -> list[Effect]:
         """The group in flight is in the store; returns what waited for it."""
         stores, self._in_flight = self._in_flight, []
-        return self._route(self.cluster.handle(Committed(stores), now), now)
+        todo = self._route(self.cluster.handle(Committed(stores), now), now)
+        if self.cluster.state.full:
+            todo += self._has_room(now)
+        return todo
+
+    def store_full(self, error: ResourceExhausted, now: float) -> list[Effect]:
+        """Nothing of the group in flight was stored; returns refusals. Ask for ``retry`` in a while."""
+        self.is_full = True
+        event = StoreFull([*self._in_flight, *self._waiting], error)
+        self._in_flight = []
+        todo = self.cluster.handle(event, now)
+        self._waiting = event.stores
+        return self._route(todo, now)
+
+    def retry(self, now: float) -> list[Effect]:
+        """Try the store again: with what waits for it, or else with whatever comes."""
+        self.is_full = False
+        return [] if self._waiting else self._has_room(now)
+
+    def _has_room(self, now: float) -> list[Effect]:
+        return self._route(self.cluster.handle(StoreHasRoom(), now), now)
 
     @property
     def is_idle(self) -> bool:

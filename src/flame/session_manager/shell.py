@@ -43,6 +43,9 @@ from flame.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+#: Seconds from a commit that found the store full to the next try.
+FULL_STORE_RETRY = 1.0
+
 
 class Clock:
     """Seconds since the epoch that never go back, whatever is done to the machine's clock."""
@@ -94,6 +97,7 @@ class Shell:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-reader")
         self._recent = RecentTasks()
         self._pumping = False  # soon
+        self._is_store_full = False  # as the last commit found it
         self._tasks = Tasks("session-manager")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -145,7 +149,7 @@ class Shell:
             self._timer.cancel()
         if self._pumping and not self.failed.done():
             self._pump_now()
-        if not self._engine.is_idle and not self.failed.done():
+        if not (self._engine.is_idle or self._engine.is_full or self.failed.done()):
             await asyncio.wait((self._drained, self.failed), return_when=asyncio.FIRST_COMPLETED)
         if self._writer is not None:
             await self._loop.run_in_executor(None, self._writer.close)
@@ -167,7 +171,7 @@ class Shell:
         while True:
             # Beside commits less often.
             await asyncio.sleep(1.0 if not more else 0.01 if self._engine.is_idle else 0.1)
-            if not more:
+            if not more and not self._is_store_full:
                 sessions = self._cluster.state.sessions.values()
                 trimmer.note(sum(len(session.live) for session in sessions))
                 for session in self._retention.leaving(sessions, int(self.clock() * 1000)):
@@ -213,7 +217,12 @@ class Shell:
             if self._writer is not None and not (self._store.is_quick and group.is_small()):
                 self._writer.commit(group)
                 break
-            self._store.commit(group.records, sync=group.sync)
+            try:
+                self._store.commit(group.records, sync=group.sync)
+            except ResourceExhausted as error:
+                self._store_full(error)
+                return
+            self._store_had_room()
             self._perform(self._engine.committed(self.clock()))
             group = self._engine.take_group()
         due = self._cluster.next_deadline()
@@ -243,18 +252,58 @@ class Shell:
         if not self._stopping:
             self.post(events.Tick())
 
+    def _store_full(self, error: ResourceExhausted) -> None:
+        """Refuse what was to be stored, or keep it, and try again in a while."""
+        if not self._is_store_full:
+            self._is_store_full = True
+            log.error("store-full error=%s", error)
+        self._perform(self._engine.store_full(error, self.clock()))
+        if self._stopping:
+            self._settle_stop()
+        else:
+            self._loop.call_later(FULL_STORE_RETRY, self._retry_store)
+        self._pump()
+
+    def _store_had_room(self) -> None:
+        if self._is_store_full:
+            self._is_store_full = False
+            log.warning("store-has-room")
+
+    def _retry_store(self) -> None:
+        if self._stopping or self.failed.done():
+            return
+        try:
+            self._perform(self._engine.retry(self.clock()))
+            self._pump()
+        except Exception as error:
+            self._fail(error)
+            raise
+
     def _on_committed(self) -> None:
         try:
+            self._store_had_room()
             self._perform(self._engine.committed(self.clock()))
             self._pump()
         except Exception as error:
             self._fail(error)
             raise
-        if self._stopping and self._engine.is_idle and not self._drained.done():
+        if self._engine.is_idle:
+            self._settle_stop()
+
+    def _settle_stop(self) -> None:
+        """Nothing that waits can be stored any more: let ``stop`` go on."""
+        if self._stopping and not self._drained.done():
             self._drained.set_result(None)
 
     def _on_store_failed(self, error: Exception) -> None:
-        self._fail(error)
+        if not isinstance(error, ResourceExhausted):
+            self._fail(error)
+            return
+        try:
+            self._store_full(error)
+        except Exception as bug:
+            self._fail(bug)
+            raise
 
     def _fail(self, error: Exception) -> None:
         log.critical("engine-failed error=%r", error, exc_info=error)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from flame.engine.engine import Group
+from flame.model.errors import ResourceExhausted
 from flame.storage.store import Store
 
 
@@ -14,7 +15,8 @@ class StoreWriter:
 
     Args:
         committed: Called on the loop after a commit.
-        failed: Called on the loop with the error of a commit that failed.
+        failed: Called on the loop with the error of a commit that failed. After any but
+            ResourceExhausted, nothing more is committed.
     """
 
     def __init__(
@@ -43,5 +45,7 @@ class StoreWriter:
                 self._store.commit(group.records, sync=group.sync)
             except Exception as error:  # the loop decides what a store that fails means
                 self._loop.call_soon_threadsafe(self._failed, error)
-                return
+                if not isinstance(error, ResourceExhausted):
+                    return
+                continue
             self._loop.call_soon_threadsafe(self._committed)

@@ -12,7 +12,13 @@ from flame.core.effects import AttachedView, TaskView
 from flame.core.events import AttachmentId
 from flame.core.outcome_log import OUTCOME_COST
 from flame.core.records import StoredTask
-from flame.model.errors import FlameError, NotFound, Unavailable, WrongState
+from flame.model.errors import (
+    FlameError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    WrongState,
+)
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
 from flame.model.specs import Durability, SessionSpec, SessionState, TaskState
 from flame.testing.manager import Manager
@@ -67,6 +73,7 @@ class Client:
         self._cancelled: set[int] = set()
         self._over = False
         self._refused = False
+        self._gap: int | None = None  # a number that was refused for want of room
 
     @property
     def done(self) -> bool:
@@ -87,7 +94,7 @@ class Client:
         )
 
     def _opened(self, answer: Any) -> None:
-        if isinstance(answer, Unavailable | NotFound):
+        if isinstance(answer, Unavailable | NotFound | ResourceExhausted):
             self.world.after(self.world.random.uniform(0.05, 0.5), self.start)
         elif isinstance(answer, WrongState):
             self._end("closed before it was opened")
@@ -108,7 +115,7 @@ class Client:
         )
 
     def _close_answered(self, answer: Any) -> None:
-        if isinstance(answer, Unavailable | WrongState):
+        if isinstance(answer, Unavailable | WrongState | ResourceExhausted):
             self.world.after(
                 self.world.random.uniform(0.1, 2.0), self.close, bool(self.close_wanted)
             )
@@ -188,6 +195,7 @@ class Client:
             self._attached
             and self._stream is not None
             and not self._refused
+            and self._gap is None
             and self._sent < len(self.inputs)
         ):
             first = self._sent
@@ -221,6 +229,10 @@ class Client:
                         message.first_number + index, TaskId(message.first_id + index)
                     )
                 self._send()
+            case effects.SubmitRefused() if self._is_for_want_of_room(message):
+                self._gap = message.first_number if self._gap is None else self._gap
+                if message.first_number + message.count == self._sent:  # nothing is on its way
+                    self.world.after(self.world.random.uniform(0.1, 2.0), self._try_again, stream)
             case effects.SubmitRefused():
                 if not isinstance(message.error, WrongState) and not self._refused:
                     raise Broken(f"{self.name}: a submit was refused: {message.error!r}")
@@ -240,6 +252,17 @@ class Client:
             case FlameError():
                 self._end(f"attach refused: {message}")
 
+    def _is_for_want_of_room(self, refusal: effects.SubmitRefused) -> bool:
+        """Whether the disk is full, or was for the numbers before these."""
+        is_behind = self._gap is not None and refusal.first_number > self._gap
+        return isinstance(refusal.error, ResourceExhausted) or is_behind
+
+    def _try_again(self, stream: Stream) -> None:
+        """Send what was refused, and all behind it, once more."""
+        if stream is self._stream and self._gap is not None:
+            self._sent, self._gap = self._gap, None
+            self._send()
+
     def _on_attached(self, view: AttachedView) -> None:
         if self.spec.durability is Durability.MEMORY and view.submitted < len(self._ids):
             self._end("its session was kept in memory")
@@ -248,7 +271,7 @@ class Client:
             raise Broken(f"{self.name}: {len(self._ids)} were accepted, {view.submitted} are known")
         self._attached = True
         self._credit = view.submit_credit
-        self._sent = 0
+        self._sent, self._gap = 0, None
         while self._sent in self._ids:
             self._sent += 1
         self._send()

@@ -13,7 +13,7 @@ from flame.core.effects import TaskView
 from flame.core.records import Record
 from flame.core.state import Limits
 from flame.engine.engine import Engine, Group
-from flame.model.errors import FlameError, Unavailable
+from flame.model.errors import FlameError, ResourceExhausted, Unavailable
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
 from flame.scheduling.policies import Policies
 from flame.storage.memory import MemoryStore
@@ -24,6 +24,8 @@ from flame.testing.world import Stream, World
 #: Seconds that a running task gets when its executor is owed to another: short, so that some
 #: tasks are thrown away.
 GRACE = 0.1
+#: Seconds from a commit that found the store full to the next try.
+FULL_STORE_RETRY = 1.0
 
 #: Makes the engine of one life of the manager; planted bugs come in here.
 EngineOf = Callable[[Cluster, Callable[[Sequence[Record]], None]], Engine]
@@ -80,6 +82,7 @@ class Manager:
         self.world = world
         self.calls: dict[Call, None] = {}
         self.up = False
+        self.is_full = False  # its disk
         self.starts = 0
         self.cluster: Cluster
         self._open_store = open_store
@@ -104,6 +107,7 @@ class Manager:
 
     def start(self) -> None:
         """Load the store and serve."""
+        self.is_full = False  # it could not have started
         self._life += 1
         self.starts += 1
         self.up = True
@@ -163,9 +167,20 @@ class Manager:
     def _commit(self, life: int, group: Group) -> None:
         # A crash may come before this (nothing is stored) or after it (nobody is told).
         if life == self._life:
-            self._store.commit(group.records, sync=group.sync)
+            try:
+                if self.is_full:
+                    raise ResourceExhausted("the simulated disk is full")
+                self._store.commit(group.records, sync=group.sync)
+            except ResourceExhausted as error:
+                self._after(self._engine.store_full(error, self.world.now))
+                self.world.after(FULL_STORE_RETRY, self._retry, life)
+                return
             self._witness.committed(group.records)
             self.world.after(self.world.random.uniform(0.0, 0.002), self._committed, life)
+
+    def _retry(self, life: int) -> None:
+        if life == self._life:
+            self._after(self._engine.retry(self.world.now))
 
     def _committed(self, life: int) -> None:
         if life == self._life:

@@ -67,6 +67,7 @@ class Simulation:
         # What was added later is drawn elsewhere: older seeds keep their stories.
         self._extra = Random(~seed)
         self._of_gangs = Random(f"gangs {seed}")
+        self._of_disks = Random(f"disks {seed}")
         dice = self.world.random
         limits = Limits(
             submit_credit=dice.choice((2_000, 64_000)),
@@ -233,6 +234,8 @@ class Simulation:
             )
         )
         fault()
+        if self._of_disks.random() < 0.2:
+            self._fill_disk()
 
     def _restart_manager(self) -> None:
         if self.manager.up:
@@ -279,8 +282,17 @@ class Simulation:
         node.die()
         self.world.after(self.world.random.uniform(0.1, 8.0), node.start)
 
+    def _fill_disk(self) -> None:
+        self.world.note("disk full")
+        self.manager.is_full = True
+        self.world.after(self._of_disks.uniform(0.1, 6.0), self._empty_disk)
+
+    def _empty_disk(self) -> None:
+        self.manager.is_full = False
+
     def _heal(self) -> None:
         """The last fault has happened."""
+        self._empty_disk()
         self._start_manager()
         for node in self.nodes:
             node.silent_until = min(node.silent_until, self.world.now)
