@@ -24,7 +24,8 @@ from flame.executor_manager.agent import Identity, NodeAgent, default_name
 from flame.executor_manager.capacity import detect_capacity
 from flame.executor_manager.configuration import find_access
 from flame.executor_manager.logs import log_to_stderr
-from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor, socket_directory
+from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
+from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
 from flame.model.resources import UNIT, Resources
 from flame.runtime.processes import ParentWatch, become_subreaper
