@@ -82,4 +82,5 @@ def node_view(node: Node) -> NodeView:
         node.os,
         node.addresses,
         node.renewed,
+        node.labels,
     )

@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -153,6 +153,9 @@ class Client:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> Session:
         """Create a session.
 
@@ -165,8 +168,8 @@ class Client:
             max_instances: At most this many executors; None: as many as are fair.
             batch_size: Executors that only make sense together (1: each by itself).
             priority: Higher goes first.
-            resources: What one executor takes, for example ``"cpu=2,mem=4g"``; None: the cluster's
-                default.
+            resources: What one executor takes, for example ``"cpu=2,mem=4g,gpu=1,fpga=1"``; None:
+                the cluster's default.
             durability: What an acknowledged task survives: ``"durable"`` (the death of any process),
                 ``"sync"`` (and the loss of power), ``"memory"`` (neither).
             max_attempts: Starts of a task before a lost executor makes it fail.
@@ -177,6 +180,10 @@ class Client:
             retry_on_failure: How often a task is tried again that its service failed.
             on_client_lost: The session is closed, and its tasks are cancelled, so many seconds after
                 its last client has gone; None: it lives on, and anyone may attach to it.
+            require: Labels that a node must have: ``"zone=a"`` or ``{"zone": "a"}``.
+            prefer: Labels that a node had better have, with weights from 1 to 1000:
+                ``"disk=ssd:2,zone=a"`` or ``{"disk=ssd": 2, "zone=a": 1}``.
+            near: Nodes that hold the session's data, by name, and had better be used.
 
         Raises:
             AlreadyExists: A session of this name exists.
@@ -186,6 +193,7 @@ class Client:
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+            require, prefer, near,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = self._call(self._connection.create_session(new, resolve_futures))
@@ -208,6 +216,9 @@ class Client:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
 
@@ -221,6 +232,7 @@ class Client:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
                 durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+                require, prefer, near,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = self._call(self._connection.open_session(name, new, resolve_futures))

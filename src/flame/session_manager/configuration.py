@@ -15,6 +15,7 @@
       recovery: {session: {retry_limits: 5}}
       tls: {cert_file: ..., key_file: ..., ca_file: ...}
     cache: {...}                         # the object cache's; checked, not used here
+    node: {labels: {zone: a}, resources: "fpga=1"}   # the executor manager's
 
 An unknown key is an error, because a limit that is misspelt is a limit that is not there.
 """
@@ -148,6 +149,7 @@ class Cluster(_Strict, frozen=True):
 class _File(_Strict, frozen=True):
     cluster: Cluster
     cache: Cache | None = None
+    node: dict[str, Any] | None = None  # the executor manager's; it checks it
 
 
 class Configuration(msgspec.Struct, frozen=True):
