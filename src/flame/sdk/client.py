@@ -2,7 +2,8 @@
 
 import atexit
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
 from flame.sdk.local_cluster import LocalCluster
 from flame.sdk.session import Session
 from flame.sdk.session_options import SessionOptions, new_session
-from flame.sdk.views import Application, Executor, Node, SessionInfo
+from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
 
 T = TypeVar("T")
 
@@ -278,6 +279,32 @@ class Client:
     def update_application(self, name: str, spec: ApplicationSpec) -> None:
         """Replace an application's specification; executors that run keep the old one."""
         self._call(self._connection.frontend.update_application(name, spec))
+
+    def upload_package(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        exclude: Iterable[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Package:
+        """Upload what an application is made of, unless the same content is there already.
+
+        Give its ``url`` to an application's specification, together with an ``installer``.
+        What no application refers to is deleted after a day.
+
+        Args:
+            path: A directory, which is packed; an archive (.tar.gz, .zip, .whl); or a single file.
+            exclude: Patterns of files in a directory that are left out, besides caches and the like.
+            progress: Called, in another thread, with the bytes sent so far and those there are.
+
+        Raises:
+            InvalidRequest: It cannot be packed, or is larger than the cluster takes.
+            ResourceExhausted: The cluster has no room for it.
+        """
+        from flame.sdk.packing import no_progress, packed  # only who packs pays for archives
+
+        with packed(Path(path), exclude) as archive:
+            return self._call(self._connection.upload(archive, progress or no_progress))
 
     def unregister_application(self, name: str) -> None:
         """Forget an application.

@@ -101,6 +101,22 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Package:
+    """A package that the session manager keeps; an application refers to it by its ``url``.
+
+    Attributes:
+        sha256: Of its bytes.
+        size: In bytes.
+        uploaded: Whether it had to be sent; the same content was there already if not.
+    """
+
+    url: str
+    sha256: str
+    size: int
+    uploaded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
     """A registered application."""
 

@@ -11,6 +11,7 @@ from typing import cast
 from flame.model.errors import InvalidRequest
 from flame.model.ids import check_name
 from flame.model.labels import Labels, check_labels, check_preferences
+from flame.model.packages import kept_package
 from flame.model.resource_text import check_extra
 from flame.model.resources import UNIT, Resources, extras
 from flame.model.specs import (
@@ -122,6 +123,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
             )
         if "\0" in environment.value:
             raise InvalidRequest(f"environments: the value of {environment.name} has a NUL in it")
+    kept_package(message.url)
     names = [option.name for option in message.shim_options]
     for name in names:
         if not name or names.count(name) > 1:
