@@ -1,4 +1,4 @@
-"""``flame``: a cluster on this machine, and which Flame this is."""
+"""``flame``: a cluster on this machine, one that is only simulated, and which Flame this is."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from flame.cli.outcomes import Group
+from flame.cli.simulate import simulate_command
 from flame.cli.up import up
 
 EXAMPLES = """
@@ -13,6 +14,7 @@ EXAMPLES = """
 Examples:
   flame up                      a cluster for everything on this machine
   flame up --executors 4 --storage memory
+  flame simulate trace.yaml     how a cluster would share itself; no cluster needed
   flame version
 """
 
@@ -33,6 +35,7 @@ def show_version() -> None:
 
 
 flame.add_command(up)
+flame.add_command(simulate_command)
 
 
 def main() -> None:

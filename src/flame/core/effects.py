@@ -12,7 +12,6 @@ from flame.core.records import Record
 from flame.model.attempts import Attempt
 from flame.model.errors import FlameError
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
-from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
@@ -349,4 +348,3 @@ class NodeView:
     os: str
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: float  # seconds on the clock that the shell passes as now
-    labels: Labels = ()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from flame.core.records import OutcomesRecorded
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
-from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, Failure, SessionSpec
 
@@ -194,7 +193,6 @@ class NodeConnected:
     arch: str = ""
     os: str = ""
     addresses: Sequence[tuple[str, str]] = ()
-    labels: Labels = ()
 
 
 @dataclass(slots=True)

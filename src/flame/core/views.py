@@ -82,5 +82,4 @@ def node_view(node: Node) -> NodeView:
         node.os,
         node.addresses,
         node.renewed,
-        node.labels,
     )

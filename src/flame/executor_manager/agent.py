@@ -20,16 +20,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from flame.executor_manager.capacity import node_info, own_address
+from flame.executor_manager.capacity import node_info
 from flame.executor_manager.supervisor import Key, Supervisor
 from flame.model.errors import FlameError, Unauthenticated
-from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import Tasks, is_cancelled
-from flame.wire import frames, v1
+from flame.wire import frames
 from flame.wire.channels import Endpoint, bearer, open_channel
-from flame.wire.codec import labels_to, resources_to
+from flame.wire.codec import resources_to
 from flame.wire.status import error_of, error_of_refusal, raise_status
 
 log = logging.getLogger(__name__)
@@ -52,8 +51,6 @@ class Identity:
     endpoint: Endpoint
     token: str | None
     ca_file: str | None
-    labels: Labels = ()
-    gpu_ids: tuple[str, ...] = ()
 
 
 class NodeAgent:
@@ -198,18 +195,12 @@ class NodeAgent:
                 capacity=resources_to(self._identity.capacity),
                 info=node_info(),
                 hostname=socket.gethostname(),
-                addresses=[v1.NodeAddress(type="InternalIP", address=self._address())],
-                labels=labels_to(self._identity.labels),
                 executors=[
                     frames.RunningExecutor(executor=executor, incarnation=incarnation)
                     for executor, incarnation in self._supervisor.known()
                 ],
             )
         )
-
-    def _address(self) -> str:
-        endpoint = self._identity.endpoint
-        return own_address(endpoint.host, endpoint.port)
 
     def _obey(self, order: frames.NodeOrder) -> None:
         match order.WhichOneof("frame"):

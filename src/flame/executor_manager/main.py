@@ -21,13 +21,12 @@ import click
 import uvloop
 
 from flame.executor_manager.agent import Identity, NodeAgent, default_name
-from flame.executor_manager.capacity import gpu_ids, node_labels, offered
-from flame.executor_manager.configuration import find_access, find_offer
+from flame.executor_manager.capacity import detect_capacity
+from flame.executor_manager.configuration import find_access
 from flame.executor_manager.logs import log_to_stderr
-from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
-from flame.executor_manager.workplace import socket_directory
+from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor, socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
-from flame.model.resources import UNIT
+from flame.model.resources import UNIT, Resources
 from flame.runtime.processes import ParentWatch, become_subreaper
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
@@ -136,16 +135,7 @@ class Manager:
                 self._stop(ORPHAN_GRACE)
 
 
-EXAMPLES = """
-\b
-Examples:
-  flame-executor-manager --endpoint http://manager:8080 --token-file token
-  flame-executor-manager --label zone=a --label disk=ssd --resource fpga=1,license/x=3
-  flame-executor-manager --config flame-cluster.yaml --cpus 8 --memory 32g --gpus 2
-"""
-
-
-@click.command(epilog=EXAMPLES)
+@click.command()
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
 @click.option("--endpoint", help="The session manager, for example http://127.0.0.1:8080.")
 @click.option(
@@ -159,22 +149,8 @@ Examples:
     help="Offer room for so many unit executors (1 CPU, 1 GiB) whatever the machine has.",
 )
 @click.option("--cpus", type=click.IntRange(min=0), help="CPUs to offer.")
-@click.option("--memory", metavar="SIZE", help="Memory to offer: bytes, or as in 512m, 16g.")
+@click.option("--memory", type=click.IntRange(min=0), help="Memory to offer, in bytes.")
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs to offer.")
-@click.option(
-    "--resource",
-    "resources",
-    multiple=True,
-    metavar="NAME=AMOUNT",
-    help="What else to offer, as in fpga=1 or license/x=3.",
-)
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A label of this node; arch, os, hostname and node it has by itself.",
-)
 @click.option(
     "--directory",
     type=click.Path(file_okay=False),
@@ -190,10 +166,8 @@ def main(
     name: str | None,
     executors: int | None,
     cpus: int | None,
-    memory: str | None,
+    memory: int | None,
     gpus: int | None,
-    resources: tuple[str, ...],
-    labels: tuple[str, ...],
     directory: str | None,
     ready_fd: int | None,
     die_with_parent: bool,
@@ -204,26 +178,17 @@ def main(
     temporary = None
     try:
         access = find_access(endpoint, token_file, ca_file, config)
-        options = (("cpu", cpus), ("mem", memory), ("gpu", gpus))
-        amounts = [f"{key}={value}" for key, value in options if value is not None]
-        said, amount_of = find_offer(labels, [*amounts, *resources], config)
-        name = name or default_name()
-        capacity = offered(executors, amount_of)
+        capacity = _capacity(executors, cpus, memory, gpus)
         if directory is None:
             directory = temporary = tempfile.mkdtemp(prefix="flame-")
         directory = os.path.abspath(directory)
         lock = _claim(directory)
         identity = Identity(
-            name,
-            capacity,
-            access.endpoint,
-            access.token,
-            access.ca_file,
-            node_labels(said, name),
-            gpu_ids(capacity.gpus, os.environ),
+            name or default_name(), capacity, access.endpoint, access.token, access.ca_file
         )
+        options = Options(identity, directory, ready_fd, parent)
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(Options(identity, directory, ready_fd, parent)))
+            runner.run(_run(options))
     except FlameError as error:
         raise SystemExit(f"flame-executor-manager: {error}") from error
     finally:
@@ -254,3 +219,15 @@ def _claim(directory: str) -> TextIO:
             f"directory {directory} is in use by another executor manager; give each its own"
         ) from None
     return lock
+
+
+def _capacity(
+    executors: int | None, cpus: int | None, memory: int | None, gpus: int | None
+) -> Resources:
+    """Return what to offer: what is named, and for the rest what this machine has."""
+    found = UNIT * executors if executors is not None else detect_capacity()
+    return Resources(
+        found.cpu_millis if cpus is None else cpus * 1000,
+        found.memory_bytes if memory is None else memory,
+        found.gpus if gpus is None else gpus,
+    )

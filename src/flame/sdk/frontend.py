@@ -7,8 +7,7 @@ be; tasks are only submitted over the task channel.)
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
@@ -21,11 +20,9 @@ from flame.runtime.backoff import Backoff
 from flame.sdk import views
 from flame.wire import codec, v1
 from flame.wire.channels import bearer
-from flame.wire.packages import PART_BYTES, UPLOAD, FindPackage, Package, UploadPart
 from flame.wire.status import error_of
 
 CALL_TIMEOUT = 30.0  # seconds that one try of a call may take
-SLOWEST_UPLOAD = 256 * 1024  # bytes a second; slower than that counts as no answer
 
 PAGE_BYTES = 4 * 1024 * 1024  # of listed tasks that are held at a time
 
@@ -49,8 +46,6 @@ class Frontend:
         self._retry_seconds = retry_seconds
         self._metadata = (*bearer(token), (v1.MAX_RECEIVE_KEY, str(max_receive)))
         self._rpcs = {name: method.on(channel) for name, method in v1.FRONTEND.items()}
-        self._rpcs["FindPackage"] = UPLOAD["Find"].on(channel)
-        self._rpcs["UploadPackage"] = UPLOAD["Upload"].on(channel)
 
     # --- applications ---------------------------------------------------------------------------
 
@@ -75,29 +70,6 @@ class Frontend:
     async def list_applications(self) -> list[views.Application]:
         answer = await self._call("ListApplication", v1.ListApplicationRequest())
         return [views.application_of(message) for message in answer.applications]
-
-    # --- packages -------------------------------------------------------------------------------
-
-    async def has_package(self, sha256: str) -> bool:
-        answer = await self._call("FindPackage", FindPackage(sha256=sha256))
-        return bool(answer.present)
-
-    async def upload_package(
-        self, archive: Path, sha256: str, size: int, progress: Callable[[int], None]
-    ) -> None:
-        """Send a package; ``progress`` is told, in this thread, how many bytes have gone."""
-
-        async def parts() -> AsyncIterator[UploadPart]:
-            yield UploadPart(header=Package(sha256=sha256, size=size))
-            sent = 0
-            with archive.open("rb") as file:
-                while data := await asyncio.to_thread(file.read, PART_BYTES):
-                    yield UploadPart(data=data)
-                    sent += len(data)
-                    progress(sent)
-
-        timeout = CALL_TIMEOUT + size / SLOWEST_UPLOAD
-        await self._call("UploadPackage", parts, timeout=timeout)
 
     # --- executors and nodes --------------------------------------------------------------------
 
@@ -199,14 +171,9 @@ class Frontend:
     # --- calls ----------------------------------------------------------------------------------
 
     async def _call(
-        self,
-        name: str,
-        request: Message | Callable[[], AsyncIterator[Message]],
-        *,
-        done: type[FlameError] | None = None,
-        timeout: float = CALL_TIMEOUT,
+        self, name: str, request: Message, *, done: type[FlameError] | None = None
     ) -> Any:
-        """Call, and again while nobody answers; a stream of requests is made anew each time.
+        """Call, and again while nobody answers.
 
         ``done`` is the error that a *repeated* call gets whose first try did its work: no error
         then, and no answer.
@@ -215,8 +182,7 @@ class Frontend:
         backoff = Backoff()
         repeated = False
         while True:
-            sent = request() if callable(request) else request
-            call = self._rpcs[name](sent, metadata=self._metadata, timeout=timeout)
+            call = self._rpcs[name](request, metadata=self._metadata, timeout=CALL_TIMEOUT)
             try:
                 answer = await call
             except grpc.aio.AioRpcError as failure:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
@@ -101,22 +100,6 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
-    """A package that the session manager keeps; an application refers to it by its ``url``.
-
-    Attributes:
-        sha256: Of its bytes.
-        size: In bytes.
-        uploaded: Whether it had to be sent; the same content was there already if not.
-    """
-
-    url: str
-    sha256: str
-    size: int
-    uploaded: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Application:
     """A registered application."""
 
@@ -149,7 +132,6 @@ class Node:
 
     Attributes:
         addresses: (type, address) pairs.
-        labels: (name, value) pairs.
         last_heartbeat: Seconds since the epoch.
     """
 
@@ -162,7 +144,6 @@ class Node:
     os: str
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: int
-    labels: Labels = ()
 
 
 def session_of(message: v1.Session) -> SessionInfo:
@@ -238,7 +219,6 @@ def node_of(message: v1.Node) -> Node:
         os=status.info.os,
         addresses=tuple((address.type, address.address) for address in status.addresses),
         last_heartbeat=status.last_heartbeat_time,
-        labels=codec.labels_of(message.spec.labels, "labels"),
     )
 
 

@@ -28,8 +28,6 @@ from flame.session_manager.configuration import DEFAULT_STORAGE, Configuration, 
 from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import Listener, TlsFiles
-from flame.session_manager.package_store import PackageStore, package_directory
-from flame.session_manager.packages import Packages
 from flame.session_manager.retention import Retention
 from flame.session_manager.shell import Shell
 from flame.storage.memory import MemoryStore
@@ -173,24 +171,14 @@ async def run(settings: Settings) -> None:
     token = read_or_create_token(settings.token_file)
     # The port first: a second session manager by mistake must not touch the first one's store.
     listener = _open_listener(settings, token)
-    place = package_directory(
-        configuration.packages.directory, configuration.storage, settings.token_file.parent
-    )
     try:
-        with place as packages:
-            await _serve(settings, token, listener, packages, stop)
+        await _serve(settings, token, listener, stop)
     finally:
         if watch is not None:
             watch.close()
 
 
-async def _serve(
-    settings: Settings,
-    token: str,
-    listener: Listener,
-    package_place: Path,
-    stop: asyncio.Event,
-) -> None:
+async def _serve(settings: Settings, token: str, listener: Listener, stop: asyncio.Event) -> None:
     configuration = settings.configuration
     store = open_store(configuration.storage)
     limits = Limits(
@@ -214,15 +202,6 @@ async def _serve(
         tenants=configuration.tenants,
         retention=retention,
     )
-    packages = Packages(
-        PackageStore(
-            package_place,
-            max_size=configuration.packages.max_size,
-            max_total=configuration.packages.max_total,
-        ),
-        shell.packages_in_use,
-        configuration.packages.keep_hours * 3600.0,
-    )
     try:
         await shell.start()
     except BaseException:
@@ -235,11 +214,8 @@ async def _serve(
             default_resources=configuration.resources,
             max_input_bytes=configuration.max_input_bytes,
             now=shell.clock,
-            check_package=packages.check,
         )
-        packages.start()
-        handlers = (frontend.handler(), backend_handler(), packages.handler())
-        listener.serve([*handlers, *shell.channel_handlers()])
+        listener.serve([frontend.handler(), backend_handler(), *shell.channel_handlers()])
         where = listener.endpoint
         await shell.executors_connected.listen(where.host, where.port + 1, listener.tls_context())
         await listener.start()
@@ -258,7 +234,6 @@ async def _serve(
         log.info("stopping")
     finally:
         await listener.stop()
-        await packages.stop()
         await shell.stop()
 
 

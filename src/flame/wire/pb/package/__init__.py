@@ -1,1 +1,0 @@
-"""Generated; see scripts/generate_protos.py."""

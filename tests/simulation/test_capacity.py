@@ -1,0 +1,53 @@
+"""The shipped traces, and what their reports say."""
+
+from pathlib import Path
+
+import pytest
+
+from flame.testing.capacity import Report, read_trace, simulate
+
+TRACES = Path(__file__).resolve().parent.parent.parent / "examples" / "simulate"
+
+
+@pytest.fixture(scope="module")
+def two_tenants() -> Report:
+    return simulate(read_trace(TRACES / "two_tenants.yaml"), until=600)
+
+
+@pytest.fixture(scope="module")
+def gangs() -> Report:
+    return simulate(read_trace(TRACES / "gang_and_filler.yaml"))
+
+
+def test_two_tenants_converge_to_their_weights(two_tenants: Report) -> None:
+    research, _ = two_tenants.shares_of("research", 10, 299)
+    trading, _ = two_tenants.shares_of("trading", 10, 299)
+    assert research / trading == pytest.approx(3, rel=0.05)
+
+
+def test_a_tenant_that_joins_late_gets_its_share_soon(two_tenants: Report) -> None:
+    got, deserved = two_tenants.shares_of("late", 310, 600)
+    assert deserved == pytest.approx(0.5)
+    assert got == pytest.approx(deserved, rel=0.05)
+
+
+def test_every_gang_starts_beside_elastic_filler_which_loses_no_task(gangs: Report) -> None:
+    figures = gangs.document()
+    assert figures["gangs"]["started"] == figures["gangs"]["sessions"] >= 5
+    assert figures["gangs"]["start_delay"]["max"] < 10  # the grace of a task is 5 s
+    filler = figures["tenants"][0]
+    assert filler["tenant"] == "filler"
+    assert filler["tasks_finished"] > 9_000
+    assert figures["utilisation"]["cpu"]["allocated"] > 0.95
+
+
+def test_nothing_is_over_capacity_at_any_sample(gangs: Report) -> None:
+    assert len(gangs.samples) > 200
+    assert all(sample.used.fits_in(sample.capacity) for sample in gangs.samples)
+
+
+def test_equal_seeds_give_equal_reports_and_others_do_not() -> None:
+    trace = read_trace(TRACES / "gang_and_filler.yaml")
+    first, again, other = (simulate(trace, seed=s, until=200).document() for s in (1, 1, 2))
+    assert first == again
+    assert first["tenants"] != other["tenants"]
