@@ -10,6 +10,7 @@
     ├── PermissionDenied      a credential that does not allow this
     ├── ResourceExhausted     a quota, a queue or a disk is full: back off
     ├── Unavailable           nobody answered: the same request may be sent again
+    │   └── NotLeading        this session manager stands by: ask the one that leads
     ├── TaskError             a task did not succeed
     │   ├── TaskFailed        the user's code raised; carries its traceback
     │   │   └── TaskTimedOut  it ran, or took, longer than its session allows
@@ -59,6 +60,10 @@ class ResourceExhausted(FlameError):
 
 class Unavailable(FlameError, ConnectionError):
     """The other side cannot be reached now; the same request may be repeated."""
+
+
+class NotLeading(Unavailable):
+    """The session manager stands by for another one, which the text names if it is known."""
 
 
 class TaskError(FlameError):

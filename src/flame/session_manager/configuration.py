@@ -13,6 +13,7 @@
       executors: {shim: host}
       limits: {max_sessions: 1000, max_executors: 128, max_input: 16m}
       recovery: {session: {retry_limits: 5}}
+      high_availability: {standby: true, lease: 3, advertise: "http://first:8080"}
       tls: {cert_file: ..., key_file: ..., ca_file: ...}
     cache: {...}                         # the object cache's; checked, not used here
 
@@ -33,6 +34,7 @@ from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.model.tenants import DEFAULT_SPEC, TenantSpec
 from flame.scheduling.policies import make_policy
 from flame.session_manager.tenants import TenantBlock, read_tenants
+from flame.storage.candidacy import LEASE_SECONDS
 from flame.wire.channels import Endpoint
 
 Policy = Literal["priority", "fair_share", "drf", "proportion", "fifo"]
@@ -101,6 +103,20 @@ class Preemption(_Strict, frozen=True):
     burst: float = 600.0
 
 
+class HighAvailability(_Strict, frozen=True):
+    """Several session managers on one PostgreSQL.
+
+    Attributes:
+        standby: Wait while another one leads.
+        lease: Seconds after which the others may take over from one that is stopped or cut off.
+        advertise: The address that the others name to clients; None: the one it listens on.
+    """
+
+    standby: bool = False
+    lease: float = LEASE_SECONDS
+    advertise: str | None = None
+
+
 class Pprof(_Strict, frozen=True):
     """A profiling port of released versions; there is none here."""
 
@@ -141,6 +157,7 @@ class Cluster(_Strict, frozen=True):
     executors: Executors = Executors()
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
+    high_availability: HighAvailability = HighAvailability()
     tls: Tls | None = None
     pprof: Pprof | None = None
 
@@ -174,6 +191,7 @@ class Configuration(msgspec.Struct, frozen=True):
     retry_limits: int = 5
     closed_sessions: int | None = None
     closed_session_hours: int | None = None
+    high_availability: HighAvailability = HighAvailability()
     tls: Tls | None = None
 
 
@@ -209,6 +227,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         ("cluster.preemption.budget", cluster.preemption.budget, 0),
         ("cluster.preemption.burst", cluster.preemption.burst, 0),
         ("cluster.schedule_interval", cluster.schedule_interval, 1),
+        ("cluster.high_availability.lease", cluster.high_availability.lease, 1),
     ):
         if value is not None and value < least:
             raise InvalidConfiguration(f"{path}: {key} is {value}; it must be {least} or more")
@@ -248,6 +267,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         retry_limits=cluster.recovery.session.retry_limits,
         closed_sessions=limits.closed_sessions,
         closed_session_hours=limits.closed_session_hours,
+        high_availability=cluster.high_availability,
         tls=cluster.tls,
     )
 

@@ -20,7 +20,7 @@ from flame.model.errors import (
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
 from flame.session_manager.access import caller_of, verify_executor_credential
 from flame.session_manager.framed_stream import FramedStream
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
+from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, codec, frames
 from flame.wire.frames import ExecutorFrame, ExecutorOrder
 from flame.wire.status import refusal_of
@@ -214,7 +214,7 @@ class _Executor:
         if now - self.stream.last_heard > SILENCE:
             log.info("executor-silent executor=%s", self.id)
             self.stream.cancel()
-        elif now - self.stream.last_sent >= HEARTBEAT - 1.0:
+        elif now - self.stream.last_sent >= self._shell.heartbeat - 1.0:
             self.stream.put(ExecutorOrder(heartbeat=frames.Heartbeat()))
 
     def receive(self, frame: ExecutorFrame) -> None:
@@ -263,7 +263,7 @@ class _Executor:
             ExecutorOrder(
                 welcome=frames.Welcome(
                     epoch=self._shell.epoch,
-                    heartbeat_seconds=int(HEARTBEAT),
+                    heartbeat_seconds=int(self._shell.heartbeat),
                     framed_port=self._channels.framed_port,
                 )
             )

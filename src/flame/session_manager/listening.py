@@ -89,15 +89,22 @@ class Listener:
         """Add services; before ``start``."""
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
-    async def start(self) -> None:
-        """Take calls."""
+    async def start(self, *, standby: bool = False) -> None:
+        """Take calls; as a standby it says that none is served."""
+        if standby:
+            await self._health.standing_by()
         await self._server.start()
+        if not standby:
+            await self._health.serving()
+
+    async def leads(self) -> None:
+        """Say from now on that calls are served."""
         await self._health.serving()
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float = STOP_GRACE) -> None:
         """Refuse new calls, give those under way a moment, then cut them."""
         await self._health.leaving()
-        await self._server.stop(STOP_GRACE)
+        await self._server.stop(grace)
 
 
 def _check_bindable(address: Endpoint) -> None:

@@ -9,7 +9,7 @@ from flame.core.node import LEASE
 from flame.model.errors import FlameError, InvalidRequest
 from flame.model.ids import ExecutorId, NodeName, TaskId, check_name
 from flame.session_manager.access import executor_credential
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
+from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import codec, frames
 from flame.wire.frames import NodeFrame, NodeOrder
 from flame.wire.status import refusal_of
@@ -156,7 +156,7 @@ class _Node:
             NodeOrder(
                 registered=frames.Registered(
                     epoch=self._shell.epoch,
-                    heartbeat_seconds=int(HEARTBEAT),
+                    heartbeat_seconds=int(self._shell.heartbeat),
                     lease_seconds=int(LEASE),
                     framed_port=self._shell.executors_connected.framed_port,
                 )

@@ -25,7 +25,14 @@ from flame.core.session import Session
 from flame.core.state import Limits
 from flame.core.views import attempt_of, task_view
 from flame.engine.engine import Engine
-from flame.model.errors import FlameError, NotFound, ResourceExhausted
+from flame.model.errors import (
+    FlameError,
+    NotFound,
+    NotLeading,
+    ResourceExhausted,
+    Unavailable,
+    WrongState,
+)
 from flame.model.ids import NodeName, TaskId, Tenant
 from flame.model.tenants import TenantSpec
 from flame.runtime.memory import Trimmer
@@ -36,6 +43,7 @@ from flame.session_manager.node_channel import NodeChannels
 from flame.session_manager.recent import RecentTasks
 from flame.session_manager.replies import Answerable, CallReply, Watching
 from flame.session_manager.retention import Retention
+from flame.session_manager.stream import HEARTBEAT
 from flame.session_manager.task_channel import TaskChannels
 from flame.session_manager.writer import StoreWriter
 from flame.storage.memory import MemoryStore
@@ -68,6 +76,8 @@ class Shell:
         tenants: Who shares it; others have weight 1.
         clock: Seconds since the epoch, never going back.
         retention: How long closed sessions stay.
+        leads: Whether this session manager certainly leads at this moment; None: nobody else can.
+        heartbeat: Seconds, told to all peers: after three without a word they look for another one.
     """
 
     def __init__(
@@ -81,7 +91,11 @@ class Shell:
         clock: Callable[[], float] | None = None,
         volatile: Store | None = None,
         retention: Retention | None = None,
+        leads: Callable[[], bool] | None = None,
+        heartbeat: float = HEARTBEAT,
     ) -> None:
+        self.heartbeat = heartbeat
+        self._leads = leads
         self.limits = limits or Limits()
         self.clock = clock or Clock()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,6 +174,7 @@ class Shell:
         """Send heartbeats where nothing else was sent; end streams whose peer is silent."""
         while True:
             await asyncio.sleep(1.0)
+            self._lapsed()
             now = self._loop.time()
             for channels in (self.clients, self.executors_connected, self.nodes_connected):
                 channels.beat(now)
@@ -184,8 +199,22 @@ class Shell:
 
     # --- events and effects ----------------------------------------------------------------------
 
+    def lose(self, text: str = "another session manager may lead by now") -> None:
+        """Do nothing more: what is remembered here may be out of date."""
+        if not self.failed.done():
+            log.warning("leadership-lost epoch=%d reason=%r", self.epoch, text)
+            self.failed.set_exception(NotLeading(text))
+
+    def _lapsed(self) -> bool:
+        if self._leads is None or self._leads():
+            return False
+        self.lose()
+        return True
+
     def post(self, event: object, pump: Callable[[], None] | None = None) -> None:
-        """Apply one event and perform what follows from it."""
+        """Apply one event and perform what follows from it; nothing if this one leads no more."""
+        if self._leads is not None and self._lapsed():
+            return
         try:
             self._perform(self._engine.handle(event, self.clock()))
             (pump or self._pump)()
@@ -199,6 +228,8 @@ class Shell:
         Raises:
             FlameError: The core refused.
         """
+        if self._lapsed():
+            raise NotLeading("this session manager leads no more")
         reply = CallReply()
         self.post(event_of(reply))
         return await reply.future
@@ -280,6 +311,8 @@ class Shell:
             raise
 
     def _on_committed(self) -> None:
+        if self._leads is not None and self._lapsed():
+            return
         try:
             self._store_had_room()
             self._perform(self._engine.committed(self.clock()))
@@ -296,6 +329,9 @@ class Shell:
             self._drained.set_result(None)
 
     def _on_store_failed(self, error: Exception) -> None:
+        if self._leads is not None and isinstance(error, Unavailable | WrongState):
+            self.lose(str(error))  # another one leads, or the database is away
+            return
         if not isinstance(error, ResourceExhausted):
             self._fail(error)
             return

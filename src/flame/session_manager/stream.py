@@ -16,7 +16,8 @@ from flame.model.errors import FlameError, InvalidRequest
 
 log = logging.getLogger(__name__)
 
-#: Seconds between heartbeats, and of silence after which a peer is gone.
+#: Seconds between heartbeats unless a stand-by has to be found sooner, and of silence after which a
+#: peer is gone.
 HEARTBEAT = 5.0
 SILENCE = 15.0
 

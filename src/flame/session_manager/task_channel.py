@@ -16,7 +16,7 @@ from flame.model.errors import FlameError, InvalidRequest, Unavailable
 from flame.model.ids import TaskId, Tenant
 from flame.model.specs import Failure
 from flame.session_manager.access import caller_of
-from flame.session_manager.stream import HEARTBEAT, SILENCE, Stream, channel_handler
+from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
 from flame.wire.status import refusal_of
@@ -161,7 +161,7 @@ class _Client:
         if now - self.stream.last_heard > SILENCE:
             log.info("client-silent client=%s", self._name)
             self.stream.cancel()
-        elif now - self.stream.last_sent >= HEARTBEAT - 1.0:
+        elif now - self.stream.last_sent >= self._shell.heartbeat - 1.0:
             self.stream.put(ManagerFrame(heartbeat=frames.Heartbeat()))
 
     def leave(self) -> None:
@@ -216,7 +216,7 @@ class _Client:
             ManagerFrame(
                 hello=frames.ManagerHello(
                     epoch=self._shell.epoch,
-                    heartbeat_seconds=int(HEARTBEAT),
+                    heartbeat_seconds=int(self._shell.heartbeat),
                     max_input_bytes=self._shell.limits.max_input_bytes,
                 )
             )

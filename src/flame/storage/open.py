@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flame.model.errors import InvalidConfiguration
+from flame.storage.candidacy import Candidacy
 from flame.storage.memory import MemoryStore
 from flame.storage.sqlite import SqliteStore
 from flame.storage.store import Store
@@ -12,8 +13,12 @@ ALLOWED = (
 )
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, candidacy: Candidacy | None = None) -> Store:
     """Open the store that ``url`` names; a database file is created where there is none.
+
+    Args:
+        url: See ``ALLOWED``.
+        candidacy: How to lead a store that several session managers share.
 
     Raises:
         InvalidConfiguration: The text has another form, the file's directory does not exist, or
@@ -21,11 +26,15 @@ def open_store(url: str) -> Store:
         WrongState: The database is in use, or of a newer version, or not Flame's.
         CorruptStore: The file is damaged.
     """
+    if url.startswith("postgresql://"):
+        return _open_postgres(url, candidacy)
+    if candidacy is not None and candidacy.standby:
+        raise InvalidConfiguration(
+            f"--standby: storage {url!r} belongs to one session manager; several share a"
+            " postgresql://USER@HOST:PORT/DATABASE"
+        )
     if url == "memory":
         return MemoryStore()
-    scheme, separator, _ = url.partition("://")
-    if scheme == "postgresql" and separator:
-        return _open_postgres(url)
     return SqliteStore(sqlite_path(url))
 
 
@@ -43,11 +52,11 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
-def _open_postgres(url: str) -> Store:
+def _open_postgres(url: str, candidacy: Candidacy | None) -> Store:
     try:
         from flame.storage.postgres import PostgresStore  # an extra: most installations lack it
     except ImportError as error:
         raise InvalidConfiguration(
             f"storage postgresql://... needs psycopg ({error}): pip install 'flame[postgres]'"
         ) from error
-    return PostgresStore(url)
+    return PostgresStore(url, candidacy=candidacy)

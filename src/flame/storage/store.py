@@ -8,8 +8,8 @@ Records of a session that was deleted are dropped: a report may cross with the d
 session that never existed are a bug (``IllegalTransition``).
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import FlameError
@@ -75,3 +75,23 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release the store. Further calls are errors."""
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that one of several session managers writes, under a lease.
+
+    Attributes:
+        on_waiting: Called, in ``load``'s thread, with who leads instead, or with nothing where nobody
+            is known to; again when that changes.
+        on_lost: Called, from a thread of the store's, when another one leads, or may lead.
+    """
+
+    on_waiting: Callable[[str], None] | None
+    on_lost: Callable[[], None] | None
+
+    def leads(self) -> bool:
+        """Return whether nobody else can lead at this moment."""
+
+    def abandon(self) -> None:
+        """Wait no longer: what is under way fails. Any thread; ``close`` follows."""

@@ -51,7 +51,7 @@ def _add(pool: DescriptorPool, file: FileDescriptor, seen: set[str]) -> None:
 
 
 class Health:
-    """The standard health service: SERVING, until told that the server goes away."""
+    """The standard health service: SERVING while it leads, until told that the server goes away."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._servicer = health.aio.HealthServicer()
@@ -59,8 +59,15 @@ class Health:
 
     async def serving(self) -> None:
         """Say that every service is served."""
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    async def standing_by(self) -> None:
+        """Say that none is, for now."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def _say(self, status: int) -> None:
         for name in (health.OVERALL_HEALTH, *served_services()):
-            await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._servicer.set(name, status)
 
     async def leaving(self) -> None:
         """Say NOT_SERVING from now on."""

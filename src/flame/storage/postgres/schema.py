@@ -5,7 +5,8 @@ schema of their own (``flame``), so a database may hold other things too. What i
 
 lease    one row: who leads. ``epoch`` is the start's number; ``fence`` rises with every start and
          with every new connection of the writer; ``expires`` is on the database's clock.
-         ``process`` tells whoever runs in the same place whether the holder is still alive.
+         ``process`` tells whoever runs in the same place whether the holder is still alive;
+         ``address`` is where its clients find it.
 groups   the numbers of the last groups stored, so that a commit whose answer was lost can be looked up.
 
 ``begin_group`` opens every write transaction: it fails with ``FL001`` if ``fence`` is no longer the
@@ -174,7 +175,9 @@ CREATE TABLE cordons (
 );
 """
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _MANAGED)
+_ADDRESS: LiteralString = "ALTER TABLE lease ADD COLUMN address TEXT NOT NULL DEFAULT ''"
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _MANAGED, _ADDRESS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

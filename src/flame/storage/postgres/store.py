@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+import psycopg
+
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import Unavailable
 from flame.model.ids import SessionNumber, TaskId
+from flame.storage.candidacy import Candidacy
 from flame.storage.postgres.connection import Database, PostgresQuery
 from flame.storage.postgres.lease import (
-    LEASE_SECONDS,
     Held,
     Leadership,
     Renewal,
@@ -48,9 +50,12 @@ class PostgresStore:
         url: ``postgresql://user@host:port/database``; several hosts may be named, and what libpq
             takes otherwise (``PGPASSWORD``, ``~/.pgpass``, ``?sslmode=...``) counts.
         schema: The schema that holds the tables.
+        candidacy: How to lead.
 
     Attributes:
-        on_lost: Called, from a thread of the store's, when it is known that another one leads.
+        on_waiting: Called, in the thread of ``load``, when somebody else is found to lead (the
+            argument says who) or the database is away (it is empty); again when that changes.
+        on_lost: Called, from a thread of the store's, when another one leads, or may lead.
 
     Raises:
         InvalidConfiguration: The URL cannot be understood.
@@ -59,8 +64,11 @@ class PostgresStore:
     name = "postgres"
     is_quick = False
 
-    def __init__(self, url: str, *, schema: str = "flame") -> None:
+    def __init__(
+        self, url: str, *, schema: str = "flame", candidacy: Candidacy | None = None
+    ) -> None:
         self._database = Database(url, schema)
+        self._candidacy = candidacy or Candidacy()
         self._closing = threading.Event()
         self._write_lock = threading.Lock()
         self._deleted: set[int] = set()
@@ -68,6 +76,8 @@ class PostgresStore:
         self._reader = Reader(self._query, self._deleted)
         self._writer: Writer | None = None
         self._renewal: Renewal | None = None
+        self._waits_for: str | None = None
+        self.on_waiting: Callable[[str], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.settings = "synchronous_commit=on"
 
@@ -77,16 +87,16 @@ class PostgresStore:
         The lease of a leader that was killed is waited for: it expires within seconds.
 
         Args:
-            standby: Also wait while somebody leads, until it stops or dies (or ``close``).
+            standby: Also wait while somebody leads, until it stops or dies (or ``close``), as a
+                candidate does who says so.
 
         Raises:
             WrongState: Somebody else leads, and renews its lease; or a newer version wrote this.
             Unavailable: The database cannot be reached; or the store was closed while it waited.
             CorruptStore: It cannot be read.
         """
-        connection = self._database.connect()
+        connection, leadership = self._lead(standby or self._candidacy.standby)
         try:
-            leadership = self._lead(connection, standby)
             self._settle(connection)
             self._writer = Writer(
                 self._database, connection, leadership, self._deleted, self._closing
@@ -95,11 +105,21 @@ class PostgresStore:
             connection.close()
             raise
         writer = self._writer
-        self._renewal = Renewal(self._database, leadership, self._tell_lost, lambda: writer.stored)
+        self._renewal = Renewal(
+            self._database, self._candidacy, leadership, self._tell_lost, lambda: writer.stored
+        )
         try:
             return recover(self._reader, leadership.epoch, writer.next_session)
         except CorruptStore as error:
             raise CorruptStore(f"{self._database.name} is damaged: {error}") from error
+
+    def leads(self) -> bool:
+        """Return whether nobody else can lead at this moment, by this process's clock."""
+        return self._renewal is not None and time.monotonic() < self._renewal.leads_until
+
+    def abandon(self) -> None:
+        """Wait for the database no longer: what is under way fails. Any thread; ``close`` follows."""
+        self._closing.set()
 
     def migrate(self) -> tuple[int, int]:
         """Migrate without leading; return the schema's versions before and after.
@@ -157,18 +177,45 @@ class PostgresStore:
             raise Unavailable(f"{self._database.name} is not loaded, or closed")
         return self._writer
 
-    def _lead(self, connection: Connection, standby: bool) -> Leadership:
+    def _lead(self, standby: bool) -> tuple[Connection, Leadership]:
+        """Return a connection to write with once this one leads."""
+        connection: Connection | None = None
         first: Held | None = None
-        deadline = time.monotonic() + 2 * LEASE_SECONDS
-        while True:
-            found = take(self._database, connection)
-            if isinstance(found, Leadership):
-                return found
-            first = first or found
-            if not standby and (found != first or time.monotonic() > deadline):
-                raise in_use(self._database, found)
-            if self._closing.wait(_LOOK_SECONDS):
-                raise Unavailable(f"{self._database.name} was closed while it waited to lead")
+        deadline = time.monotonic() + 2 * self._candidacy.lease_seconds
+        try:
+            while True:
+                try:
+                    if connection is None:
+                        connection = self._database.connect()
+                    found = take(self._database, connection, self._candidacy)
+                    if isinstance(found, Leadership):
+                        leading, connection = connection, None
+                        return leading, found
+                    self._wait_for(str(found))
+                    first = first or found
+                    if not standby and (found != first or time.monotonic() > deadline):
+                        raise in_use(self._database, found)
+                except (Unavailable, psycopg.OperationalError) as error:
+                    if not standby:
+                        raise
+                    if connection is not None:
+                        connection.close()
+                        connection = None
+                    self._wait_for("", error)
+                if self._closing.wait(_LOOK_SECONDS):
+                    raise Unavailable(f"{self._database.name} was closed while it waited to lead")
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _wait_for(self, leader: str, error: Exception | None = None) -> None:
+        if leader == self._waits_for:
+            return
+        self._waits_for = leader
+        if error is not None:
+            log.warning("database-awaited because=%s", " ".join(str(error).split()))
+        if self.on_waiting is not None:
+            self.on_waiting(leader)
 
     def _settle(self, connection: Connection) -> None:
         level = one(connection, "SHOW synchronous_commit")
