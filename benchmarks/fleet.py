@@ -95,6 +95,7 @@ class SimulatedProcesses:
     """What a node's agent wants of its supervisor, with connections for processes."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        self.leader = endpoint
         self.framed_port = 0
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
         self.agent: NodeAgent | None = None
@@ -141,7 +142,7 @@ async def run_node(endpoint: Endpoint, token: str, executors: int, ready_fd: int
             os.write(ready_fd, b"ready\n")
 
     processes = SimulatedProcesses(endpoint)
-    identity = Identity("fleet", UNIT * executors, endpoint, token, None)
+    identity = Identity("fleet", UNIT * executors, (endpoint,), token, None)
     processes.agent = NodeAgent(identity, cast(Supervisor, processes), registered)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(processes.beat())

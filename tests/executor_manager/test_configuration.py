@@ -4,6 +4,7 @@ import pytest
 
 from flame.executor_manager.configuration import find_access
 from flame.model.errors import InvalidConfiguration
+from flame.wire.managers import show
 
 
 @pytest.fixture(autouse=True)
@@ -19,10 +20,12 @@ def test_options_come_before_the_environment_and_the_file_comes_last(
     file = tmp_path / "flame-cluster.yaml"
     file.write_text("cluster: {endpoint: 'https://file:1', tls: {ca_file: /ca}}")
     found = find_access(None, None, None, str(file))
-    assert (str(found.endpoint), found.token, found.ca_file) == ("https://file:1", None, "/ca")
+    assert (show(found.endpoints), found.token, found.ca_file) == ("https://file:1", None, "/ca")
     monkeypatch.setenv("FLAME_ENDPOINT", "http://environment:2")
-    assert str(find_access(None, None, None, str(file)).endpoint) == "http://environment:2"
-    assert str(find_access("http://option:3", None, None, str(file)).endpoint) == "http://option:3"
+    assert show(find_access(None, None, None, str(file)).endpoints) == "http://environment:2"
+    assert (
+        show(find_access("http://option:3", None, None, str(file)).endpoints) == "http://option:3"
+    )
 
 
 def test_the_local_clusters_token_is_found_for_loopback_only(tmp_path: Path) -> None:

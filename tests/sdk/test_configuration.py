@@ -6,6 +6,7 @@ import pytest
 
 from flame.model.errors import InvalidConfiguration
 from flame.sdk.configuration import ClientConfiguration, resolve
+from flame.wire.managers import show
 
 HOME = """
 current-context: home
@@ -34,18 +35,18 @@ def write(directory: Path, text: str, name: str = "flame.yaml") -> Path:
 
 
 def address(configuration: ClientConfiguration) -> str:
-    return str(configuration.endpoint)
+    return show(configuration.endpoints)
 
 
 def test_nothing_configured_is_no_endpoint(environment: dict[str, str]) -> None:
-    assert resolve(environment=environment) == ClientConfiguration(None)
+    assert resolve(environment=environment) == ClientConfiguration()
 
 
 def test_a_running_flame_up_alone_configures_nothing(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     write(tmp_path, "secret\n", "token")
-    assert resolve(environment=environment).endpoint is None
+    assert resolve(environment=environment).endpoints == ()
 
 
 def test_an_argument_counts_more_than_the_environment_and_that_more_than_the_file(
@@ -142,7 +143,7 @@ def test_a_wrong_file_is_named_with_key_and_what_is_allowed(
 
 def test_an_empty_file_configures_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path, "")
-    assert resolve(environment=environment).endpoint is None
+    assert resolve(environment=environment).endpoints == ()
 
 
 def test_token_and_token_file_together_are_refused(environment: dict[str, str]) -> None:
@@ -154,3 +155,32 @@ def test_an_empty_token_file_is_refused(environment: dict[str, str], tmp_path: P
     file = write(tmp_path, "\n", "given")
     with pytest.raises(InvalidConfiguration, match="holds no token"):
         resolve("http://h:1", token_file=file, environment=environment)
+
+
+@pytest.mark.parametrize(
+    "given", ["http://a:1, http://b:2,http://a:1", ["http://a:1", "http://b:2"]]
+)
+def test_several_session_managers_may_be_named(
+    given: str | list[str], environment: dict[str, str]
+) -> None:
+    assert address(resolve(given, environment=environment)) == "http://a:1,http://b:2"
+
+
+def test_a_file_may_name_several_in_a_list(tmp_path: Path, environment: dict[str, str]) -> None:
+    write(tmp_path, "contexts: [{name: a, cluster: {endpoint: ['http://a:1', 'http://b:2']}}]")
+    assert address(resolve(environment=environment)) == "http://a:1,http://b:2"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("http://a:1,https://b:2", "some are https and some are not"),
+        ("http://a:1,", "'' is not an address"),
+        ([], "nor a list of them"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(
+    given: str | list[str], told: str, environment: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidConfiguration, match=told):
+        resolve(given or ["http://a:1", 2], environment=environment)  # type: ignore[list-item]

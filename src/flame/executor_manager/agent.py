@@ -27,8 +27,9 @@ from flame.model.resources import Resources
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
-from flame.wire.channels import Endpoint, bearer, open_channel
+from flame.wire.channels import Endpoint, bearer
 from flame.wire.codec import resources_to
+from flame.wire.managers import CEILING_AMONG_SEVERAL, HELLO_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of, error_of_refusal, raise_status
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,11 @@ Call = Any  # grpc.aio.StreamStreamCall[NodeFrame, NodeOrder], generic only in i
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is and how it reaches the session manager."""
+    """Who this node is and how it reaches the session managers."""
 
     name: str
     capacity: Resources
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
     token: str | None
     ca_file: str | None
 
@@ -85,18 +86,19 @@ class NodeAgent:
                 session manager may only be restarting with another, so we keep trying.
             FlameError: The session manager refused the node and ended the conversation.
         """
-        backoff = Backoff()
         last_reason = ""
-        async with open_channel(self._identity.endpoint, ca_file=self._identity.ca_file) as channel:
-            connect = channel.stream_stream(
-                frames.NODE_CHANNEL,
-                request_serializer=frames.NodeFrame.SerializeToString,
-                response_deserializer=frames.NodeOrder.FromString,
-            )
+        async with Managers(self._identity.endpoints, ca_file=self._identity.ca_file) as managers:
+            backoff = Backoff(ceiling=CEILING_AMONG_SEVERAL) if managers.several else Backoff()
             while True:
+                endpoint = managers.current
+                connect = managers.channels[endpoint].stream_stream(
+                    frames.NODE_CHANNEL,
+                    request_serializer=frames.NodeFrame.SerializeToString,
+                    response_deserializer=frames.NodeOrder.FromString,
+                )
                 call = connect(metadata=bearer(self._identity.token))
                 try:
-                    reason = await self._converse(call, backoff)
+                    reason = await self._converse(call, managers, backoff)
                 except grpc.aio.AioRpcError as error:
                     reason = f"{error.code().name}: {error.details()}"
                     if error.code() in _REFUSED and not self._ever_registered:
@@ -108,18 +110,18 @@ class NodeAgent:
                         raise
                     reason = "the session manager was silent"  # we ended the stream ourselves
                 except TimeoutError:
-                    reason = f"no answer to the registration within {REGISTER_TIMEOUT:g} s"
+                    reason = "no answer to the registration"
                 finally:
                     self._registered = False
                     call.cancel()
-                delay = backoff.next_delay()
+                delay = backoff.next_delay() if managers.failed(endpoint) else 0.0
                 # A manager that is away for an hour is one line, not thousands.
                 level = logging.DEBUG if reason == last_reason else logging.WARNING
                 last_reason = reason
                 log.log(
                     level,
                     "disconnected endpoint=%s reason=%r retry_in=%.2f",
-                    self._identity.endpoint,
+                    endpoint,
                     reason,
                     delay,
                 )
@@ -142,10 +144,10 @@ class NodeAgent:
         except TimeoutError:
             log.warning("leave-unsent timeout=%s", LEAVE_TIMEOUT)
 
-    async def _converse(self, call: Call, backoff: Backoff) -> str:
+    async def _converse(self, call: Call, managers: Managers, backoff: Backoff) -> str:
         self._outgoing.clear()
         self._unanswered.clear()
-        async with asyncio.timeout(REGISTER_TIMEOUT):
+        async with asyncio.timeout(HELLO_AMONG_SEVERAL if managers.several else REGISTER_TIMEOUT):
             await call.write(self._register())
             first = await call.read()
         if first is grpc.aio.EOF:
@@ -157,14 +159,16 @@ class NodeAgent:
         if first.WhichOneof("frame") != "registered":
             return f"the first frame is {first.WhichOneof('frame')!r}; registered is due"
         backoff.reset()
+        managers.found()
         registered = first.registered
+        self._supervisor.leader = managers.current
         self._supervisor.framed_port = registered.framed_port
         self._registered = self._ever_registered = True
         self._last_received = asyncio.get_running_loop().time()
         log.info(
             "registered node=%s endpoint=%s epoch=%s lease=%ss",
             self._identity.name,
-            self._identity.endpoint,
+            managers.current,
             registered.epoch,
             registered.lease_seconds,
         )

@@ -28,13 +28,13 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     """Become this executor.
 
     Attributes:
-        endpoint: The session manager's address.
+        endpoint: The session managers' addresses, with commas; the one that leads first.
         credential: Good for this executor's incarnation only.
         directory: The executor's own, and where its service runs unless the application says.
         cell: Path of the cell to write.
         socket: Path at which a service of the host shim shall listen.
         max_output_bytes: The largest output of a task.
-        framed_port: The session manager's port for streams without gRPC; 0: it has none.
+        framed_port: The leading one's port for streams without gRPC; 0: it has none.
     """
 
     executor: str

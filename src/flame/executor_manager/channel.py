@@ -32,7 +32,13 @@ from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
-from flame.wire.channels import Endpoint, bearer, open_channel
+from flame.wire.channels import Endpoint, bearer
+from flame.wire.managers import (
+    CEILING_AMONG_SEVERAL,
+    HELLO_AMONG_SEVERAL,
+    Managers,
+    parse_endpoints,
+)
 from flame.wire.status import raise_status
 
 log = logging.getLogger(__name__)
@@ -82,7 +88,8 @@ class ExecutorChannel:
         self._stored = asyncio.Event()
         self._last_sent = 0.0
         self._last_received = 0.0
-        self._framed_port = assignment.framed_port
+        #: Where a stream without gRPC may be tried, once.
+        self._framed_ports: dict[Endpoint, int] = {}
 
     # --- from any thread
 
@@ -102,22 +109,19 @@ class ExecutorChannel:
 
     async def run(self) -> None:
         """Keep a stream to the session manager, for as long as this process lives."""
-        backoff = Backoff()
-        endpoint = Endpoint.parse(self._assignment.endpoint)
-        async with open_channel(
-            endpoint,
+        endpoints = parse_endpoints(self._assignment.endpoint)
+        self._framed_ports[endpoints[0]] = self._assignment.framed_port
+        async with Managers(
+            endpoints,
             ca_file=self._assignment.ca_file,
             max_input_bytes=self._assignment.max_output_bytes,
-        ) as channel:
-            connect = channel.stream_stream(
-                frames.EXECUTOR_CHANNEL,
-                request_serializer=frames.ExecutorFrame.SerializeToString,
-                response_deserializer=frames.ExecutorOrder.FromString,
-            )
+        ) as managers:
+            backoff = Backoff(ceiling=CEILING_AMONG_SEVERAL) if managers.several else Backoff()
             while True:
-                call = await self._connect(endpoint, connect)
+                endpoint = managers.current
+                call = await self._connect(endpoint, managers.channels[endpoint])
                 try:
-                    reason = await self._converse(call, backoff)
+                    reason = await self._converse(call, managers, backoff)
                 except grpc.aio.AioRpcError as error:
                     reason = f"{error.code().name}: {error.details()}"
                     if error.code() in _REFUSED:
@@ -130,22 +134,29 @@ class ExecutorChannel:
                         raise
                     reason = "the stream was given up"  # by ourselves: nobody spoke, or we failed
                 except TimeoutError:
-                    reason = f"no answer to the hello within {HELLO_TIMEOUT:g} s"
+                    reason = "no answer to the hello"
                 finally:
                     call.cancel()
-                delay = backoff.next_delay()
-                log.info("disconnected reason=%r retry_in=%.2f", reason, delay)
+                delay = backoff.next_delay() if managers.failed(endpoint) else 0.0
+                log.info(
+                    "disconnected endpoint=%s reason=%r retry_in=%.2f", endpoint, reason, delay
+                )
                 await asyncio.sleep(delay)
 
-    async def _connect(self, endpoint: Endpoint, connect: Call) -> Call:
+    async def _connect(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> Call:
         """Return a stream: without gRPC where the session manager offers it and it is reached."""
-        port, self._framed_port = self._framed_port, 0  # the welcome names it again
+        port = self._framed_ports.pop(endpoint, 0)  # the welcome names it again
         if port:
             most_bytes = self._assignment.max_output_bytes + 1024 * 1024
             try:
                 return await FramedCall.open(endpoint, port, self._assignment.ca_file, most_bytes)
             except (OSError, TimeoutError) as error:
                 log.info("framed-port-unreachable port=%d error=%r", port, error)
+        connect = channel.stream_stream(
+            frames.EXECUTOR_CHANNEL,
+            request_serializer=frames.ExecutorFrame.SerializeToString,
+            response_deserializer=frames.ExecutorOrder.FromString,
+        )
         return connect(metadata=bearer(self._assignment.credential))
 
     async def finish(self, timeout: float) -> bool:
@@ -160,12 +171,12 @@ class ExecutorChannel:
             return False
         return True
 
-    async def _converse(self, call: Call, backoff: Backoff) -> str:
+    async def _converse(self, call: Call, managers: Managers, backoff: Backoff) -> str:
         """Use one stream until it ends; return why it did."""
         hello = self._hello()
         if isinstance(call, FramedCall):
             hello.hello.credential = self._assignment.credential
-        async with asyncio.timeout(HELLO_TIMEOUT):
+        async with asyncio.timeout(HELLO_AMONG_SEVERAL if managers.several else HELLO_TIMEOUT):
             await call.write(hello)
             first = await call.read()
         if first is grpc.aio.EOF:
@@ -174,7 +185,8 @@ class ExecutorChannel:
         if first.WhichOneof("frame") != "welcome":
             return self._unwelcome(first)
         backoff.reset()
-        self._framed_port = first.welcome.framed_port
+        managers.found()
+        self._framed_ports[managers.current] = first.welcome.framed_port
         heartbeat = first.welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
         self._last_received = self._last_sent = self._loop.time()
 

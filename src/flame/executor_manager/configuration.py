@@ -9,6 +9,7 @@ import yaml
 
 from flame.model.errors import InvalidConfiguration
 from flame.wire.channels import Endpoint
+from flame.wire.managers import parse_endpoints
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8080"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -16,9 +17,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The session manager's address and what opens it."""
+    """The session managers' addresses and what opens them."""
 
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
     token: str | None
     ca_file: str | None
 
@@ -36,14 +37,14 @@ def find_access(
     """
     cluster = read_cluster(config) if config is not None else {}
     tls = _section(cluster, "tls", config)
-    address = Endpoint.parse(
+    addresses = parse_endpoints(
         endpoint
         or os.environ.get("FLAME_ENDPOINT")
-        or _text(cluster, "endpoint", config)
+        or _texts(cluster, "endpoint", config)
         or DEFAULT_ENDPOINT
     )
     ca_file = ca_file or os.environ.get("FLAME_CA_FILE") or _text(tls, "ca_file", config)
-    return Access(address, _find_token(token_file, address), ca_file)
+    return Access(addresses, _find_token(token_file, addresses), ca_file)
 
 
 def read_cluster(path: str) -> dict[str, Any]:
@@ -80,7 +81,14 @@ def _text(section: dict[str, Any], key: str, path: str | None) -> str | None:
     return value
 
 
-def _find_token(token_file: str | None, endpoint: Endpoint) -> str | None:
+def _texts(section: dict[str, Any], key: str, path: str | None) -> str | list[str] | None:
+    value = section.get(key)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return value
+    return _text(section, key, path)
+
+
+def _find_token(token_file: str | None, endpoints: tuple[Endpoint, ...]) -> str | None:
     if token_file is None:
         token = os.environ.get("FLAME_TOKEN")
         if token:
@@ -89,7 +97,8 @@ def _find_token(token_file: str | None, endpoint: Endpoint) -> str | None:
     if token_file is None:
         directory = os.environ.get("FLAME_CONFIG_DIR") or os.path.expanduser("~/.flame")
         local = os.path.join(directory, "token")
-        if endpoint.host not in LOOPBACK or not os.path.exists(local):
+        ours = all(endpoint.host in LOOPBACK for endpoint in endpoints)
+        if not ours or not os.path.exists(local):
             return None
         token_file = local
     try:

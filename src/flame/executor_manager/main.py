@@ -56,7 +56,7 @@ class Manager:
         self._sockets = socket_directory(options.directory)
         node = Node(
             name=identity.name,
-            endpoint=str(identity.endpoint),
+            endpoints=identity.endpoints,
             ca_file=os.path.abspath(identity.ca_file) if identity.ca_file else None,
             directory=options.directory,
             socket_directory=self._sockets,
@@ -137,7 +137,11 @@ class Manager:
 
 @click.command()
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
-@click.option("--endpoint", help="The session manager, for example http://127.0.0.1:8080.")
+@click.option(
+    "--endpoint",
+    help="The session manager, for example http://127.0.0.1:8080; several with commas if they stand "
+    "by for one another.",
+)
 @click.option(
     "--token-file", type=click.Path(dir_okay=False), help="File with the cluster's token."
 )
@@ -184,7 +188,7 @@ def main(
         directory = os.path.abspath(directory)
         lock = _claim(directory)
         identity = Identity(
-            name or default_name(), capacity, access.endpoint, access.token, access.ca_file
+            name or default_name(), capacity, access.endpoints, access.token, access.ca_file
         )
         options = Options(identity, directory, ready_fd, parent)
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -28,6 +28,8 @@ from flame.executor_manager.reports import Ending, never_started, oom_kills, rep
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
+from flame.wire.channels import Endpoint
+from flame.wire.managers import show
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +70,13 @@ class Node:
     """What every executor of this node is told.
 
     Attributes:
-        endpoint: The session manager's.
+        endpoints: The session managers'.
         directory: Of the executor manager; absolute.
         socket_directory: Short, for the sockets of host services.
     """
 
     name: str
-    endpoint: str
+    endpoints: tuple[Endpoint, ...]
     ca_file: str | None
     directory: str
     socket_directory: str
@@ -108,7 +110,9 @@ class Supervisor:
         self._outputs: deque[str] = deque()
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
-        #: Where executors may connect without gRPC, as the session manager said last; 0: nowhere.
+        #: Where this node is registered, and where executors may connect there without gRPC, as the
+        #: session manager said last; 0: nowhere.
+        self.leader = node.endpoints[0]
         self.framed_port = 0
         #: Ends that the session manager has not confirmed.
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
@@ -199,7 +203,7 @@ class Supervisor:
             executor=executor,
             incarnation=incarnation,
             node=self._node.name,
-            endpoint=self._node.endpoint,
+            endpoint=show(dict.fromkeys((self.leader, *self._node.endpoints))),
             ca_file=self._node.ca_file,
             credential=credential,
             directory=directory,

@@ -282,8 +282,8 @@ class AsyncClient:
 
     @property
     def endpoint(self) -> str:
-        """Where the session manager is."""
-        return self._connection.where
+        """Where the session manager is; of several, the one that led last."""
+        return str(self._connection.managers.current)
 
     async def create_session(
         self,

@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ _open: "set[Client]" = set()
 
 
 def connect(
-    endpoint: str | None = None,
+    endpoint: str | Sequence[str] | None = None,
     *,
     token: str | None = None,
     token_file: str | os.PathLike[str] | None = None,
@@ -46,7 +46,8 @@ def connect(
     own, on loopback, which starts now and ends with its last client or with the process.
 
     Args:
-        endpoint: ``http://host:8080``, or ``https://`` with TLS.
+        endpoint: ``http://host:8080``, or ``https://`` with TLS; several (a list, or with commas) if
+            session managers stand by for one another: the one that leads is found, now and later.
         token: The cluster's token.
         token_file: A file that holds it.
         ca_file: The certificate authority of an https endpoint, if it is not a public one.
@@ -88,7 +89,7 @@ def connect(
 
 
 def choose(
-    endpoint: str | None,
+    endpoint: str | Sequence[str] | None,
     executors: int | None,
     storage: str | None,
     configured: Callable[[], ClientConfiguration],
@@ -104,8 +105,8 @@ def choose(
             "executors and storage are for a cluster that connect() starts itself; "
             f"they say nothing to the one at {endpoint}"
         )
-    configuration = ClientConfiguration(None) if own else configured()
-    if configuration.endpoint is not None:
+    configuration = ClientConfiguration() if own else configured()
+    if configuration.endpoints:
         return configuration, None
     embedded = use_embedded(executors, storage)
     return embedded.configuration, embedded
@@ -126,8 +127,8 @@ class Client:
 
     @property
     def endpoint(self) -> str:
-        """Where the session manager is."""
-        return self._connection.where
+        """Where the session manager is; of several, the one that led last."""
+        return str(self._connection.managers.current)
 
     @property
     def embedded(self) -> LocalCluster | None:

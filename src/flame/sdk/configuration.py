@@ -3,27 +3,28 @@
 What is not given to ``connect`` comes from the environment, then from the current context of
 ``flame.yaml``, and the token of a cluster on this machine from the file that ``flame up`` writes:
 
-    FLAME_ENDPOINT, FLAME_TOKEN, FLAME_TOKEN_FILE, FLAME_CA_FILE
+    FLAME_ENDPOINT (one address, or several with commas), FLAME_TOKEN, FLAME_TOKEN_FILE, FLAME_CA_FILE
     FLAME_CONFIG_DIR (~/.flame)/flame.yaml, with the released clients' keys:
 
         current-context: home
         contexts:
           - name: home
             cluster:
-              endpoint: http://127.0.0.1:8080
+              endpoint: http://127.0.0.1:8080                # or a list of them
               tls: {ca_file: /etc/flame/ca.pem}
               token_file: /home/me/.flame/home.token     # ours
 """
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flame.model.errors import InvalidConfiguration
 from flame.wire.channels import Endpoint
+from flame.wire.managers import parse_endpoints
 
 _TOP_KEYS = frozenset({"current-context", "contexts"})
 _CONTEXT_KEYS = frozenset({"name", "cluster", "cache", "package", "runner"})
@@ -33,16 +34,16 @@ _TLS_KEYS = frozenset({"ca_file"})
 
 @dataclass(frozen=True, slots=True)
 class ClientConfiguration:
-    """A resolved configuration. ``endpoint`` None: nothing is configured."""
+    """A resolved configuration. No ``endpoints``: nothing is configured."""
 
-    endpoint: Endpoint | None
+    endpoints: tuple[Endpoint, ...] = ()
     token: str | None = None
     ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    endpoint: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
     ca_file: str | None = None
     token_file: str | None = None
 
@@ -54,7 +55,7 @@ def configuration_directory(environment: Mapping[str, str] = os.environ) -> Path
 
 
 def resolve(
-    endpoint: str | None = None,
+    endpoint: str | Sequence[str] | None = None,
     *,
     token: str | None = None,
     token_file: str | os.PathLike[str] | None = None,
@@ -76,12 +77,17 @@ def resolve(
         context = read_context(Path(config))
     elif (directory / "flame.yaml").exists():
         context = read_context(directory / "flame.yaml")
-    address = endpoint or environment.get("FLAME_ENDPOINT") or context.endpoint or default_endpoint
-    if not address:
-        return ClientConfiguration(None)
-    where = Endpoint.parse(address)
+    given = endpoint or environment.get("FLAME_ENDPOINT")
+    if given:
+        where = parse_endpoints(given)
+    elif context.endpoints:
+        where = context.endpoints
+    elif default_endpoint:
+        where = parse_endpoints(default_endpoint)
+    else:
+        return ClientConfiguration()
     # The context's credential goes to the context's own cluster only.
-    of_context = context.endpoint is not None and Endpoint.parse(context.endpoint) == where
+    of_context = set(where) <= set(context.endpoints)
     ca_path = (
         ca_file or environment.get("FLAME_CA_FILE") or (context.ca_file if of_context else None)
     )
@@ -93,7 +99,7 @@ def resolve(
 
 
 def _token(
-    where: Endpoint,
+    where: tuple[Endpoint, ...],
     token: str | None,
     token_file: str | os.PathLike[str] | None,
     context: _Context,
@@ -110,7 +116,7 @@ def _token(
     if context.token_file:
         return read_token(Path(context.token_file).expanduser(), "token_file")
     local = configuration_directory(environment) / "token"
-    if _is_loopback(where.host) and local.exists():
+    if all(_is_loopback(endpoint.host) for endpoint in where) and local.exists():
         return read_token(local, "token_file")
     return None
 
@@ -173,14 +179,17 @@ def _context(path: Path, context: Mapping[str, Any]) -> _Context:
     what = f"context {context.get('name')!r}: cluster"
     cluster = _mapping(path, what, context.get("cluster") or {}, _CLUSTER_KEYS)
     tls = _mapping(path, f"{what}.tls", cluster.get("tls") or {}, _TLS_KEYS)
-    endpoint = _text(path, f"{what}.endpoint", cluster.get("endpoint"))
-    if endpoint is not None:
+    given = cluster.get("endpoint")
+    if not isinstance(given, list):
+        given = _text(path, f"{what}.endpoint", given)
+    endpoints: tuple[Endpoint, ...] = ()
+    if given is not None:
         try:
-            Endpoint.parse(endpoint)
+            endpoints = parse_endpoints(given)
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{path}: {what}.{error}") from None
     return _Context(
-        endpoint,
+        endpoints,
         _text(path, f"{what}.tls.ca_file", tls.get("ca_file")),
         _text(path, f"{what}.token_file", cluster.get("token_file")),
     )

@@ -9,8 +9,6 @@ import os
 import weakref
 from collections.abc import Callable
 
-import grpc.aio
-
 from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
 from flame.sdk.configuration import ClientConfiguration
 from flame.sdk.frontend import Frontend
@@ -20,7 +18,7 @@ from flame.sdk.session_options import NewSession
 from flame.sdk.session_stream import Deliver, SessionStream, State
 from flame.sdk.task_channel import TaskChannel
 from flame.sdk.views import SessionInfo
-from flame.wire.channels import open_channel
+from flame.wire.managers import Managers
 
 #: What one message from the manager may be; it says itself how large its answers get.
 RECEIVE_LIMIT = 1024 * 1024 * 1024
@@ -31,28 +29,23 @@ _live: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
 class Connection:
-    """A channel to one session manager. Make it with :meth:`open`, on the I/O thread.
+    """Channels to a cluster's session managers. Make it with :meth:`open`, on the I/O thread.
 
     Attributes:
-        where: The address, for messages.
+        managers: Who they are, and which one leads.
         max_input_bytes: What the manager takes as a task's input.
         streams: The session streams that are in use.
     """
 
-    def __init__(
-        self, io: IoThread, channel: grpc.aio.Channel, where: str, token: str | None, retry: float
-    ) -> None:
+    def __init__(self, io: IoThread, managers: Managers, token: str | None, retry: float) -> None:
         self.io = io
-        self.where = where
+        self.managers = managers
         self.max_input_bytes = 0
         self.streams: set[SessionStream] = set()
         self.retry_seconds = retry
         self.closed = False
-        self._channel = channel
-        self.frontend = Frontend(
-            channel, token, where=where, retry_seconds=retry, max_receive=RECEIVE_LIMIT
-        )
-        self.tasks = TaskChannel(channel, token, where=where)
+        self.frontend = Frontend(managers, token, retry_seconds=retry, max_receive=RECEIVE_LIMIT)
+        self.tasks = TaskChannel(managers, token)
         _live.add(self)
 
     @classmethod
@@ -65,13 +58,12 @@ class Connection:
             Unauthenticated, PermissionDenied: It does not let this client in.
             Unavailable: Nobody answered in ``timeout`` seconds.
         """
-        endpoint = configuration.endpoint
-        if endpoint is None:
+        if not configuration.endpoints:
             raise InvalidRequest("there is no endpoint to connect to")
-        channel = open_channel(
-            endpoint, ca_file=configuration.ca_file, max_input_bytes=RECEIVE_LIMIT
+        managers = Managers(
+            configuration.endpoints, ca_file=configuration.ca_file, max_input_bytes=RECEIVE_LIMIT
         )
-        connection = cls(io, channel, str(endpoint), configuration.token, retry)
+        connection = cls(io, managers, configuration.token, retry)
         connection.tasks.start()
         try:
             hello = await connection.tasks.wait_connected(timeout)
@@ -91,7 +83,12 @@ class Connection:
         for stream in list(self.streams):
             stream.end(left)
         self.streams.clear()
-        await self._channel.close(None)
+        await self.managers.close()
+
+    @property
+    def where(self) -> str:
+        """The addresses, for messages."""
+        return str(self.managers)
 
     # --- sessions -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class EmbeddedUse:
 
     def __init__(self, cluster: LocalCluster) -> None:
         self.cluster = cluster
-        self.configuration = ClientConfiguration(Endpoint.parse(cluster.endpoint), cluster.token)
+        self.configuration = ClientConfiguration((Endpoint.parse(cluster.endpoint),), cluster.token)
 
     def release(self) -> None:
         """Stop the cluster if this was its last use."""

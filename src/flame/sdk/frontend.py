@@ -17,35 +17,38 @@ from google.protobuf.message import Message
 from flame.model.errors import AlreadyExists, FlameError, NotFound, Unavailable
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.runtime.backoff import Backoff
+from flame.runtime.tasks import is_cancelled
 from flame.sdk import views
 from flame.wire import codec, v1
-from flame.wire.channels import bearer
+from flame.wire.channels import Endpoint, bearer
+from flame.wire.managers import CEILING_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of
 
 CALL_TIMEOUT = 30.0  # seconds that one try of a call may take
 
 PAGE_BYTES = 4 * 1024 * 1024  # of listed tasks that are held at a time
 
-#: Codes that say nothing about the request itself.
-_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+def backoff_among(managers: Managers) -> Backoff:
+    """Return the delays between rounds through the session managers."""
+    return Backoff(ceiling=CEILING_AMONG_SEVERAL) if managers.several else Backoff()
 
 
 class Frontend:
     """One client's calls. All methods run on the I/O thread's loop."""
 
     def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        token: str | None,
-        *,
-        where: str,
-        retry_seconds: float,
-        max_receive: int,
+        self, managers: Managers, token: str | None, *, retry_seconds: float, max_receive: int
     ) -> None:
-        self._where = where
+        self._managers = managers
         self._retry_seconds = retry_seconds
         self._metadata = (*bearer(token), (v1.MAX_RECEIVE_KEY, str(max_receive)))
-        self._rpcs = {name: method.on(channel) for name, method in v1.FRONTEND.items()}
+        self._rpcs = {
+            endpoint: {name: method.on(channel) for name, method in v1.FRONTEND.items()}
+            for endpoint, channel in managers.channels.items()
+        }
+        self._under_way: dict[Any, Endpoint] = {}
+        managers.on_moved.append(self._give_up)
 
     # --- applications ---------------------------------------------------------------------------
 
@@ -134,15 +137,30 @@ class Frontend:
 
         Up to ``limit`` of them, fewer if they are large.
         """
-        request = v1.ListTaskRequest(session_id=session, after=after, limit=limit)
         tasks: list[views.Task] = []
         size = 0
-        async for message in self._stream("ListTask", request):
-            tasks.append(views.task_of(message))
-            size += message.ByteSize()
-            if size >= PAGE_BYTES:
+        backoff = backoff_among(self._managers)
+        deadline = time.monotonic() + self._retry_seconds
+        while True:
+            request = v1.ListTaskRequest(
+                session_id=session,
+                after=tasks[-1].id if tasks else after,
+                limit=limit - len(tasks),
+            )
+            try:
+                async for message in self._stream("ListTask", request):
+                    tasks.append(views.task_of(message))
+                    size += message.ByteSize()
+                    if size >= PAGE_BYTES:
+                        return tasks, True
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(backoff.next_delay())
+            else:
+                return tasks, len(tasks) == limit
+            if len(tasks) == limit:
                 return tasks, True
-        return tasks, len(tasks) == limit
 
     async def watch_task(self, session: str, task_id: int) -> AsyncGenerator[views.Task, None]:
         """Yield the task as it is, then once per change, and end after its final state.
@@ -153,7 +171,7 @@ class Frontend:
         task = await self.get_task(session, task_id)
         yield task
         told = task.state
-        backoff = Backoff()
+        backoff = backoff_among(self._managers)
         deadline = time.monotonic() + self._retry_seconds
         while not told.is_final:
             try:
@@ -179,23 +197,25 @@ class Frontend:
         then, and no answer.
         """
         deadline = time.monotonic() + self._retry_seconds
-        backoff = Backoff()
+        backoff = backoff_among(self._managers)
         repeated = False
         while True:
-            call = self._rpcs[name](request, metadata=self._metadata, timeout=CALL_TIMEOUT)
+            endpoint = self._managers.current
+            call = self._rpcs[endpoint][name](
+                request, metadata=self._metadata, timeout=CALL_TIMEOUT
+            )
+            self._under_way[call] = endpoint
             try:
                 answer = await call
-            except grpc.aio.AioRpcError as failure:
-                error = error_of(
-                    failure.code(), failure.details() or "", failure.trailing_metadata()
-                )
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as failure:
+                error = _error_of(failure)
                 if repeated and done is not None and isinstance(error, done):
                     return None
-                if failure.code() not in _UNREACHABLE:
+                if not isinstance(error, Unavailable):
                     raise error from None
                 if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        f"{name}: no session manager answered at {self._where} within "
+                    raise type(error)(
+                        f"{name}: no session manager answered at {self._managers} within "
                         f"{self._retry_seconds:g} s ({error})"
                     ) from None
             else:
@@ -207,20 +227,46 @@ class Frontend:
                         return None
                     raise error
                 return answer
+            finally:
+                del self._under_way[call]
             repeated = True
-            await asyncio.sleep(backoff.next_delay())
+            if self._managers.failed(endpoint):
+                await asyncio.sleep(backoff.next_delay())
 
     async def _stream(self, name: str, request: Message) -> AsyncIterator[Any]:
-        call = self._rpcs[name](request, metadata=self._metadata)
+        endpoint = self._managers.current
+        call = self._rpcs[endpoint][name](request, metadata=self._metadata)
+        self._under_way[call] = endpoint
         try:
             async for message in call:
                 yield message
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(
-                failure.code(), failure.details() or "", failure.trailing_metadata()
-            ) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as failure:
+            error = _error_of(failure)
+            if isinstance(error, Unavailable):
+                self._managers.failed(endpoint)
+            raise error from None
         finally:
+            del self._under_way[call]
             call.cancel()
+
+    def _give_up(self, endpoint: Endpoint) -> None:
+        """Ask elsewhere what was asked there: it is stopped, maybe, and would not say so."""
+        for call, asked in list(self._under_way.items()):
+            if asked == endpoint:
+                call.cancel()
+
+
+def _error_of(failure: grpc.aio.AioRpcError | asyncio.CancelledError) -> FlameError:
+    """Return what a call failed with.
+
+    Raises:
+        CancelledError: It was not the call that was cancelled, but who waited for it.
+    """
+    if isinstance(failure, grpc.aio.AioRpcError):
+        return error_of(failure.code(), failure.details() or "", failure.trailing_metadata())
+    if is_cancelled():
+        raise failure
+    return Unavailable("another session manager is looked for")
 
 
 def _spec_message(spec: SessionSpec, default_resources: bool) -> v1.SessionSpec:

@@ -21,9 +21,11 @@ import grpc.aio
 
 from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
 from flame.runtime.backoff import Backoff
+from flame.sdk.frontend import backoff_among
 from flame.sdk.session_stream import SessionStream, State
 from flame.wire import frames
 from flame.wire.channels import bearer
+from flame.wire.managers import HELLO_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of, error_of_refusal
 
 _log = logging.getLogger(__name__)
@@ -37,22 +39,25 @@ _FINAL = (Unauthenticated, PermissionDenied)
 
 
 class TaskChannel:
-    """Keeps one stream to the session manager, and the session streams on it going.
+    """Keeps one stream to the session manager that leads, and the session streams on it going.
 
     Attributes:
         hello: What the manager said on the newest connection; None before the first.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, token: str | None, *, where: str) -> None:
+    def __init__(self, managers: Managers, token: str | None) -> None:
         """Prepare it on the running loop; :meth:`start` connects."""
         self._loop = asyncio.get_running_loop()
-        self._where = where
+        self._managers = managers
         self._metadata = bearer(token)
-        self._connect = channel.stream_stream(
-            frames.TASK_CHANNEL,
-            request_serializer=frames.ClientFrame.SerializeToString,
-            response_deserializer=frames.ManagerFrame.FromString,
-        )
+        self._connect = {
+            endpoint: channel.stream_stream(
+                frames.TASK_CHANNEL,
+                request_serializer=frames.ClientFrame.SerializeToString,
+                response_deserializer=frames.ManagerFrame.FromString,
+            )
+            for endpoint, channel in managers.channels.items()
+        }
         self.hello: frames.ManagerHello | None = None
         self._first_hello: asyncio.Future[frames.ManagerHello] = self._loop.create_future()
         self._last_error: FlameError | None = None
@@ -95,7 +100,7 @@ class TaskChannel:
         except TimeoutError:
             reason = f" ({self._last_error})" if self._last_error is not None else ""
             raise Unavailable(
-                f"no session manager answered at {self._where} within {timeout:g} s{reason}; "
+                f"no session manager answered at {self._managers} within {timeout:g} s{reason}; "
                 "check the address, and that it is running there"
             ) from None
 
@@ -145,9 +150,10 @@ class TaskChannel:
     # --- the connection -------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        backoff = Backoff()
+        backoff = backoff_among(self._managers)
         while True:
-            call = self._connect(metadata=self._metadata)
+            endpoint = self._managers.current
+            call = self._connect[endpoint](metadata=self._metadata)
             error: FlameError
             try:
                 await self._serve(call, backoff)
@@ -161,7 +167,7 @@ class TaskChannel:
                 error = Unavailable("the stream ended while a frame was being written")
             except Exception as failure:
                 # A bug of ours must not leave every future waiting for ever in silence.
-                _log.exception("task-channel-failed manager=%s", self._where)
+                _log.exception("task-channel-failed manager=%s", self._managers)
                 error = FlameError(f"the task channel failed: {failure!r}")
             finally:
                 call.cancel()
@@ -174,17 +180,17 @@ class TaskChannel:
             if isinstance(error, _FINAL):
                 self._give_up(error)
                 return
-            delay = backoff.next_delay()
+            delay = backoff.next_delay() if self._managers.failed(endpoint) else 0.0
             if self._first_hello.done():
                 _log.info(
                     "task-channel-lost manager=%s retry_in=%.2f error=%s",
-                    self._where, delay, error,
+                    self._managers, delay, error,
                 )  # fmt: skip
             await asyncio.sleep(delay)
 
     def _give_up(self, error: FlameError) -> None:
         told = type(error)(
-            f"{self._where} does not let this client in: {error}. Give the cluster's token with "
+            f"{self._managers.current} does not let this client in: {error}. Give the cluster's token with "
             "connect(token=...) or FLAME_TOKEN, or its file with token_file=... or FLAME_TOKEN_FILE"
         )
         if not self._first_hello.done():
@@ -195,16 +201,18 @@ class TaskChannel:
 
     async def _serve(self, call: Any, backoff: Backoff) -> NoReturn:
         """Speak the protocol on one stream until it ends, which is always an error."""
+        patience = HELLO_AMONG_SEVERAL if self._managers.several else HELLO_TIMEOUT
         client = f"{os.path.basename(sys.argv[0]) or 'python'}[{os.getpid()}]"
         try:
-            async with asyncio.timeout(HELLO_TIMEOUT):
+            async with asyncio.timeout(patience):
                 await call.write(frames.ClientFrame(hello=frames.ClientHello(client=client)))
                 first = await call.read()
         except TimeoutError:
-            raise Unavailable(f"no hello within {HELLO_TIMEOUT:g} s") from None
+            raise Unavailable(f"no hello within {patience:g} s") from None
         if first is grpc.aio.EOF:
             await _raise_status(call)
         self._welcomed(first)
+        self._managers.found()
         backoff.reset()
         self._heard = self._spoke = True
         self._beat_due = False
@@ -228,7 +236,9 @@ class TaskChannel:
         if frame.WhichOneof("frame") == "refusal":
             raise error_of_refusal(frame.refusal)
         if frame.WhichOneof("frame") != "hello":
-            raise FlameError(f"{self._where} did not begin with a hello; is it a session manager?")
+            raise FlameError(
+                f"{self._managers} did not begin with a hello; is it a session manager?"
+            )
         self.hello = frame.hello
         if not self._first_hello.done():
             self._first_hello.set_result(frame.hello)
@@ -359,7 +369,7 @@ class TaskChannel:
         error = error_of_refusal(frame)
         if frame.closing:
             raise error
-        _log.warning("session-manager-refused manager=%s error=%s", self._where, error)
+        _log.warning("session-manager-refused manager=%s error=%s", self._managers, error)
 
 
 async def _raise_status(call: Any) -> NoReturn:

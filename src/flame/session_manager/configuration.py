@@ -2,7 +2,7 @@
 
     cluster:
       name: flame
-      endpoint: http://127.0.0.1:8080
+      endpoint: http://127.0.0.1:8080    # or a list of all session managers, for nodes and clients
       resreq: cpu=1,mem=1g,gpu=0         # what a session's executors take if it does not say
       policies: [priority, drf]          # or fair_share (the same as drf), proportion, fifo
       tenants: {research: {weight: 3, quota: "cpu=8,mem=16g"}}
@@ -36,6 +36,7 @@ from flame.scheduling.policies import make_policy
 from flame.session_manager.tenants import TenantBlock, read_tenants
 from flame.storage.candidacy import LEASE_SECONDS
 from flame.wire.channels import Endpoint
+from flame.wire.managers import parse_endpoints
 
 Policy = Literal["priority", "fair_share", "drf", "proportion", "fifo"]
 DEFAULT_STORAGE = "sqlite://flame.db"
@@ -146,7 +147,7 @@ class Cluster(_Strict, frozen=True):
     """The session manager's block."""
 
     name: str
-    endpoint: str
+    endpoint: str | list[str]
     resreq: str | None = None
     policies: list[Policy] = msgspec.field(default_factory=lambda: ["priority", "drf"])
     tenants: dict[str, TenantBlock] = {}
@@ -172,6 +173,7 @@ class Configuration(msgspec.Struct, frozen=True):
 
     Attributes:
         endpoint: Where it listens, unless the command line says otherwise.
+        is_one_of_several: The file names several session managers, so the command line has to.
         resources: What a session's executors take if it does not say.
         tenants: All of them, parents first.
         retry_limits: Failed binds in a row after which a session's pending tasks fail.
@@ -179,6 +181,7 @@ class Configuration(msgspec.Struct, frozen=True):
 
     name: str = "flame"
     endpoint: Endpoint = Endpoint("127.0.0.1", 8080, False)
+    is_one_of_several: bool = False
     storage: str = DEFAULT_STORAGE
     resources: Resources = UNIT
     policies: tuple[str, ...] = ("priority", "drf")
@@ -239,7 +242,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         key = "cluster.tenants"
         tenants = read_tenants(cluster.tenants)
         key = "cluster.endpoint"
-        endpoint = Endpoint.parse(cluster.endpoint)
+        endpoints = parse_endpoints(cluster.endpoint)
         key = "cluster.resreq"
         resources = UNIT if cluster.resreq is None else parse_resources(cluster.resreq)
         key = "cluster.limits.max_input"
@@ -248,13 +251,14 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
             raise InvalidRequest(f"{limits.max_input} is not between 1 byte and 2045m")
     except (InvalidRequest, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{path}: {key}: {error}") from error
-    if endpoint.tls and cluster.tls is None:
+    if endpoints[0].tls and cluster.tls is None:
         raise InvalidConfiguration(
             f"{path}: cluster.endpoint is https, so cluster.tls must name cert_file and key_file"
         )
     return Configuration(
         name=cluster.name,
-        endpoint=endpoint,
+        endpoint=endpoints[0],
+        is_one_of_several=len(endpoints) > 1,
         storage=cluster.storage,
         resources=resources,
         policies=tuple(cluster.policies),

@@ -159,6 +159,10 @@ def _combine(
                 f"--listen {listen}: must be HOST:PORT, for example 127.0.0.1:8080"
             ) from None
         configuration = msgspec.structs.replace(configuration, endpoint=endpoint)
+    elif configuration.is_one_of_several:
+        raise InvalidConfiguration(
+            "cluster.endpoint names several session managers; say with --listen HOST:PORT which this is"
+        )
     return configuration
 
 
