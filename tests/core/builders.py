@@ -8,7 +8,7 @@ from flame.core.events import Tick
 from flame.core.executor import Executor
 from flame.core.session import Session
 from flame.core.state import Limits
-from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.resources import GIB, Resources
 from flame.model.specs import ApplicationSpec, ExecutorState, Failure, SessionSpec
 from flame.storage.memory import MemoryStore
@@ -38,6 +38,9 @@ class Bench(Recorder):
 
     def session(self, name: str = "s") -> Session:
         return self.state.names[(DEFAULT_TENANT, name)]
+
+    def session_of(self, tenant: Tenant, name: str = "s") -> Session:
+        return self.state.names[(tenant, name)]
 
     def attach(
         self,

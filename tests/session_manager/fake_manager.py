@@ -62,7 +62,9 @@ def an_application(name: str = "flmping", **fields: Any) -> ApplicationView:
     return replace(view, **fields)
 
 
-AN_EXECUTOR = ExecutorView(ExecutorId("e-1"), NodeName("n1"), UNIT, ExecutorState.BOUND, "s1", 3, 2)
+AN_EXECUTOR = ExecutorView(
+    ExecutorId("e-1"), NodeName("n1"), UNIT, ExecutorState.BOUND, "s1", 3, 2, DEFAULT_TENANT
+)
 A_NODE = NodeView(
     NodeName("n1"),
     "host",

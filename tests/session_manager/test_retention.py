@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flame.core import events
+from flame.core.backlog import Backlog
 from flame.core.session import Session
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.specs import ApplicationSpec, SessionSpec, SessionState
@@ -21,7 +22,9 @@ HOUR = 3_600_000
 
 
 def session(number: int, closed_ms: int | None) -> Session:
-    made = Session(SessionNumber(number), TENANT, f"s{number}", SessionSpec("a"), 0)
+    made = Session(
+        SessionNumber(number), TENANT, f"s{number}", SessionSpec("a"), 0, Backlog(TENANT)
+    )
     made.closed_ms = closed_ms
     made.state = SessionState.OPEN if closed_ms is None else SessionState.CLOSED
     return made

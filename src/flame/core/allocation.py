@@ -43,7 +43,11 @@ def replan(state: State, planner: Planner, now: float) -> None:
                 if executor is None:
                     continue
                 state.touch_executor(executor)
-                if session is not None and _matches(executor, session) and growth.take(session):
+                if (
+                    session is not None
+                    and _matches(state, executor, session)
+                    and growth.take(session)
+                ):
                     bind(state, executor, session, now)
             case Evict(executor_id):
                 executor = state.executors.get(executor_id)
@@ -82,7 +86,7 @@ def _assign_all(state: State, steps: tuple[Assign, ...], growth: "_Growth", now:
     asked: dict[NodeName, Resources] = {}
     for step in steps:
         node = state.nodes.get(step.node)
-        if node is None or node.state is not NodeState.READY:
+        if node is None or node.state is not NodeState.READY or node.name in state.cordons:
             return
         asked[node.name] = asked.get(node.name, Resources()) + session.spec.resources
         if not asked[node.name].fits_in(node.free):
@@ -113,10 +117,11 @@ class _Growth:
         return enough
 
 
-def _matches(executor: Executor, session: Session) -> bool:
+def _matches(state: State, executor: Executor, session: Session) -> bool:
     return (
         executor.state is ExecutorState.IDLE
         and executor.connected
+        and executor.node not in state.cordons
         and executor.tenant == session.tenant
         and executor.application == session.spec.application
         and executor.resources == session.spec.resources

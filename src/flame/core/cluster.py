@@ -12,6 +12,7 @@ from typing import Any
 
 from flame.core import (
     attempts,
+    cordons,
     early_ends,
     events,
     executors,
@@ -27,7 +28,9 @@ from flame.core import (
     submission,
     usage,
 )
+from flame.core import tenants as tenants_
 from flame.core.allocation import Planner, replan
+from flame.core.backlog import Backlogs
 from flame.core.effects import (
     ApplicationView,
     Effect,
@@ -37,6 +40,8 @@ from flame.core.effects import (
     SessionView,
     Store,
     TaskView,
+    TenantView,
+    TokenView,
 )
 from flame.core.records import OutcomesRecorded, Recovered, TasksSubmitted
 from flame.core.reports import report, somebody_waits
@@ -49,10 +54,11 @@ from flame.core.views import (
     task_view,
 )
 from flame.core.waiting import waiting_for
+from flame.model.credentials import TokenId, TokenSpec
 from flame.model.errors import FlameError, NotFound, ResourceExhausted
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import ExecutorState
-from flame.model.tenants import TenantSpec, check_tree
+from flame.model.tenants import TenantSpec
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.policies import Policies
 from flame.scheduling.scheduler import Scheduler
@@ -78,6 +84,12 @@ _CALLS: dict[type, Callable[[State, Any, float], None]] = {
     events.CloseSession: sessions.on_close,
     events.DeleteSession: sessions.on_delete,
     events.CancelTasks: sessions.on_cancel,
+    events.PutTenant: tenants_.on_put_tenant,
+    events.DeleteTenant: tenants_.on_delete_tenant,
+    events.CreateToken: tenants_.on_create_token,
+    events.RevokeToken: tenants_.on_revoke_token,
+    events.CordonNode: cordons.on_cordon,
+    events.UncordonNode: cordons.on_uncordon,
     events.Attach: submission.on_attach,
     events.CreateTask: submission.on_create,
 }
@@ -90,6 +102,10 @@ _NEED_ROOM = (
     events.OpenSession,
     events.CloseSession,
     events.DeleteSession,
+    events.PutTenant,
+    events.DeleteTenant,
+    events.CreateToken,
+    events.RevokeToken,
 )
 
 _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
@@ -141,13 +157,22 @@ class Cluster:
         tenants: Iterable[TenantSpec] = (),
         planner: Planner | None = None,
     ) -> None:
-        self.state = State(limits or Limits(), new_id, ledger=Ledger(policies))
-        self.state.ledger.put_tenants(check_tree(tenants).values())
+        limits = limits or Limits()
+        self.state = State(
+            limits,
+            new_id,
+            ledger=Ledger(policies),
+            backlogs=Backlogs(
+                limits.max_sessions, limits.max_cluster_tasks, limits.max_cluster_bytes
+            ),
+        )
+        tenants_.declare(self.state, tenants)
         self._planner = planner or Scheduler()
         self._now = 0.0
 
     def restore(self, recovered: Recovered, now: float) -> list[Effect]:
         """Start from what the store holds. Called once, before any event."""
+        tenants_.restore(self.state, recovered)
         recovery.restore(self.state, recovered, now)
         return self._settle(now)
 
@@ -351,7 +376,7 @@ class Cluster:
 
     def nodes(self) -> list[NodeView]:
         """Return every node, by name."""
-        return [node_view(n) for _, n in sorted(self.state.nodes.items())]
+        return [node_view(self.state, n) for _, n in sorted(self.state.nodes.items())]
 
     def node(self, name: str) -> NodeView:
         """Return one node.
@@ -362,4 +387,16 @@ class Cluster:
         node = self.state.nodes.get(NodeName(name))
         if node is None:
             raise NotFound(f"there is no node {name!r}; `flmctl list -n` shows those there are")
-        return node_view(node)
+        return node_view(self.state, node)
+
+    def tenants(self) -> list[TenantView]:
+        """Return every tenant that exists or has sessions, parents first. For people: O(S log S)."""
+        return tenants_.tenant_views(self.state, self._now)
+
+    def tokens(self) -> list[TokenView]:
+        """Return every token, without what is secret."""
+        return tenants_.token_views(self.state)
+
+    def token(self, token: TokenId) -> TokenSpec | None:
+        """Return what a token opens; None: nothing."""
+        return tenants_.find_token(self.state, token)

@@ -97,8 +97,7 @@ def _hand_out(state: State, session: Session, executor: Executor, count: int) ->
             size += len(task.input)
             if size > HAND_OUT_BYTES:
                 break
-    session.queued -= len(ids)
-    session.queued_bytes -= size
+    session.count_queued(-len(ids), -size)
     if ids:
         state.emit(SendTasks(executor.id, ids, inputs, attempts if retried else []))
         state.deadlines.clear(("idle", executor.id))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flame.core.events import AttachmentId, Reply
 from flame.core.records import Record
 from flame.model.attempts import Attempt
+from flame.model.credentials import Role, TokenId
 from flame.model.errors import FlameError
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.resources import Resources
@@ -23,6 +24,7 @@ from flame.model.specs import (
     SessionState,
     TaskState,
 )
+from flame.model.tenants import TenantSpec
 
 
 @dataclass(slots=True)
@@ -234,6 +236,13 @@ class RefuseNode:
     error: FlameError
 
 
+@dataclass(slots=True)
+class TokenRevoked:
+    """End what was opened with the token."""
+
+    token: TokenId
+
+
 Effect = (
     Store
     | Done
@@ -257,6 +266,7 @@ Effect = (
     | SendUnbind
     | RefuseExecutor
     | RefuseNode
+    | TokenRevoked
 )
 
 
@@ -333,6 +343,7 @@ class ExecutorView:
     session_name: str | None
     incarnation: int
     held: int
+    tenant: Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,3 +359,37 @@ class NodeView:
     os: str
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: float  # seconds on the clock that the shell passes as now
+    cordoned: bool = False
+    draining: bool = False
+    executors: int = 0
+    running: int = 0  # tasks that have started
+    held: int = 0  # tasks in executors' hands
+    waited_for: tuple[str, ...] = ()  # sessions with tasks there, as TENANT/SESSION
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """A tenant as callers see it. Sums include those below; shares are parts of the cluster."""
+
+    spec: TenantSpec
+    declared: bool
+    created_ms: int
+    got: float
+    deserved: float
+    usage: float
+    usage_deserved: float
+    open_sessions: int
+    executors: int
+    queued_tasks: int
+    queued_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A token as operators see it."""
+
+    token: TokenId
+    role: Role
+    tenants: tuple[Tenant, ...]
+    note: str
+    created_ms: int

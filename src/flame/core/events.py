@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flame.core.records import OutcomesRecorded
+from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, Failure, SessionSpec
+from flame.model.tenants import TenantSpec
 
 Reply = object  # whatever the shell needs to answer one call
 AttachmentId = int  # one client channel's use of one session; chosen by the shell, never reused
@@ -176,6 +178,61 @@ class UnwatchTask:
     session: SessionNumber
     task_id: TaskId
     watcher: Reply
+
+
+# --- what operators do -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class PutTenant:
+    """Answered with Done. ``must_be_new``: AlreadyExists; ``must_exist``: NotFound."""
+
+    spec: TenantSpec
+    reply: Reply
+    must_be_new: bool = False
+    must_exist: bool = False
+
+
+@dataclass(slots=True)
+class DeleteTenant:
+    """Answered with Done; WrongState while somebody is it, or below it."""
+
+    name: Tenant
+    reply: Reply
+
+
+@dataclass(slots=True)
+class CreateToken:
+    """Answered with Done. The shell chose the id, which must be new, and keeps the secret."""
+
+    token: TokenId
+    spec: TokenSpec
+    reply: Reply
+
+
+@dataclass(slots=True)
+class RevokeToken:
+    """Answered with Done, or NotFound."""
+
+    token: TokenId
+    reply: Reply
+
+
+@dataclass(slots=True)
+class CordonNode:
+    """Start nothing new on the node; with ``drain``, have its executors leave. Answered with Done."""
+
+    node: NodeName
+    drain: bool
+    reply: Reply
+
+
+@dataclass(slots=True)
+class UncordonNode:
+    """Use the node again. Answered with Done."""
+
+    node: NodeName
+    reply: Reply
 
 
 # --- nodes -------------------------------------------------------------------------------------

@@ -166,6 +166,15 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
         state.touch_executor(executor)
         state.replan = True  # an idle one can be bound again
         return
+    _receive(state, session, executor, event, now)
+    if state.drains(executor.node):
+        leave_node(state, executor, now)  # nobody knew before what it holds
+
+
+def _receive(
+    state: State, session: Session, executor: Executor, event: ExecutorConnected, now: float
+) -> None:
+    """Bind the process, or agree with it on what it holds and give it more."""
     was_awaited = executor.id in session.unreported
     if was_awaited:
         state.touch_executor(executor)
@@ -413,7 +422,7 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     state.deadlines.clear(("leave", executor.id))
     state.deadlines.clear(("preempt", executor.id))
     state.deadlines.clear(("idle", executor.id))
-    if not executor.reusable or not was_asked:
+    if not executor.reusable or not was_asked or state.drains(executor.node):
         stop(state, executor, now)
         return
     executor.state = ExecutorState.IDLE
@@ -429,6 +438,17 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
         )
     )
     state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
+
+
+def leave_node(state: State, executor: Executor, now: float) -> None:
+    """Have the executor leave its node, with all of its gang. One that serves nobody ends at once."""
+    session = executor.session
+    if executor.state is ExecutorState.IDLE:
+        stop(state, executor, now)
+    elif session is not None:
+        gang = [e for e in session.executors.values() if executor.gang and e.gang == executor.gang]
+        for member in gang or [executor]:
+            unbind(state, member, now)
 
 
 def stop(state: State, executor: Executor, now: float, grace: float = STOP_GRACE) -> None:

@@ -131,6 +131,7 @@ def _forget(state: State, session: Session) -> None:
     """The session was never made."""
     del state.sessions[session.number]
     del state.names[(session.tenant, session.name)]
+    session.backlog.add_session(-1)
     state.touch_session(session)
     state.replan = True
     if session.is_volatile:

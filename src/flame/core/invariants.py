@@ -7,6 +7,7 @@ after every event; it costs as much as the state is large, so nobody else does.
 from collections.abc import Iterator
 from itertools import pairwise
 
+from flame.core.backlog import Backlog
 from flame.core.executor import Executor
 from flame.core.node import Node
 from flame.core.reports import KEPT, demand, holding_of, machine_of
@@ -52,6 +53,7 @@ def problems(state: State) -> Iterator[str]:
         session_of = state.sessions.get(attachment.session)
         if session_of is None or session_of.attachments.get(identity) is not attachment:
             yield f"attachment {identity} is unknown to its session {attachment.session}"
+    yield from _backlogs(state)
     yield from _waits(state)
     yield from _ledger(state)
 
@@ -107,6 +109,28 @@ def _counts(session: Session) -> Iterator[str]:
         )
     if session.state is SessionState.CLOSED and session.live:
         yield f"{who} is closed with {len(session.live)} live tasks, {min(session.live)} first"
+
+
+def _backlogs(state: State) -> Iterator[str]:
+    """Every tenant's counts are those of its sessions and of the tenants below it."""
+    sums: dict[Backlog, tuple[int, int, int]] = {}
+    for session in state.sessions.values():
+        is_open = int(session.state is SessionState.OPEN)
+        backlog: Backlog | None = session.backlog
+        if backlog is not state.backlogs.of(session.tenant):
+            yield f"session {session.number} counts in another backlog than its tenant's"
+        while backlog is not None:
+            tasks, size, sessions = sums.get(backlog, (0, 0, 0))
+            sums[backlog] = (
+                tasks + session.queued,
+                size + session.queued_bytes,
+                sessions + is_open,
+            )
+            backlog = backlog.above
+    for backlog in (state.backlogs.cluster, *state.backlogs.by_tenant.values()):
+        have = (backlog.tasks, backlog.size, backlog.sessions)
+        if have != sums.get(backlog, (0, 0, 0)):
+            yield f"backlog {backlog.name!r} has {have}; its sessions {sums.get(backlog)}"
 
 
 def _hands(session: Session) -> Iterator[str]:
@@ -303,8 +327,8 @@ def _ledger(state: State) -> Iterator[str]:
         if name in state.touched_nodes:
             continue
         room = ledger.rooms.by_node.get(name)
-        if (room.machine if room is not None else None) != machine_of(node):
-            yield f"node {name}: the ledger has {room and room.machine}, it is {machine_of(node)}"
+        if (room.machine if room is not None else None) != machine_of(state, node):
+            yield f"node {name}: the ledger has {room and room.machine}, it is {machine_of(state, node)}"
     for name in ledger.rooms.by_node:
         if name not in state.nodes and name not in state.touched_nodes:
             yield f"node {name} is gone; the ledger still has it"

@@ -33,15 +33,17 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
     state.epoch = recovered.epoch
     state.next_session = recovered.next_session
     state.next_incarnation = recovered.next_incarnation
+    state.cordons = {put.node: put for put in recovered.cordons}
     for application in recovered.applications:
         state.applications[(application.tenant, application.name)] = application
     for known in recovered.sessions:
-        session = _session(known)
+        session = _session(state, known)
         state.sessions[session.number] = session
         state.names[(session.tenant, session.name)] = session
         if session.spec.durability is Durability.MEMORY and session.state is SessionState.OPEN:
             _close_lost(state, session, now)
         if session.state is SessionState.OPEN:
+            session.backlog.add_session(1)
             await_client(state, session, now, CLIENT_RETURN)
             if session.spec.deadline_ms:
                 set_deadline(state, session)
@@ -57,9 +59,10 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
     state.replan = True
 
 
-def _session(known: RecoveredSession) -> Session:
+def _session(state: State, known: RecoveredSession) -> Session:
     put = known.put
-    session = Session(put.session, put.tenant, put.name, put.spec, put.created_ms)
+    backlog = state.backlogs.of(put.tenant)
+    session = Session(put.session, put.tenant, put.name, put.spec, put.created_ms, backlog)
     session.state = put.state
     session.closed_ms = put.closed_ms
     session.next_id = known.next_task_id

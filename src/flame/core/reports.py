@@ -26,7 +26,7 @@ def report(state: State, now: float) -> None:
     if state.touched_nodes:
         for name in state.touched_nodes:
             node = state.nodes.get(name)
-            machine = machine_of(node) if node is not None else None
+            machine = machine_of(state, node) if node is not None else None
             if node is None or machine is None:
                 ledger.drop_machine(name)
                 continue
@@ -82,11 +82,13 @@ def _protected(session: Session) -> int:
     )
 
 
-def machine_of(node: Node) -> Machine | None:
+def machine_of(state: State, node: Node) -> Machine | None:
     """Return the node as the scheduler sees it; None: its executors are lost, nothing is there."""
     if node.state is NodeState.NOT_READY:
         return None
-    return Machine(node.name, node.capacity, (), node.state is NodeState.UNKNOWN)
+    away = node.state is NodeState.UNKNOWN
+    cordoned = away or node.name in state.cordons
+    return Machine(node.name, node.capacity, (), cordoned=cordoned, away=away)
 
 
 def holding_of(executor: Executor) -> Holding:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from flame.core.backlog import Backlog
 from flame.core.events import AttachmentId, Reply
 from flame.core.executor import Executor
 from flame.core.outcome_log import Attachment, Tail
@@ -37,6 +38,7 @@ class Session:
     """One session.
 
     Attributes:
+        backlog: Its tenant's: what is queued here is counted there, too.
         live: Every task that is not final and stored, by id.
         queue: Tasks to hand out, lowest id first; those not QUEUED any more are skipped.
         queued, queued_bytes: Tasks in ``queue`` that are QUEUED, and their inputs' size.
@@ -54,6 +56,7 @@ class Session:
     name: str
     spec: SessionSpec
     created_ms: int
+    backlog: Backlog
     state: SessionState = SessionState.OPEN
     closed_ms: int | None = None
     live: dict[TaskId, Task] = field(default_factory=dict)
@@ -108,23 +111,29 @@ class Session:
     def enqueue(self, tasks: list[Task]) -> None:
         """Add new tasks behind all others."""
         self.queue.extend(tasks)
-        self.queued += len(tasks)
-        self.queued_bytes += sum([len(t.input) for t in tasks if t.input is not None])
+        self.count_queued(len(tasks), sum([len(t.input) for t in tasks if t.input is not None]))
 
     def requeue(self, tasks: Iterable[Task]) -> None:
         """Put tasks that were handed out back in front, lowest id first."""
+        count = size = 0
         for task in sorted(tasks, key=lambda t: t.id, reverse=True):
             task.stage = QUEUED
             task.holder = None
             self.queue.appendleft(task)
-            self.queued += 1
-            self.queued_bytes += len(task.input or b"")
+            count += 1
+            size += len(task.input or b"")
+        self.count_queued(count, size)
 
     def withdraw(self, task: Task) -> None:
         """Take a QUEUED task out: it is about to get an outcome. The queue drops it later."""
-        self.queued -= 1
-        self.queued_bytes -= len(task.input or b"")
+        self.count_queued(-1, -len(task.input or b""))
         task.stage = FINISHING
+
+    def count_queued(self, tasks: int, size: int) -> None:
+        """Note that so many more (or fewer, below zero) are QUEUED, here and in the tenant's backlog."""
+        self.queued += tasks
+        self.queued_bytes += size
+        self.backlog.add(tasks, size)
 
     def note(self, event: Event) -> None:
         """Remember an event; only the newest are kept."""

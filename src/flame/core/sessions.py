@@ -34,7 +34,6 @@ from flame.model.errors import (
     AlreadyExists,
     InvalidRequest,
     NotFound,
-    ResourceExhausted,
     WrongState,
 )
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
@@ -185,17 +184,12 @@ def _create(
     check_name(name, "session")
     state.application(tenant, spec.application)
     check_possible(state, spec.resources, now)
-    limit = state.limits.max_sessions
-    if limit is not None:
-        count = sum(s.state is SessionState.OPEN for s in state.sessions.values())
-        if count >= limit:
-            raise ResourceExhausted(
-                f"{count} sessions are open, as many as this cluster allows (max_sessions); "
-                "close one first"
-            )
+    backlog = state.backlogs.of(tenant)
+    backlog.check_session()
     number = SessionNumber(state.next_session)
     state.next_session += 1
-    session = Session(number, tenant, name, spec, milliseconds(now))
+    session = Session(number, tenant, name, spec, milliseconds(now), backlog)
+    backlog.add_session(1)
     state.sessions[number] = session
     state.names[(tenant, name)] = session
     state.touch_session(session)
@@ -309,6 +303,7 @@ def session_stored(state: State, cause: ReplySession, now: float) -> None:
     session = cause.session
     if cause.closed:
         session.state = SessionState.CLOSED
+        session.backlog.add_session(-1)
         state.touch_session(session)
         session.storing_close = False
         session.closed_ms = milliseconds(now)

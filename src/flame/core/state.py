@@ -3,18 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flame.core.backlog import Backlogs
 from flame.core.deadlines import Deadlines
 from flame.core.effects import Effect, Store
 from flame.core.events import AttachmentId
 from flame.core.executor import Executor
 from flame.core.node import Node
 from flame.core.outcome_log import Attachment
-from flame.core.records import ApplicationPut, Record
+from flame.core.records import ApplicationPut, CordonPut, Record, TenantPut, TokenPut
 from flame.core.session import Session
+from flame.model.credentials import TokenId
 from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
+from flame.model.tenants import TenantSpec
 from flame.scheduling.budget import Budget
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.usage import Usage
@@ -27,6 +30,10 @@ class Limits:
     Attributes:
         max_input_bytes: Of one task.
         max_queued_tasks, max_queued_bytes: Of one session; beyond, submit credit is withheld.
+        max_sessions: Open ones, of all tenants together.
+        max_cluster_tasks, max_cluster_bytes: Queued in all sessions together; beyond, submits are
+            refused.
+        max_executors: Processes of the whole cluster.
         submit_credit: Bytes a client may have on their way to the store, per session.
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
@@ -40,6 +47,9 @@ class Limits:
     max_queued_tasks: int = 5_000_000
     max_queued_bytes: int = 4 * 1024**3
     max_sessions: int | None = None
+    max_cluster_tasks: int | None = None
+    max_cluster_bytes: int | None = None
+    max_executors: int | None = None
     submit_credit: int = 64 * 1024 * 1024
     delay_release: float = DEFAULT_DELAY_RELEASE
     bind_attempts: int = 5
@@ -57,7 +67,8 @@ class State:
     should have which executor; ``waiting``: after the last plan some session could have had more.
     ``touched_…``: what the ledger was not told of yet. ``out_of_work``: executors with nothing to do,
     to be looked at when the event is done, because another session waits. ``full``: why the store
-    takes nothing more; empty while it does.
+    takes nothing more; empty while it does. ``tenants`` are stored, ``declared`` come from the
+    configuration, ``tree`` is what both make.
     """
 
     limits: Limits
@@ -78,6 +89,12 @@ class State:
     replan: bool = False
     waiting: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+    backlogs: Backlogs = field(default_factory=Backlogs)
+    tenants: dict[Tenant, TenantPut] = field(default_factory=dict)
+    declared: dict[Tenant, TenantSpec] = field(default_factory=dict)
+    tree: dict[Tenant, TenantSpec] = field(default_factory=dict)
+    tokens: dict[TokenId, TokenPut] = field(default_factory=dict)
+    cordons: dict[NodeName, CordonPut] = field(default_factory=dict)
     touched_nodes: dict[NodeName, None] = field(default_factory=dict)
     touched_sessions: dict[SessionNumber, None] = field(default_factory=dict)
     touched_executors: dict[ExecutorId, None] = field(default_factory=dict)
@@ -152,6 +169,11 @@ class State:
         if application is None or application.spec.delay_release is None:
             return self.limits.delay_release
         return float(application.spec.delay_release)
+
+    def drains(self, node: NodeName) -> bool:
+        """Whether the node's executors have to leave."""
+        cordon = self.cordons.get(node)
+        return cordon is not None and cordon.drain
 
     def take_request(self) -> int:
         """Return a number for a question to an executor."""

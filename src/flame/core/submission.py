@@ -134,6 +134,12 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
         error = ResourceExhausted(state.full)
         refuse_submit(state, event.attachment, known, len(inputs), error, _cost(inputs))
         return
+    room, error = session.backlog.admit(inputs)
+    if error is not None:
+        over, inputs = inputs[room:], inputs[:room]
+        refuse_submit(state, event.attachment, known + room, len(over), error, _cost(over))
+        if not inputs:
+            return
     if submitter is None:
         submitter = session.submitters[attachment.submitter] = Submitter()
     first_id = TaskId(session.next_id)
@@ -199,7 +205,7 @@ def on_create(state: State, event: CreateTask, now: float) -> None:
         raise WrongState(
             f"session {session.name!r} is closed; tasks can no longer be created in it"
         )
-    error = _oversize(state, (event.input,))
+    error: FlameError | None = _oversize(state, (event.input,))
     if error is not None:
         raise error
     if state.full and not session.is_volatile:
@@ -209,6 +215,9 @@ def on_create(state: State, event: CreateTask, now: float) -> None:
             f"session {session.name!r} has {session.queued} tasks queued; "
             f"at most {state.limits.max_queued_tasks} may be. Try again later"
         )
+    _, error = session.backlog.admit((event.input,))
+    if error is not None:
+        raise error
     first_id = TaskId(session.next_id)
     session.next_id += 1
     record = TasksSubmitted(session.number, b"", 0, first_id, [event.input], milliseconds(now))

@@ -5,6 +5,7 @@ from flame.core.executor import Executor
 from flame.core.node import Node
 from flame.core.records import ApplicationPut
 from flame.core.session import Session
+from flame.core.state import State
 from flame.core.task import STARTED, Task
 from flame.model.specs import EventCode, Failure, TaskState
 
@@ -67,10 +68,11 @@ def executor_view(executor: Executor) -> ExecutorView:
         executor.session.name if executor.session is not None else None,
         executor.incarnation,
         len(executor.held),
+        executor.tenant,
     )
 
 
-def node_view(node: Node) -> NodeView:
+def node_view(state: State, node: Node) -> NodeView:
     """Show a node."""
     return NodeView(
         node.name,
@@ -82,4 +84,16 @@ def node_view(node: Node) -> NodeView:
         node.os,
         node.addresses,
         node.renewed,
+        node.name in state.cordons,
+        state.drains(node.name),
+        len(node.executors),
+        sum(e.started is not None for e in node.executors.values()),
+        sum(len(e.held) for e in node.executors.values()),
+        tuple(
+            dict.fromkeys(
+                f"{e.tenant}/{e.session.name}"
+                for e in node.executors.values()
+                if e.session is not None and e.held
+            )
+        ),
     )

@@ -56,7 +56,7 @@ def check_possible(state: State, request: Resources, now: float) -> None:
     rooms = state.ledger.rooms.by_node.values()
     largest = largest_offer(state.ledger)
     if largest is None or any(
-        room.machine.cordoned or request.fits_in(room.machine.capacity) for room in rooms
+        room.machine.away or request.fits_in(room.machine.capacity) for room in rooms
     ):
         return
     raise InvalidRequest(

@@ -79,18 +79,31 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
             f"{most.node}, has {most.capacity}"
         )
     if all(r.machine.cordoned for r in large):
-        return f"all of the {len(large)} nodes that could have it are cordoned"
+        away = sum(r.machine.away for r in large)
+        why = "cordoned" if not away else "away" if away == len(large) else "cordoned or away"
+        if len(large) == 1:
+            return f"the only node that could have it, {large[0].machine.node}, is {why}"
+        return f"all of the {len(large)} nodes that could have it are {why}"
     return None
 
 
 def _crowded(ledger: Ledger, leaf: Leaf) -> str:
     higher = sum(1 for other in ledger.leaves.values() if other.tier > leaf.tier and other.kept)
     has = f"it has {leaf.kept} of the {leaf.wish.wanted} it could use"
+    full = "the cluster is full" + _cordoned(ledger)
     if higher:
         sessions = "session" if higher == 1 else "sessions"
-        return f"the cluster is full; {higher} {sessions} of higher priority come first; {has}"
+        return f"{full}; {higher} {sessions} of higher priority come first; {has}"
     share = deserved(ledger).get(leaf.wish.session, 0.0) * WHOLE / leaf.price
-    return f"the cluster is full; its fair share is {share:.1f} executors, {has}"
+    return f"{full}; its fair share is {share:.1f} executors, {has}"
+
+
+def _cordoned(ledger: Ledger) -> str:
+    machines = [room.machine for room in ledger.rooms.by_node.values()]
+    count = sum(machine.cordoned and not machine.away for machine in machines)
+    if not count:
+        return ""
+    return f", {count} of its {len(machines)} nodes {'is' if count == 1 else 'are'} cordoned"
 
 
 def _executors(count: int) -> str:

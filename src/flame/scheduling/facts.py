@@ -45,12 +45,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One node that is ready. ``cordoned``: what runs there stays, nothing new starts."""
+    """One node. ``cordoned``: what runs there stays, nothing new starts; ``away``: as it is silent."""
 
     node: NodeName
     capacity: Resources
     labels: Labels = ()
     cordoned: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
