@@ -14,7 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "src" / "flame" / "wire" / "pb"
-PACKAGES = {"flame/v0": "v0", "flame/v1": "v1", "flame/channel/v1": "channel"}
+PACKAGES = {
+    "flame/v0": "v0",
+    "flame/v1": "v1",
+    "flame/channel/v1": "channel",
+    "flame/package/v1": "package",
+}
 
 
 def localize(source: str) -> str:

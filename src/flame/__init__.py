@@ -52,7 +52,7 @@ if _TYPE_CHECKING:
     from flame.sdk.results import Result
     from flame.sdk.service import run_service
     from flame.sdk.session import Session
-    from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
+    from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
     from flame.sdk.waiting import (
         ALL_COMPLETED,
         FIRST_COMPLETED,
@@ -73,6 +73,7 @@ _LAZY = {
     "Executor": "flame.sdk.views",
     "Future": "flame.sdk.future",
     "Node": "flame.sdk.views",
+    "Package": "flame.sdk.views",
     "Result": "flame.sdk.results",
     "Session": "flame.sdk.session",
     "SessionInfo": "flame.sdk.views",
@@ -126,6 +127,7 @@ __all__ = [
     "ExecutorState",
     "Node",
     "NodeState",
+    "Package",
     "Resources",
     "Result",
     "SessionInfo",

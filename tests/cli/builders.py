@@ -87,10 +87,11 @@ def a_node() -> Node:
         name="node-1",
         hostname="host-1",
         state=NodeState.READY,
-        capacity=Resources(2000, 4 * GIB),
+        capacity=Resources(2000, 4 * GIB, 1),
         allocatable=Resources(1000, 3 * GIB),
         arch="x86_64",
         os="linux",
         addresses=(("InternalIP", "10.0.0.1"),),
         last_heartbeat=CREATED_MS // 1000,
+        labels=(("arch", "x86_64"), ("zone", "a")),
     )

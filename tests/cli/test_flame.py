@@ -98,13 +98,17 @@ def test_a_cluster_that_does_not_start_is_told(run: Run, home: Path) -> None:
 
 
 def test_options_of_up_reach_the_cluster(run: Run, home: Path, clusters: list[FakeCluster]) -> None:
-    run(flame, "up", "--storage", "memory", "--anonymous")
+    file = home / "flame-cluster.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("cluster: {name: c, endpoint: 'http://127.0.0.1:1'}")
+    run(flame, "up", "--storage", "memory", "--anonymous", "--config", str(file))
     assert clusters[0].options == {
         "executors": None,
         "listen": "127.0.0.1:8080",
         "storage": "memory",
         "directory": home,
         "anonymous": True,
+        "config": str(file),
     }
 
 

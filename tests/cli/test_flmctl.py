@@ -85,8 +85,10 @@ def test_lists_of_other_things_have_their_own_columns(client: FakeClient, run: R
         ["executor-1", "Bound", "flmping-x1y2z3", "node-1"]
     )
     header, line = run(flmctl, "list", "-n").stdout.splitlines()
-    assert " ".join(header.split()) == "NAME HOSTNAME STATUS CPU MEMORY ARCH OS"
-    assert line.split() == ["node-1", "host-1", "Ready", "2", "4g", "x86_64", "linux"]
+    assert " ".join(header.split()) == "NAME HOSTNAME STATUS CPU MEMORY ARCH OS GPU LABELS"
+    assert line.split() == (
+        ["node-1", "host-1", "Ready", "2", "4g", "x86_64", "linux", "1", "zone=a"]
+    )
 
 
 def test_an_empty_list_is_only_a_header_and_an_empty_document(client: FakeClient, run: Run) -> None:
@@ -153,6 +155,28 @@ def test_a_wrong_file_registers_nothing(client: FakeClient, run: Run, tmp_path: 
     assert result.exit_code == 1
     assert "spec is missing" in result.stderr
     assert client.changes == []
+
+
+def test_create_passes_on_what_it_is_given(client: FakeClient, run: Run) -> None:
+    client.sessions = [a_session()]
+    run(
+        flmctl, "create", "-a", "app", "-r", "cpu=0.5,gpu=1,fpga=1", "--batch-size", "2",
+        "--max-instances", "4", "--require", "zone=a", "--prefer", "disk=ssd:2", "--near", "n1",
+    )  # fmt: skip
+    assert client.created == [
+        (
+            "app",
+            {
+                "resources": Resources(500, 0, 1, (("fpga", 1),)),
+                "priority": 0,
+                "batch_size": 2,
+                "max_instances": 4,
+                "require": "zone=a",
+                "prefer": "disk=ssd:2",
+                "near": ("n1",),
+            },
+        ),
+    ]
 
 
 def test_create_prints_the_id_that_other_commands_take(client: FakeClient, run: Run) -> None:

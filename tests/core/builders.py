@@ -9,6 +9,7 @@ from flame.core.executor import Executor
 from flame.core.session import Session
 from flame.core.state import Limits
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.labels import Labels
 from flame.model.resources import GIB, Resources
 from flame.model.specs import ApplicationSpec, ExecutorState, Failure, SessionSpec
 from flame.storage.memory import MemoryStore
@@ -78,10 +79,14 @@ class Bench(Recorder):
         slots: int = 1,
         instance: bytes = b"1",
         executors: Sequence[tuple[ExecutorId, int]] = (),
+        gpus: int = 0,
+        labels: Labels = (),
     ) -> None:
+        capacity = Resources(1000 * slots, GIB * slots, gpus)
+        addresses = [("InternalIP", f"{name}.example")]
         self.post(
             events.NodeConnected(
-                NodeName(name), instance, Resources(1000 * slots, GIB * slots), executors
+                NodeName(name), instance, capacity, executors, addresses=addresses, labels=labels
             )
         )
 

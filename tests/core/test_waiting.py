@@ -67,8 +67,21 @@ def test_a_request_that_no_node_could_hold_is_refused_with_what_the_largest_has(
     assert isinstance(error, InvalidRequest)
     assert str(error) == (
         "resreq: an executor would take cpu=64,mem=1g, which no node has; "
-        "the largest node on record has cpu=8,mem=8g"
+        "the largest of them on record, large, has cpu=8,mem=8g"
     )
+
+
+def test_labels_that_no_node_has_are_refused_and_others_decide_where_an_executor_goes() -> None:
+    b = bench()
+    b.node("a", labels=(("zone", "a"),))
+    b.node("b", labels=(("zone", "b"),))
+    for zone in ("b", "c"):
+        spec = SessionSpec("app", require=(("zone", zone),), min_instances=1)
+        b.post(events.OpenSession(DEFAULT_TENANT, zone, spec, zone))
+    assert [e.node for e in b.state.executors.values()] == ["b"]
+    error = b.answers["c"]
+    assert isinstance(error, InvalidRequest)
+    assert str(error) == "require: needs label zone=c, which no node has (zone is a or b)"
 
 
 def test_a_request_is_accepted_while_no_node_is_on_record_or_one_is_away() -> None:

@@ -119,17 +119,17 @@ class FakeManager:
         except TimeoutError:
             raise AssertionError(f"not within {DEADLINE} s: {what}") from None
 
-    async def start(self, executor: str = "e1") -> ExecutorLine:
+    async def start(self, executor: str = "e1", **order: Any) -> ExecutorLine:
         """Order an executor and wait for its hello."""
-        incarnation = self.order_start(executor)
+        incarnation = self.order_start(executor, **order)
         return await self.line(executor, incarnation)
 
-    def order_start(self, executor: str = "e1") -> int:
+    def order_start(self, executor: str = "e1", **order: Any) -> int:
         incarnation = next(self.incarnations)
         self.node_orders.put_nowait(
             frames.NodeOrder(
                 start=frames.StartExecutor(
-                    executor=executor, incarnation=incarnation, credential="x.y.z"
+                    executor=executor, incarnation=incarnation, credential="x.y.z", **order
                 )
             )
         )

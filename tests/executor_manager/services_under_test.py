@@ -1,6 +1,7 @@
 """Services that do what services do wrong, and right. Executors import them by path."""
 
 import ctypes
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -18,6 +19,10 @@ class Upper(FlameService):
 
     def on_task_invoke(self, context: TaskContext) -> bytes | None:
         return None if context.input is None else self.prefix + context.input.upper()
+
+
+def square(number: int) -> int:
+    return number * number
 
 
 def double(data: bytes | None) -> bytes:
@@ -97,6 +102,13 @@ class Obedient(FlameService):
 
     def environment(self, rest: str, context: TaskContext) -> bytes:
         return os.environ.get(rest, "").encode()
+
+    def multiprocess(self, rest: str, context: TaskContext) -> bytes:
+        """Use processes and a manager's sockets, as numerical code does."""
+        fork = multiprocessing.get_context("fork")
+        with fork.Pool(2) as pool, fork.Manager() as shared:
+            kept = shared.list(pool.map(square, range(4)))
+            return str(list(kept)).encode()
 
     def daemon(self, rest: str, context: TaskContext) -> bytes:
         """Leave a process behind as a daemon does: two forks, a new session, no environment."""

@@ -1,8 +1,10 @@
+import platform
 from pathlib import Path
 
 import pytest
 
-from flame.executor_manager.configuration import find_access
+from flame.executor_manager.capacity import gpu_ids, node_labels
+from flame.executor_manager.configuration import find_access, find_offer
 from flame.model.errors import InvalidConfiguration
 from flame.wire.managers import show
 
@@ -58,3 +60,50 @@ def test_a_token_file_must_be_there_and_hold_a_token(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(InvalidConfiguration, match="is empty"):
         find_access(None, str(tmp_path / "empty"), None, None)
+
+
+def test_what_the_node_offers_is_in_the_file_and_options_win(tmp_path: Path) -> None:
+    file = tmp_path / "flame-cluster.yaml"
+    file.write_text('node: {labels: {zone: a, disk: ssd}, resources: "cpu=4,fpga=1"}')
+    labels, amounts = find_offer(["zone=b"], ["fpga=2", "mem=1k,license/x=3"], str(file))
+    assert labels == {"zone": "b", "disk": "ssd"}
+    assert amounts == {"cpu": 4000, "fpga": 2, "mem": 1024, "license/x": 3}
+    assert find_offer([], [], None) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "label", "amount", "said"),
+    [
+        ("{}", "zone", "", "--label: 'zone' is not name=value"),
+        ("{}", "zone=", "", "'' in zone="),
+        ("{}", "", "fpga=x", "fpga in 'fpga=x' is 'x'"),
+        ("{}", "", "gpus=1", "keys are cpu, mem, gpu"),
+        ("node: {label: {}}", "", "", "node.label is unknown; allowed are labels and resources"),
+        ("node: {labels: [a]}", "", "", r"node.labels is \['a'\]; a mapping is needed"),
+        ("node: {labels: {a: 'b c'}}", "", "", "node.labels: 'b c' in a=b c"),
+        ("node: {resources: 4}", "", "", "resources is 4; a text is needed"),
+    ],
+)
+def test_a_wrong_offer_is_named(
+    tmp_path: Path, content: str, label: str, amount: str, said: str
+) -> None:
+    file = tmp_path / "flame-cluster.yaml"
+    file.write_text(content)
+    with pytest.raises(InvalidConfiguration, match=said):
+        find_offer([label], [amount], str(file))
+
+
+def test_gpus_are_named_as_the_process_was_given_them() -> None:
+    assert gpu_ids(2, {}) == ("0", "1")
+    assert gpu_ids(2, {"CUDA_VISIBLE_DEVICES": "3, GPU-ab, 5"}) == ("3", "GPU-ab")
+    with pytest.raises(InvalidConfiguration, match="CUDA_VISIBLE_DEVICES is '7'"):
+        gpu_ids(2, {"CUDA_VISIBLE_DEVICES": "7"})
+
+
+def test_a_node_has_labels_by_itself_and_those_it_is_given() -> None:
+    labels = dict(node_labels({"zone": "a", "os": "mine"}, "n 1"))
+    assert labels["zone"] == "a"
+    assert labels["os"] == "mine"
+    assert labels["arch"] == platform.machine()
+    assert "node" not in labels, "no label can have a blank"
+    assert dict(node_labels({}, "n1"))["node"] == "n1"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
-from flame.model.labels import Labels
+from flame.model.labels import Labels, Preferences
 from flame.model.resources import GIB, Resources
 from flame.model.tenants import TenantSpec, check_tree
 from flame.scheduling.facts import Holding, Machine, Wish
@@ -77,7 +77,7 @@ class SmallCluster:
         weight: float = 1.0,
         batch: int = 1,
         requires: Labels = (),
-        prefers: Labels = (),
+        prefers: Preferences = (),
         protected: int = 0,
     ) -> None:
         wish = Wish(

@@ -5,7 +5,7 @@ import pytest
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.resources import Resources
 from flame.scheduling.deserved import Fairness, deserved, fairness, water_fill
-from flame.scheduling.explain import largest_offer, why_waiting
+from flame.scheduling.explain import why_waiting
 from flame.scheduling.usage import Usage
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
 
@@ -41,8 +41,20 @@ def test_what_no_node_has_is_said_with_what_the_largest_has() -> None:
     cluster.wish(2, 1, requires=(("zone", "a"),))
     cluster.settle()
     assert "the largest node, n0, has cpu=2," in why(cluster, 1)
-    assert why(cluster, 2) == "none of the 1 nodes has the labels zone=a"
-    assert largest_offer(cluster.ledger) == UNIT * 2
+    assert why(cluster, 2) == "needs label zone=a, which no node has"
+
+
+def test_labels_that_no_node_has_are_named_with_what_there_is() -> None:
+    cluster = SmallCluster()
+    cluster.node("a", UNIT, (("disk", "hdd"), ("zone", "a")))
+    cluster.node("b", UNIT * 2, (("disk", "ssd"), ("zone", "b")))
+    cluster.wish(1, 1, requires=(("zone", "c"),))
+    cluster.wish(2, 1, requires=(("disk", "ssd"), ("zone", "a")))
+    cluster.wish(3, 1, request=UNIT * 2, requires=(("zone", "a"),))
+    cluster.settle()
+    assert why(cluster, 1) == "needs label zone=c, which no node has (zone is a or b)"
+    assert why(cluster, 2) == "needs labels disk=ssd,zone=a, which no node has together"
+    assert why(cluster, 3).endswith("the largest node with zone=a, a, has cpu=1,mem=1g")
 
 
 def test_an_empty_or_full_cluster_is_said() -> None:

@@ -25,9 +25,18 @@ def test_required_labels_decide_and_preferred_ones_weigh() -> None:
     assert cluster.have() == {1: 2}
     cluster.close(1)
     cluster.leave()
-    cluster.wish(2, 3, prefers=(("disk", "ssd"),))
+    cluster.wish(2, 3, prefers=(("disk", "ssd", 1),))
     cluster.settle()
     assert sorted(e.node for e in cluster.kept()) == ["a", "a", "b"]
+
+
+def test_of_two_preferred_labels_the_heavier_counts_more() -> None:
+    cluster = SmallCluster()
+    cluster.node("a", UNIT, (("disk", "ssd"),))
+    cluster.node("b", UNIT, (("zone", "b"),))
+    cluster.wish(1, 1, prefers=(("disk", "ssd", 2), ("zone", "b", 3)))
+    cluster.settle()
+    assert [e.node for e in cluster.kept()] == ["b"]
 
 
 def test_ordinary_work_keeps_off_nodes_with_gpus_while_it_can() -> None:

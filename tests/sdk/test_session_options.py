@@ -54,6 +54,14 @@ def test_durability_may_be_text_or_the_enumeration(value: object) -> None:
     assert new_session("app", None, options(durability=value)).spec.durability is Durability.MEMORY
 
 
+def test_labels_are_given_as_text_or_as_a_mapping() -> None:
+    for require, prefer in (("b=2,a=1", "c=3:4"), ({"b": "2", "a": "1"}, {"c=3": 4})):
+        spec = new_session("app", None, options(require=require, prefer=prefer)).spec
+        assert spec.require == (("a", "1"), ("b", "2"))
+        assert spec.prefer == (("c", "3", 4),)
+    assert new_session("app", None, options(near=["n", "m", "n"])).spec.near == ("n", "m")
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -66,6 +74,13 @@ def test_durability_may_be_text_or_the_enumeration(value: object) -> None:
         ({"min_instances": 3, "max_instances": 2}, "from 3 on"),
         ({"common_data": "text"}, "common_data must be bytes or None, not str"),
         ({"resources": "cpu=x"}, "cpu=x"),
+        ({"batch_size": 2, "min_instances": 1}, "min_instances is 1; it must be a multiple of ba"),
+        ({"batch_size": 2, "max_instances": 3}, "max_instances is 3; it must be a multiple of ba"),
+        ({"require": ["zone=a"]}, "require is .'zone=a'.; give 'zone=a'"),
+        ({"require": {"zone": ""}}, "require: '' in zone="),
+        ({"prefer": 3}, "prefer is 3"),
+        ({"prefer": {"zone=a": 0}}, "the weight of zone=a is 0"),
+        ({"near": "node-1"}, "near is 'node-1'; give a list"),
     ],
 )
 def test_a_wrong_option_is_named(given: dict[str, object], complaint: str) -> None:

@@ -20,6 +20,7 @@ from flame.session_manager.grpc_server import GrpcServer
 from flame.wire import reflection, v1
 from flame.wire.channels import AUTHORIZATION, bearer
 from flame.wire.frames import EXECUTOR_CHANNEL, NODE_CHANNEL, TASK_CHANNEL
+from flame.wire.packages import DOWNLOAD, UPLOAD
 
 TOKEN = "correct-horse"
 EXECUTOR = access.executor_credential(TOKEN, ExecutorId("e-1"), 7)
@@ -29,7 +30,8 @@ SERVICES: dict[str, list[str]] = {
     "frontend": [method.path for method in v1.FRONTEND.values()],
     "backend": [method.path for method in v1.BACKEND.values()],
     "clients": [TASK_CHANNEL],
-    "nodes": [NODE_CHANNEL],
+    "nodes": [NODE_CHANNEL, *(method.path for method in DOWNLOAD.values())],
+    "uploads": [method.path for method in UPLOAD.values()],
     "executors": [EXECUTOR_CHANNEL],
     "standard": [
         "/grpc.health.v1.Health/Check",
@@ -57,10 +59,10 @@ CREDENTIALS: dict[str, tuple[tuple[str, str], ...]] = {
 
 #: What each credential opens; everything else is closed to it.
 OPEN = {
-    "operator": {"frontend", "backend", "clients", "nodes", "standard"},
+    "operator": {"frontend", "backend", "clients", "nodes", "uploads", "standard"},
     "executor": {"executors"},
 }
-OPEN_TO_ANONYMOUS = {"frontend", "standard"}
+OPEN_TO_ANONYMOUS = {"frontend", "uploads", "standard"}
 
 
 class Echo(grpc.GenericRpcHandler):

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from flame.model.resources import Resources
+from flame.model.resources import Resources, extras
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, ShimKind
 
 # What protobuf carries as a string: anything but lone surrogates.
@@ -13,9 +13,16 @@ payloads = st.none() | st.binary(max_size=64)
 
 resources = st.builds(
     Resources,
-    cpu_millis=st.integers(0, 2**20).map(lambda cores: cores * 1000),
+    cpu_millis=st.integers(0, 2**30),
     memory_bytes=st.integers(0, 2**63 - 1),
     gpus=st.integers(0, 2**31 - 1),
+    extras=st.dictionaries(
+        st.sampled_from(["fpga", "license/x", "tpu.v2"]), st.integers(0, 2**63 - 1)
+    ).map(extras),
+)
+label_texts = st.text("abcXYZ019", min_size=1, max_size=10)
+labels = st.dictionaries(label_texts, label_texts, max_size=4).map(
+    lambda pairs: tuple(sorted(pairs.items()))
 )
 
 
@@ -48,6 +55,7 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         pickled_with=draw(st.sampled_from(["", "3.11"])),
         local_modules=draw(st.binary(max_size=64)),
         shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
+        standby=draw(st.booleans()),
     )
 
 
@@ -66,6 +74,9 @@ def session_specs(draw: st.DrawFn) -> SessionSpec:
         resources=draw(resources.filter(lambda amount: amount != Resources())),
         durability=draw(st.sampled_from(Durability)),
         max_attempts=draw(st.integers(1, 2**32 - 1)),
+        require=draw(labels),
+        prefer=tuple((n, v, draw(st.integers(1, 1000))) for n, v in draw(labels)),
+        near=tuple(draw(st.lists(names, max_size=3, unique=True))),
     )
 
 

@@ -42,6 +42,15 @@ def test_an_event_survives_the_wire(event: Event) -> None:
     assert codec.events_of([codec.event_to(event)]) == (event,)
 
 
+def test_a_part_of_a_core_is_whole_to_released_clients() -> None:
+    message = codec.resources_to(Resources(2500, GIB))
+    assert (message.cpu, message.cpu_millis) == (2, 500)
+
+
+def resources_with(name: str, amount: int) -> v1.ResourceRequirement:
+    return v1.ResourceRequirement(cpu=1, extras=[v1.NamedAmount(name=name, amount=amount)])
+
+
 def test_what_is_absent_stays_absent() -> None:
     message = codec.application_spec_to(ApplicationSpec())
     for field in ("description", "image", "command", "max_instances", "delay_release", "schema"):
@@ -116,6 +125,13 @@ def test_an_application_that_can_never_work_is_refused(fields: dict[str, Any], t
         ({"resreq": v1.ResourceRequirement(cpu=1, gpu=-1)}, "resreq.gpu is -1"),
         ({"resreq": v1.ResourceRequirement(cpu=2**60)}, "resreq.cpu is"),
         ({"resreq": v1.ResourceRequirement(memory=2**63)}, "resreq.memory is"),
+        ({"resreq": v1.ResourceRequirement(cpu_millis=1000)}, "resreq.cpu_millis is 1000"),
+        ({"resreq": resources_with("gpu", 1)}, "resreq.extras: 'gpu' cannot name a resource"),
+        ({"resreq": resources_with("fpga", 2**63)}, "fpga are allowed"),
+        ({"require": [v1.Label(name="zone")]}, "require: '' in zone=: 1 to 63 letters"),
+        ({"require": [v1.Label(name="a", value=x) for x in "bc"]}, "require: a is there twice"),
+        ({"prefer": [v1.PreferredLabel(name="a", value="b", weight=1001)]}, "a=b is 1001; 1 to"),
+        ({"near": [""]}, "near: a node needs a name"),
         ({"durability": 5}, "durability is 5; allowed are 0 (durable)"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
 from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
@@ -49,7 +50,11 @@ NODES = {
     "MEMORY": 10,
     "ARCH": 10,
     "OS": 10,
+    "GPU": 5,
+    "LABELS": 20,
 }
+#: Labels that every node has by itself, and that a table shows already.
+OWN_LABELS = ("arch", "os", "hostname", "node")
 
 
 def slots(resources: Resources) -> int:
@@ -146,6 +151,9 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
         ("Instances", _instances(spec.min_instances, spec.max_instances)),
         ("Batch size", spec.batch_size),
         ("Priority", spec.priority),
+        *([("Requires", format_labels(spec.require))] if spec.require else []),
+        *([("Prefers", format_preferences(spec.prefer))] if spec.prefer else []),
+        *([("Near", ", ".join(spec.near))] if spec.near else []),
         ("Durability", spec.durability.name.lower()),
         ("Attempts", spec.max_attempts),
         ("Common data", None if spec.common_data is None else f"{len(spec.common_data):,} bytes"),
@@ -175,6 +183,9 @@ def session_document(info: SessionInfo) -> Document:
             priority=spec.priority,
             durability=Durability(spec.durability).name.lower(),
             max_attempts=spec.max_attempts,
+            require=dict(spec.require) or None,
+            prefer=format_preferences(spec.prefer) or None,
+            near=list(spec.near) or None,
             common_data=payload(spec.common_data),
         ),
         "status": _present(
@@ -338,6 +349,8 @@ def node_row(node: Node) -> list[object]:
         format_bytes(node.capacity.memory_bytes),
         node.arch,
         node.os,
+        node.capacity.gpus,
+        format_labels(tuple(pair for pair in node.labels if pair[0] not in OWN_LABELS)),
     ]
 
 
@@ -351,6 +364,7 @@ def node_properties(node: Node) -> list[tuple[str, object]]:
         ("Allocatable", node.allocatable),
         ("Arch", node.arch),
         ("OS", node.os),
+        ("Labels", format_labels(node.labels)),
         ("Addresses", "\n".join(f"{kind}: {address}" for kind, address in node.addresses)),
     ]
 
@@ -359,7 +373,7 @@ def node_document(node: Node) -> Document:
     """The whole node."""
     return {
         "metadata": {"name": node.name},
-        "spec": {"hostname": node.hostname},
+        "spec": {"hostname": node.hostname, "labels": dict(node.labels)},
         "status": _present(
             state=state_name(node.state),
             capacity=resources_document(node.capacity),

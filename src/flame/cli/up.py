@@ -21,6 +21,7 @@ Examples:
   flame up                                  two managers and as many executors as CPUs
   flame up --executors 0                    sessions and tasks wait; nodes may join
   flame up --storage memory --anonymous     for a try with a released SDK
+  flame up --config flame-cluster.yaml      with its tenants, policies, labels and resources
 
 \b
 A second machine or process joins with
@@ -52,6 +53,12 @@ A second machine or process joins with
     is_flag=True,
     help="Let in callers without a token, as released SDKs are; on loopback only.",
 )
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, exists=True),
+    metavar="FILE",
+    help="A flame-cluster.yaml; its endpoint and storage are not used.",
+)
 @click.pass_context
 def up(
     ctx: click.Context,
@@ -61,6 +68,7 @@ def up(
     storage: str | None,
     directory: str | None,
     anonymous: bool,
+    config: str | None,
 ) -> None:
     """Run a Flame cluster on this machine until Ctrl-C; a second Ctrl-C stops it at once."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
@@ -70,6 +78,7 @@ def up(
         storage=storage,
         directory=directory or configuration_directory(),
         anonymous=anonymous,
+        config=config,
     )
     for asked in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(asked, _like_ctrl_c)

@@ -13,6 +13,7 @@ from flame.model.attempts import Attempt
 from flame.model.credentials import Role, TokenId
 from flame.model.errors import FlameError
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
@@ -359,6 +360,7 @@ class NodeView:
     os: str
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: float  # seconds on the clock that the shell passes as now
+    labels: Labels = ()
     cordoned: bool = False
     draining: bool = False
     executors: int = 0

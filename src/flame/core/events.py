@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from flame.core.records import OutcomesRecorded
 from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, Failure, SessionSpec
 from flame.model.tenants import TenantSpec
@@ -250,6 +251,7 @@ class NodeConnected:
     arch: str = ""
     os: str = ""
     addresses: Sequence[tuple[str, str]] = ()
+    labels: Labels = ()
 
 
 @dataclass(slots=True)

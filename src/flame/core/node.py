@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flame.core.executor import Executor
 from flame.model.ids import ExecutorId, NodeName
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import NodeState
 
@@ -36,6 +37,7 @@ class Node:
     arch: str = ""
     os: str = ""
     addresses: tuple[tuple[str, str], ...] = ()
+    labels: Labels = ()
     connected: bool = False
     renewed: float = 0.0
     used: Resources = field(default_factory=Resources)

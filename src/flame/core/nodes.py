@@ -30,6 +30,7 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
     node.hostname = event.hostname
     node.arch, node.os = event.arch, event.os
     node.addresses = tuple(event.addresses)
+    node.labels = event.labels
     node.state = NodeState.READY
     node.connected = True
     node.renewed = now

@@ -10,6 +10,8 @@ from flame.core.node import Node
 from flame.core.session import Session
 from flame.core.state import State
 from flame.model.errors import NotFound
+from flame.model.ids import NodeName
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.facts import Holding, Machine, Wish
@@ -17,6 +19,7 @@ from flame.scheduling.limits import within_ceilings
 from flame.scheduling.tree import Leaf, in_turn
 from flame.scheduling.victims import MAX_PREEMPTIONS
 
+_NOWHERE: dict[NodeName, float] = {}
 KEPT = (ExecutorState.BINDING, ExecutorState.BOUND)
 
 
@@ -70,6 +73,9 @@ def wish_of(state: State, session: Session, now: float) -> Wish:
         spec.priority,
         1.0,
         spec.batch_size,
+        spec.require,
+        spec.prefer,
+        dict.fromkeys(map(NodeName, spec.near), 1.0) if spec.near else _NOWHERE,
         protected=_protected(session) if session.preempted else 0,
     )
 
@@ -88,7 +94,7 @@ def machine_of(state: State, node: Node) -> Machine | None:
         return None
     away = node.state is NodeState.UNKNOWN
     cordoned = away or node.name in state.cordons
-    return Machine(node.name, node.capacity, (), cordoned=cordoned, away=away)
+    return Machine(node.name, node.capacity, node.labels, cordoned=cordoned, away=away)
 
 
 def holding_of(executor: Executor) -> Holding:
@@ -144,10 +150,10 @@ def somebody_waits(state: State, besides: Session | None = None) -> bool:
 
 def _is_possible(state: State, leaf: Leaf) -> bool:
     """Whether some node, were it empty, could hold one of the session's executors."""
-    request: Resources = leaf.wish.request
-    known = state.possible.get(request)
+    key: tuple[Resources, Labels] = (leaf.wish.request, leaf.wish.requires)
+    known = state.possible.get(key)
     if known is None:
         rooms = state.ledger.rooms
         known = any(rooms.suits(leaf.wish, room) for room in rooms.by_node.values())
-        state.possible[request] = known
+        state.possible[key] = known
     return known

@@ -37,6 +37,7 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, Tenant, check_name
+from flame.model.labels import format_labels
 from flame.model.specs import (
     Durability,
     Event,
@@ -168,7 +169,9 @@ def _compare(session: Session, spec: SessionSpec) -> None:
         ("resreq", session.spec.resources, spec.resources),
         ("min_instances", session.spec.min_instances, spec.min_instances),
         ("max_instances", session.spec.max_instances, spec.max_instances),
+        ("batch_size", session.spec.batch_size, spec.batch_size),
         ("priority", session.spec.priority, spec.priority),
+        ("require", format_labels(session.spec.require), format_labels(spec.require)),
         ("durability", session.spec.durability, spec.durability),
     ):
         if ours != theirs:
@@ -183,7 +186,7 @@ def _create(
 ) -> None:
     check_name(name, "session")
     state.application(tenant, spec.application)
-    check_possible(state, spec.resources, now)
+    check_possible(state, spec)
     backlog = state.backlogs.of(tenant)
     backlog.check_session()
     number = SessionNumber(state.next_session)

@@ -15,6 +15,7 @@ from flame.core.session import Session
 from flame.model.credentials import TokenId
 from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
 from flame.model.tenants import TenantSpec
@@ -103,7 +104,7 @@ class State:
     budget: Budget | None = None  # from the first task that is to be thrown away
     usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
     usage_watched: bool = False
-    possible: dict[Resources, bool] = field(default_factory=dict)  # whether some node is so large
+    possible: dict[tuple[Resources, Labels], bool] = field(default_factory=dict)  # on some node
     stale_results: int = 0  # outcomes that came too late, counted for metrics
 
     def emit(self, effect: Effect) -> None:

@@ -84,6 +84,7 @@ def node_view(state: State, node: Node) -> NodeView:
         node.os,
         node.addresses,
         node.renewed,
+        node.labels,
         node.name in state.cordons,
         state.drains(node.name),
         len(node.executors),

@@ -1,12 +1,16 @@
 """Why a session has less than it could use, and which requests no node could ever serve."""
 
+from collections.abc import Sequence
+
 from flame.core.reports import kept_by, report
 from flame.core.session import Session
 from flame.core.state import State
 from flame.model.errors import InvalidRequest
+from flame.model.ids import NodeName
+from flame.model.labels import Labels, format_labels, match
 from flame.model.resources import Resources
-from flame.model.specs import SessionState
-from flame.scheduling.explain import largest_offer, why_waiting
+from flame.model.specs import NodeState, SessionSpec, SessionState
+from flame.scheduling.explain import largest, missing_labels, why_waiting
 
 
 def waiting_for(state: State, session: Session, now: float) -> str:
@@ -43,23 +47,34 @@ def _own_limit(state: State, session: Session) -> str:
     return ""
 
 
-def check_possible(state: State, request: Resources, now: float) -> None:
+def check_possible(state: State, spec: SessionSpec) -> None:
     """Refuse what no node could hold, even if it were empty.
 
     Without nodes everything is accepted: one may come. So it is while a node is away, which may come
     back larger.
 
     Raises:
-        InvalidRequest: It names what the largest node has.
+        InvalidRequest: It names the labels that no node has, or what the largest node offers.
     """
-    report(state, now)
-    rooms = state.ledger.rooms.by_node.values()
-    largest = largest_offer(state.ledger)
-    if largest is None or any(
-        room.machine.away or request.fits_in(room.machine.capacity) for room in rooms
-    ):
+    nodes = [node for node in state.nodes.values() if node.state is not NodeState.NOT_READY]
+    if not nodes or any(node.state is NodeState.UNKNOWN for node in nodes):
         return
-    raise InvalidRequest(
-        f"resreq: an executor would take {request}, which no node has; "
-        f"the largest node on record has {largest}"
+    problem = impossible([(n.name, n.capacity, n.labels) for n in nodes], spec)
+    if problem:
+        raise InvalidRequest(problem)
+
+
+def impossible(nodes: Sequence[tuple[NodeName, Resources, Labels]], spec: SessionSpec) -> str:
+    """Say why none of the nodes could ever hold an executor of the session; empty: one could."""
+    missing = missing_labels([labels for _, _, labels in nodes], spec.require)
+    if missing:
+        return f"require: {missing}"
+    suitable = [(name, capacity) for name, capacity, labels in nodes if match(spec.require, labels)]
+    if any(spec.resources.fits_in(capacity) for _, capacity in suitable):
+        return ""
+    name, capacity = largest(suitable)
+    labelled = f" with {format_labels(spec.require)}" if spec.require else ""
+    return (
+        f"resreq: an executor would take {spec.resources}, which no node{labelled} has; "
+        f"the largest of them on record, {name}, has {capacity}"
     )

@@ -20,15 +20,16 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from flame.executor_manager.capacity import node_info
+from flame.executor_manager.capacity import node_info, own_address
 from flame.executor_manager.supervisor import Key, Supervisor
 from flame.model.errors import FlameError, Unauthenticated
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import Tasks, is_cancelled
-from flame.wire import frames
+from flame.wire import frames, v1
 from flame.wire.channels import Endpoint, bearer
-from flame.wire.codec import resources_to
+from flame.wire.codec import labels_to, resources_to
 from flame.wire.managers import CEILING_AMONG_SEVERAL, HELLO_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of, error_of_refusal, raise_status
 
@@ -52,6 +53,8 @@ class Identity:
     endpoints: tuple[Endpoint, ...]
     token: str | None
     ca_file: str | None
+    labels: Labels = ()
+    gpu_ids: tuple[str, ...] = ()
 
 
 class NodeAgent:
@@ -148,7 +151,7 @@ class NodeAgent:
         self._outgoing.clear()
         self._unanswered.clear()
         async with asyncio.timeout(HELLO_AMONG_SEVERAL if managers.several else REGISTER_TIMEOUT):
-            await call.write(self._register())
+            await call.write(self._register(managers.current))
             first = await call.read()
         if first is grpc.aio.EOF:
             await raise_status(call)
@@ -191,7 +194,7 @@ class NodeAgent:
                 self._last_received = asyncio.get_running_loop().time()
                 self._obey(order)
 
-    def _register(self) -> frames.NodeFrame:
+    def _register(self, to: Endpoint) -> frames.NodeFrame:
         return frames.NodeFrame(
             register=frames.Register(
                 name=self._identity.name,
@@ -199,6 +202,10 @@ class NodeAgent:
                 capacity=resources_to(self._identity.capacity),
                 info=node_info(),
                 hostname=socket.gethostname(),
+                addresses=[
+                    v1.NodeAddress(type="InternalIP", address=own_address(to.host, to.port))
+                ],
+                labels=labels_to(self._identity.labels),
                 executors=[
                     frames.RunningExecutor(executor=executor, incarnation=incarnation)
                     for executor, incarnation in self._supervisor.known()

@@ -35,6 +35,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         socket: Path at which a service of the host shim shall listen.
         max_output_bytes: The largest output of a task.
         framed_port: The leading one's port for streams without gRPC; 0: it has none.
+        environment: Variables for its services, which an application's own beat.
     """
 
     executor: str
@@ -48,6 +49,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     socket: str
     max_output_bytes: int
     framed_port: int = 0
+    environment: dict[str, str] = {}
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

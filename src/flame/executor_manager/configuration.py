@@ -1,13 +1,16 @@
 """Where an executor manager finds its session manager: options, environment, flame-cluster.yaml."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flame.model.errors import InvalidConfiguration
+from flame.model.errors import InvalidConfiguration, InvalidRequest
+from flame.model.labels import check_labels, parse_labels
+from flame.model.resource_text import parse_amounts
 from flame.wire.channels import Endpoint
 from flame.wire.managers import parse_endpoints
 
@@ -47,30 +50,69 @@ def find_access(
     return Access(addresses, _find_token(token_file, addresses), ca_file)
 
 
+def find_offer(
+    labels: Sequence[str], amounts: Sequence[str], config: str | None
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the labels and the named amounts (in the units of ``Resources``) that the node is said
+    to have: those of the file's ``node`` section, and over them those of the options.
+
+    Raises:
+        InvalidConfiguration: A label or amount is malformed or there twice; the text names it.
+    """
+    node = _section(_read(config), "node", config, "") if config is not None else {}
+    unknown = sorted(set(node) - {"labels", "resources"})
+    if unknown:
+        raise InvalidConfiguration(
+            f"{config}: node.{unknown[0]} is unknown; allowed are labels and resources"
+        )
+    try:
+        written = _section(node, "labels", config, "node.")
+        for name, value in written.items():
+            check_labels(((str(name), str(value)),), f"{config}: node.labels")
+        found = {str(name): str(value) for name, value in written.items()}
+        texts = (_text(node, "resources", config), ",".join(amounts))
+        offered: dict[str, int] = {}
+        for text in filter(None, texts):
+            offered |= parse_amounts(text)
+        found |= dict(parse_labels(",".join(labels), "--label"))
+    except InvalidRequest as error:
+        raise InvalidConfiguration(str(error)) from None
+    return found, offered
+
+
 def read_cluster(path: str) -> dict[str, Any]:
     """Return the ``cluster`` section of a flame-cluster.yaml.
 
     Raises:
         InvalidConfiguration: It cannot be read, is no YAML, or has no such section.
     """
+    cluster = _read(path).get("cluster")
+    if not isinstance(cluster, dict):
+        raise InvalidConfiguration(f"{path}: a mapping with the key 'cluster' is needed")
+    found: dict[str, Any] = cluster
+    return found
+
+
+def _read(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise InvalidConfiguration(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidConfiguration(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("cluster"), dict):
+    if not isinstance(content, dict):
         raise InvalidConfiguration(f"{path}: a mapping with the key 'cluster' is needed")
-    cluster: dict[str, Any] = content["cluster"]
-    return cluster
+    return content
 
 
-def _section(cluster: dict[str, Any], key: str, path: str | None) -> dict[str, Any]:
-    section = cluster.get(key)
+def _section(
+    content: dict[str, Any], key: str, path: str | None, above: str = "cluster."
+) -> dict[str, Any]:
+    section = content.get(key)
     if section is None:
         return {}
     if not isinstance(section, dict):
-        raise InvalidConfiguration(f"{path}: cluster.{key} is {section!r}; a mapping is needed")
+        raise InvalidConfiguration(f"{path}: {above}{key} is {section!r}; a mapping is needed")
     return section
 
 

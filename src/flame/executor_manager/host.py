@@ -10,7 +10,6 @@ result down. All else is done per batch, by the other thread.
 
 import logging
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave
 from flame.executor_manager.outbox import Failed
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
+from flame.executor_manager.surroundings import Surroundings
 from flame.model.service import ApplicationContext, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.wire import frames
@@ -70,6 +70,7 @@ class Host:
         self._assignment = assignment
         self._reports = reports
         self._service_died = service_died
+        self._surroundings = Surroundings(assignment)
         self._shim: Shim | None = None
         self._session = ""
         self._pid = os.getpid()
@@ -146,7 +147,7 @@ class Host:
         code, message = SHIM_FAILED, ""
         try:
             application = application_spec_of(bind.application)
-            _prepare_process(application)
+            self._surroundings.arrange(application)
             request = ShimRequest(
                 bind.application_name, application, self._assignment, self._service_died
             )
@@ -185,25 +186,6 @@ class Host:
         finally:
             shim.close()
             self._hand.cancelled.clear()
-
-
-def _prepare_process(application: ApplicationSpec) -> None:
-    """Apply the application's environment and directory to this process."""
-    environment = dict(application.environments)
-    os.environ.update(environment)
-    # The interpreter read PYTHONPATH when it started, before it knew its application.
-    added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    if application.working_directory:
-        try:
-            os.chdir(application.working_directory)
-        except OSError as error:
-            raise ServiceUnusable(
-                f"working_directory {application.working_directory!r} cannot be entered "
-                f"on this node: {error.strerror}"
-            ) from error
-    for path in reversed([*added, os.getcwd()]):
-        if path not in sys.path:
-            sys.path.insert(0, path)
 
 
 def _session_context(bind: frames.Bind, application: ApplicationSpec) -> SessionContext:

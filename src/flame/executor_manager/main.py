@@ -21,12 +21,13 @@ import click
 import uvloop
 
 from flame.executor_manager.agent import Identity, NodeAgent, default_name
-from flame.executor_manager.capacity import detect_capacity
-from flame.executor_manager.configuration import find_access
+from flame.executor_manager.capacity import gpu_ids, node_labels, offered
+from flame.executor_manager.configuration import find_access, find_offer
 from flame.executor_manager.logs import log_to_stderr
-from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor, socket_directory
+from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
+from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
-from flame.model.resources import UNIT, Resources
+from flame.model.resources import UNIT
 from flame.runtime.processes import ParentWatch, become_subreaper
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
@@ -135,7 +136,16 @@ class Manager:
                 self._stop(ORPHAN_GRACE)
 
 
-@click.command()
+EXAMPLES = """
+\b
+Examples:
+  flame-executor-manager --endpoint http://manager:8080 --token-file token
+  flame-executor-manager --label zone=a --label disk=ssd --resource fpga=1,license/x=3
+  flame-executor-manager --config flame-cluster.yaml --cpus 8 --memory 32g --gpus 2
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
 @click.option(
     "--endpoint",
@@ -153,8 +163,22 @@ class Manager:
     help="Offer room for so many unit executors (1 CPU, 1 GiB) whatever the machine has.",
 )
 @click.option("--cpus", type=click.IntRange(min=0), help="CPUs to offer.")
-@click.option("--memory", type=click.IntRange(min=0), help="Memory to offer, in bytes.")
+@click.option("--memory", metavar="SIZE", help="Memory to offer: bytes, or as in 512m, 16g.")
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs to offer.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="What else to offer, as in fpga=1 or license/x=3.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A label of this node; arch, os, hostname and node it has by itself.",
+)
 @click.option(
     "--directory",
     type=click.Path(file_okay=False),
@@ -170,8 +194,10 @@ def main(
     name: str | None,
     executors: int | None,
     cpus: int | None,
-    memory: int | None,
+    memory: str | None,
     gpus: int | None,
+    resources: tuple[str, ...],
+    labels: tuple[str, ...],
     directory: str | None,
     ready_fd: int | None,
     die_with_parent: bool,
@@ -182,17 +208,26 @@ def main(
     temporary = None
     try:
         access = find_access(endpoint, token_file, ca_file, config)
-        capacity = _capacity(executors, cpus, memory, gpus)
+        options = (("cpu", cpus), ("mem", memory), ("gpu", gpus))
+        amounts = [f"{key}={value}" for key, value in options if value is not None]
+        said, amount_of = find_offer(labels, [*amounts, *resources], config)
+        name = name or default_name()
+        capacity = offered(executors, amount_of)
         if directory is None:
             directory = temporary = tempfile.mkdtemp(prefix="flame-")
         directory = os.path.abspath(directory)
         lock = _claim(directory)
         identity = Identity(
-            name or default_name(), capacity, access.endpoints, access.token, access.ca_file
+            name,
+            capacity,
+            access.endpoints,
+            access.token,
+            access.ca_file,
+            node_labels(said, name),
+            gpu_ids(capacity.gpus, os.environ),
         )
-        options = Options(identity, directory, ready_fd, parent)
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(options))
+            runner.run(_run(Options(identity, directory, ready_fd, parent)))
     except FlameError as error:
         raise SystemExit(f"flame-executor-manager: {error}") from error
     finally:
@@ -223,15 +258,3 @@ def _claim(directory: str) -> TextIO:
             f"directory {directory} is in use by another executor manager; give each its own"
         ) from None
     return lock
-
-
-def _capacity(
-    executors: int | None, cpus: int | None, memory: int | None, gpus: int | None
-) -> Resources:
-    """Return what to offer: what is named, and for the rest what this machine has."""
-    found = UNIT * executors if executors is not None else detect_capacity()
-    return Resources(
-        found.cpu_millis if cpus is None else cpus * 1000,
-        found.memory_bytes if memory is None else memory,
-        found.gpus if gpus is None else gpus,
-    )

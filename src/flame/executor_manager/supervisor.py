@@ -11,20 +11,18 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
 from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
 from flame.executor_manager.cell import read_cell
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
+from flame.executor_manager.surroundings import temporary_variables, thread_variables
+from flame.executor_manager.workplace import Workplaces
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
@@ -37,8 +35,6 @@ Key = tuple[str, int]  # executor, incarnation
 
 MAX_SPARES = 2
 SPARE_PAUSE = 1.0  # seconds without a start before a used spare is replaced: starts go first
-KEPT_OUTPUTS = 200  # of executors that have ended; older ones are deleted
-SOCKET_PATH_LIMIT = 100  # characters; the kernel allows 107
 OOM_SAMPLE = 1.0  # seconds
 
 #: The manager's own variables that services may see; all its other FLAME_* stay with it.
@@ -56,6 +52,7 @@ class Process:
 
     control: socket.socket
     name: str
+    number: int
     pid: int = 0
     key: Key | None = None  # None: a spare
     assigned: bool = False
@@ -107,7 +104,7 @@ class Supervisor:
         self._numbers = 0
         self._failed_spares = 0
         self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
-        self._outputs: deque[str] = deque()
+        self._places = Workplaces(node.directory, node.socket_directory)
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
         #: Where this node is registered, and where executors may connect there without gRPC, as the
@@ -119,11 +116,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the guardian and the first spares."""
-        for pattern in ("spare-*", "*.cell"):  # of a manager that was killed
-            for stale in Path(self._node.directory).glob(pattern):
-                stale.unlink(missing_ok=True)
-        for stale in Path(self._node.directory).glob("*.gone"):
-            shutil.rmtree(stale, ignore_errors=True)
+        self._places.sweep()
         self._guardian.start()
         self._tasks.start(self._sample_memory(), "memory")
         self._replenish_soon(0.0)
@@ -139,9 +132,7 @@ class Supervisor:
         key = (order.executor, order.incarnation)
         if self._closing or key in self._alive or key in self._starting or key in self.unconfirmed:
             return
-        self._starting[key] = self._tasks.start(
-            self._start(key, order.credential), f"start {key[0]}"
-        )
+        self._starting[key] = self._tasks.start(self._start(key, order), f"start {key[0]}")
 
     def stop_executor(self, executor: str, incarnation: int, grace: float) -> None:
         """Stop this incarnation within ``grace`` seconds, or forget that it has ended."""
@@ -173,14 +164,14 @@ class Supervisor:
             process = self._by_pid.popitem()[1]
             self._disconnect(process)
             if process.key is None:
-                self._delete_output(process.name)
+                self._places.delete_output(process.name)
 
     # --- starting
 
-    async def _start(self, key: Key, credential: str) -> None:
+    async def _start(self, key: Key, order: frames.StartExecutor) -> None:
         executor, incarnation = key
         try:
-            process = await self._assign(key, credential)
+            process = await self._assign(key, order)
         except (OSError, GuardianLost) as error:
             self._add_report(key, never_started(executor, incarnation, str(error)))
         else:
@@ -193,31 +184,31 @@ class Supervisor:
         finally:
             self._starting.pop(key, None)
 
-    async def _assign(self, key: Key, credential: str) -> Process:
+    async def _assign(self, key: Key, order: frames.StartExecutor) -> Process:
         """Give a spare, or a new process, this identity."""
         executor, incarnation = key
-        name = f"{executor}-{incarnation}"
-        directory = os.path.join(self._node.directory, executor)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        process = self._spares.popleft() if self._spares else await self._spawn()
+        place = self._places.prepare(executor, incarnation, process.name, process.number)
+        process.name, process.key = f"{executor}-{incarnation}", key
+        self._alive[key] = process
+        self._replenish_soon(SPARE_PAUSE)
         assignment = Assignment(
             executor=executor,
             incarnation=incarnation,
             node=self._node.name,
             endpoint=show(dict.fromkeys((self.leader, *self._node.endpoints))),
             ca_file=self._node.ca_file,
-            credential=credential,
-            directory=directory,
-            cell=self._path(name, "cell"),
-            socket=os.path.join(self._node.socket_directory, f"{executor}.sock"),
+            credential=order.credential,
+            directory=place.directory,
+            cell=place.cell,
+            socket=place.socket,
             max_output_bytes=DEFAULT_MAX_INPUT_BYTES,
             framed_port=self.framed_port,
+            environment={
+                **thread_variables(order.resources.cpu, self._environment),
+                **temporary_variables(place.temporary),
+            },
         )
-        process = self._spares.popleft() if self._spares else await self._spawn()
-        for kind in ("out", "err"):
-            os.replace(self._path(process.name, kind), self._path(name, kind))
-        process.name, process.key = name, key
-        self._alive[key] = process
-        self._replenish_soon(SPARE_PAUSE)
         try:
             await self._loop.sock_sendall(process.control, encode(assignment))
         except OSError:
@@ -234,7 +225,8 @@ class Supervisor:
         name = f"spare-{self._numbers}"
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs, self._output(name, "out") as out, self._output(name, "err") as err:
+        output = self._places.open_output
+        with theirs, output(name, "out") as out, output(name, "err") as err:
             pid = await self._guardian.spawn(
                 # -P: what lies in the working directory cannot be imported by accident.
                 [sys.executable, "-P", "-m", "flame.executor_manager.executor"],
@@ -242,14 +234,10 @@ class Supervisor:
                 self._node.directory,
                 [theirs.fileno(), out.fileno(), err.fileno()],
             )
-        process = Process(ours, name, pid)
+        process = Process(ours, name, self._numbers, pid)
         self._by_pid[pid] = process
         self._loop.add_reader(ours, self._heard, process)
         return process
-
-    def _output(self, name: str, kind: str) -> BinaryIO:
-        # Appending, so that a service which truncates or reopens it does not leave holes.
-        return open(self._path(name, kind), "ab", opener=_private)
 
     def _heard(self, process: Process) -> None:
         try:
@@ -323,8 +311,8 @@ class Supervisor:
             stop_ordered=process.stop_ordered,
             killed_by_us=process.killed_by_us,
             out_of_memory=oom_kills() > self._oom_samples[0],
-            running=read_cell(self._path(process.name, "cell")),
-            stderr=tail(self._path(process.name, "err")),
+            running=read_cell(self._places.path(process.name, "cell")),
+            stderr=tail(self._places.path(process.name, "err")),
             pid=process.pid,
         )
         del self._alive[key]
@@ -334,8 +322,8 @@ class Supervisor:
     def _spare_ended(self, process: Process, status: int | None) -> None:
         if process in self._spares:
             self._spares.remove(process)
-        stderr = tail(self._path(process.name, "err"))
-        self._delete_output(process.name)
+        stderr = tail(self._places.path(process.name, "err"))
+        self._places.delete_output(process.name)
         if self._closing:
             return
         self._failed_spares += 1
@@ -361,40 +349,16 @@ class Supervisor:
 
     def _clean_up(self, process: Process) -> None:
         """Delete what the executor had to itself; its output stays for a while."""
-        Path(self._path(process.name, "cell")).unlink(missing_ok=True)
+        self._places.clear(process.name, process.number)
         executor = process.key[0] if process.key is not None else ""
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
-            self._delete_directory(executor, process.name)
-        self._outputs.append(process.name)
-        while len(self._outputs) > KEPT_OUTPUTS:
-            self._delete_output(self._outputs.popleft())
-
-    def _delete_directory(self, executor: str, name: str) -> None:
-        gone = self._path(name, "gone")
-        try:
-            # The name is free at once: the executor's next incarnation may start right now.
-            os.rename(os.path.join(self._node.directory, executor), gone)
-        except OSError as error:
-            log.warning("directory-kept executor=%s error=%s", executor, error)
-        else:
-            self._loop.run_in_executor(None, shutil.rmtree, gone, True)
-
-    def _delete_output(self, name: str) -> None:
-        for kind in ("out", "err"):
-            Path(self._path(name, kind)).unlink(missing_ok=True)
-
-    def _path(self, name: str, kind: str) -> str:
-        return os.path.join(self._node.directory, f"{name}.{kind}")
+            self._places.leave(executor, process.name)
 
     async def _sample_memory(self) -> None:
         """Remember how many out-of-memory kills there were a moment ago: an end is compared."""
         while True:
             await asyncio.sleep(OOM_SAMPLE)
             self._oom_samples.append(oom_kills())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -413,16 +377,3 @@ def base_environment(own: Mapping[str, str]) -> dict[str, str]:
         entries = environment["PYTHONPATH"].split(os.pathsep)
         environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries)
     return environment
-
-
-def socket_directory(directory: str) -> str:
-    """Return a directory whose sockets have paths short enough for the kernel.
-
-    The caller removes it if it is not below ``directory``.
-    """
-    longest = len("/00000000-0000-0000-0000-000000000000.sock")
-    for candidate in (os.environ.get("FLAME_SOCKET_DIR"), os.path.join(directory, "sockets")):
-        if candidate and len(candidate) + longest < SOCKET_PATH_LIMIT:
-            os.makedirs(candidate, mode=0o700, exist_ok=True)
-            return candidate
-    return tempfile.mkdtemp(prefix="flame-")

@@ -1,4 +1,4 @@
-"""Labels of nodes, and what sessions ask of them: ``zone=a,disk=ssd``."""
+"""Labels of nodes, and what sessions require and prefer of them: ``zone=a``, ``disk=ssd:2``."""
 
 import re
 
@@ -6,6 +6,12 @@ from flame.model.errors import InvalidRequest
 
 #: Sorted by name, each name once.
 Labels = tuple[tuple[str, str], ...]
+#: Name, value and weight of labels that are wished for: the heavier, the more it counts.
+Preferences = tuple[tuple[str, str, int], ...]
+
+#: Of a session or node.
+MAX_LABELS = 64
+MAX_WEIGHT = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
@@ -31,9 +37,15 @@ def check_labels(labels: Labels, what: str = "labels") -> Labels:
     """Return the labels if every name and value may be one.
 
     Raises:
-        InvalidRequest: One is empty, too long, or has other characters than letters, digits, _./-.
+        InvalidRequest: There are too many, a name is there twice, or a text is empty, too long, or
+            has other characters than letters, digits, _./-.
     """
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest(f"{what}: {len(labels)} labels; at most {MAX_LABELS} are allowed")
+    names = [name for name, _ in labels]
     for name, value in labels:
+        if names.count(name) > 1:
+            raise InvalidRequest(f"{what}: {name} is there twice; a label has one value")
         for text in (name, value):
             if not _NAME.fullmatch(text):
                 raise InvalidRequest(
@@ -41,6 +53,51 @@ def check_labels(labels: Labels, what: str = "labels") -> Labels:
                     "or '-' are allowed, the first and last a letter or digit"
                 )
     return labels
+
+
+def parse_preferences(text: str, what: str = "prefer") -> Preferences:
+    """Read ``disk=ssd:2,zone=a``: each label may have a weight, 1 if it has none.
+
+    Raises:
+        InvalidRequest: A label is malformed, or a weight is not a whole number from 1 to 1000.
+    """
+    found: list[tuple[str, str, int]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        label, colon, weight = part.partition(":")
+        if colon and not (weight.isascii() and weight.isdigit()):
+            raise InvalidRequest(
+                f"{what}: the weight in {part!r} must be a whole number from 1 to {MAX_WEIGHT}"
+            )
+        found += [(*pair, int(weight) if colon else 1) for pair in parse_labels(label, what)]
+    return check_preferences(tuple(found), what)
+
+
+def check_preferences(preferences: Preferences, what: str = "prefer") -> Preferences:
+    """Return what is preferred, in the order of names; several values of a name are allowed.
+
+    Raises:
+        InvalidRequest: A label is malformed or there twice, or a weight is out of range.
+    """
+    pairs = [(name, value) for name, value, _ in preferences]
+    if len(pairs) > MAX_LABELS:
+        raise InvalidRequest(f"{what}: {len(pairs)} labels; at most {MAX_LABELS} are allowed")
+    for name, value, weight in preferences:
+        check_labels(((name, value),), what)
+        if pairs.count((name, value)) > 1:
+            raise InvalidRequest(f"{what}: {name}={value} is there twice")
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise InvalidRequest(
+                f"{what}: the weight of {name}={value} is {weight}; 1 to {MAX_WEIGHT} are allowed"
+            )
+    return tuple(sorted(preferences))
+
+
+def format_preferences(preferences: Preferences) -> str:
+    """Write what is preferred as :func:`parse_preferences` reads it."""
+    return ",".join(
+        f"{name}={value}" if weight == 1 else f"{name}={value}:{weight}"
+        for name, value, weight in preferences
+    )
 
 
 def format_labels(labels: Labels) -> str:

@@ -34,6 +34,20 @@ def parse_resources(text: str) -> Resources:
     Raises:
         InvalidRequest: A name is malformed or there twice, a value is no amount, or all are 0.
     """
+    amounts = parse_amounts(text)
+    cpu, mem, gpu = (amounts.pop(name, 0) for name in ("cpu", "mem", "gpu"))
+    resources = Resources(cpu, mem, gpu, extras(amounts))
+    if resources == Resources():
+        raise InvalidRequest(f"{text!r} asks for nothing; {_FORM}")
+    return resources
+
+
+def parse_amounts(text: str) -> dict[str, int]:
+    """Read the same as what is named and how much: thousandths of a core, bytes, whole numbers.
+
+    Raises:
+        InvalidRequest: A name is malformed or there twice, or a value is no amount.
+    """
     amounts: dict[str, int] = {}
     for part in text.split(","):
         key, equals, value = (side.strip() for side in part.partition("="))
@@ -46,11 +60,21 @@ def parse_resources(text: str) -> Resources:
         if key in amounts:
             raise InvalidRequest(f"{key} is there twice in {text!r}; {_FORM}")
         amounts[key] = _amount(key, value, text)
-    cpu, mem, gpu = (amounts.pop(name, 0) for name in ("cpu", "mem", "gpu"))
-    resources = Resources(cpu, mem, gpu, extras(amounts))
-    if resources == Resources():
-        raise InvalidRequest(f"{text!r} asks for nothing; {_FORM}")
-    return resources
+    return amounts
+
+
+def check_extra(name: str, what: str) -> str:
+    """Return the name if an extra may have it.
+
+    Raises:
+        InvalidRequest: It is malformed, or that of a resource which is no extra.
+    """
+    if name in _MISSPELT or name in ("cpu", "mem", "memory", "gpu") or not _EXTRA.fullmatch(name):
+        raise InvalidRequest(
+            f"{what}: {name!r} cannot name a resource; a name is like fpga or license/x, "
+            "and none of cpu, mem and gpu"
+        )
+    return name
 
 
 def format_resources(resources: Resources) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from flame.model.labels import Labels, Preferences
 from flame.model.resources import UNIT, Resources
 
 DEFAULT_MAX_INPUT_BYTES = 16 * 1024 * 1024
@@ -116,6 +117,7 @@ class ApplicationSpec:
         delay_release: Seconds that an executor without a task stays bound; None: the default.
         reusable: A process may serve other sessions of this application and tenant later.
         shim_options: Name and value pairs, each name once; what they mean is the shim's affair.
+        standby: An executor stays warm after its delay release while nobody wants its room.
     """
 
     shim: ShimKind = ShimKind.HOST
@@ -140,6 +142,7 @@ class ApplicationSpec:
     shim_options: tuple[tuple[str, str], ...] = ()
     pickled_with: str = ""
     local_modules: bytes = b""
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ class SessionSpec:
         deadline_ms: How long a task may take from its creation to its end; 0: for ever.
         retry_on_failure: How often a task that its service failed is tried again.
         client_lost_ms: The session is closed so long after its last client has gone; None: never.
+        require: Labels that a node must have.
+        prefer: Labels that a node had better have.
+        near: Nodes that hold the session's data, and had better be used.
     """
 
     application: str
@@ -175,6 +181,9 @@ class SessionSpec:
     deadline_ms: int = 0
     retry_on_failure: int = 0
     client_lost_ms: int | None = None
+    require: Labels = ()
+    prefer: Preferences = ()
+    near: tuple[str, ...] = ()
 
 
 #: Why a task did not succeed: (state, event code, message).

@@ -1,12 +1,18 @@
 """Why a session waits, in a sentence with numbers. For people: it may look at every node."""
 
-from flame.model.ids import SessionNumber
+from collections.abc import Sequence
+
+from flame.model.ids import NodeName, SessionNumber
+from flame.model.labels import Labels, format_labels, match
 from flame.model.resources import Resources, format_bytes
 from flame.scheduling.deserved import deserved
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import ceiling_of, held_back
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.tree import Branch, Leaf
+
+#: Values of a label that are named when the one that is asked for is not there.
+VALUES_SHOWN = 5
 
 
 def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
@@ -41,13 +47,21 @@ def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
     return _crowded(ledger, leaf)
 
 
-def largest_offer(ledger: Ledger) -> Resources | None:
-    """Return what the largest node on record has (by CPU), or None if there is none."""
-    machines = [room.machine for _, room in sorted(ledger.rooms.by_node.items())]
-    best = max(
-        machines, key=lambda m: (m.capacity.cpu_millis, m.capacity.memory_bytes), default=None
-    )
-    return best.capacity if best is not None else None
+def largest(nodes: Sequence[tuple[NodeName, Resources]]) -> tuple[NodeName, Resources]:
+    """Return the node that has the most CPU, and of those the most memory."""
+    return max(nodes, key=lambda n: (n[1].cpu_millis, n[1].memory_bytes, n[1].gpus, n[0]))
+
+
+def missing_labels(nodes: Sequence[Labels], required: Labels) -> str:
+    """Say which of the required labels no node has, or not together; empty: there is one."""
+    if any(match(required, labels) for labels in nodes):
+        return ""
+    for name, value in required:
+        if not any((name, value) in labels for labels in nodes):
+            values = sorted({v for labels in nodes for n, v in labels if n == name})
+            others = f" ({name} is {' or '.join(values[:VALUES_SHOWN])})" if values else ""
+            return f"needs label {name}={value}, which no node has{others}"
+    return f"needs labels {format_labels(required)}, which no node has together"
 
 
 def _at_ceiling(branch: Branch, more: Resources) -> str:
@@ -67,17 +81,15 @@ def _at_ceiling(branch: Branch, more: Resources) -> str:
 def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
     wish = leaf.wish
     rooms = ledger.rooms.by_node.values()
-    labelled = [r for r in rooms if set(wish.requires) <= set(r.machine.labels)]
-    if not labelled:
-        wanted = ",".join(f"{n}={v}" for n, v in wish.requires)
-        return f"none of the {len(ledger.rooms.by_node)} nodes has the labels {wanted}"
+    missing = missing_labels([r.machine.labels for r in rooms], wish.requires)
+    if missing:
+        return missing
+    labelled = [r for r in rooms if match(wish.requires, r.machine.labels)]
     large = [r for r in labelled if wish.request.fits_in(r.machine.capacity)]
     if not large:
-        most = max(labelled, key=lambda r: r.machine.capacity.cpu_millis).machine
-        return (
-            f"an executor takes {wish.request}, but the largest node, "
-            f"{most.node}, has {most.capacity}"
-        )
+        name, most = largest([(r.machine.node, r.machine.capacity) for r in labelled])
+        which = f"node with {format_labels(wish.requires)}" if wish.requires else "node"
+        return f"an executor takes {wish.request}, but the largest {which}, {name}, has {most}"
     if all(r.machine.cordoned for r in large):
         away = sum(r.machine.away for r in large)
         why = "cordoned" if not away else "away" if away == len(large) else "cordoned or away"

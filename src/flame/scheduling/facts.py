@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, Tenant
-from flame.model.labels import Labels
+from flame.model.labels import Labels, Preferences
 from flame.model.resources import Resources
 
 
@@ -38,7 +38,7 @@ class Wish:
     weight: float = 1.0
     batch_size: int = 1
     requires: Labels = ()
-    prefers: Labels = ()
+    prefers: Preferences = ()
     locality: Mapping[NodeName, float] = field(default_factory=dict)
     protected: int = 0
 

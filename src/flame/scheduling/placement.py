@@ -1,7 +1,8 @@
 """Which of the nodes that have room: one score, the sum of named terms.
 
     term        value                                    weight
-    preferred   part of the preferred labels it has      4
+    preferred   part of the preferred labels it has,     4
+                each by the weight that its session gave
     locality    part of the session's data it holds      2
     room        how empty it is (spread), or full (pack) 1
 
@@ -32,9 +33,10 @@ def terms(
     wish: Wish, node: NodeName, labels: Labels, emptiness: float, *, spread: bool
 ) -> dict[str, float]:
     """Return every term from 0 to 1. ``emptiness`` is the free part of the node's scarcest resource."""
-    wanted = wish.prefers
+    wanted = sum([weight for _, _, weight in wish.prefers])
+    there = sum([weight for name, value, weight in wish.prefers if (name, value) in labels])
     return {
-        "preferred": sum(p in labels for p in wanted) / len(wanted) if wanted else 0.0,
+        "preferred": there / wanted if wanted else 0.0,
         "locality": wish.locality.get(node, 0.0),
         "room": emptiness if spread else 1.0 - emptiness,
     }

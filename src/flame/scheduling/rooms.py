@@ -149,7 +149,9 @@ class Rooms:
 
     def _best(self, wish: Wish, shelves: list[Shelf]) -> Room | None:
         candidates: dict[NodeName, Room] = {}
-        for shelf in [self._shelf(("label", *pair)) for pair in wish.prefers] + shelves:
+        for shelf in [
+            self._shelf(("label", name, value)) for name, value, _ in wish.prefers
+        ] + shelves:
             for count, room in enumerate(shelf.fitting(wish, spread=self._spread), 1):
                 candidates[room.machine.node] = room
                 if count == CANDIDATES:

@@ -11,7 +11,7 @@ one wake-up for all that has piled up, and is given to the futures there.
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
 from flame.sdk.session_options import SessionOptions, new_session
 from flame.sdk.session_stream import Deliver, SessionStream
-from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
+from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
 
 T = TypeVar("T")
 
@@ -302,11 +302,15 @@ class AsyncClient:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> AsyncSession:
         """Create a session; see ``Client.create_session``."""
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+            require, prefer, near,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = await self._call(self._connection.create_session(new, self._delivery))
@@ -329,6 +333,9 @@ class AsyncClient:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> AsyncSession:
         """Get the open session of this name, or create it; see ``Client.open_session``."""
         new = None
@@ -336,6 +343,7 @@ class AsyncClient:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
                 durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+                require, prefer, near,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = await self._call(self._connection.open_session(name, new, self._delivery))
@@ -367,6 +375,17 @@ class AsyncClient:
     async def update_application(self, name: str, spec: ApplicationSpec) -> None:
         """Replace an application's specification."""
         await self._call(self._connection.frontend.update_application(name, spec))
+
+    async def upload_package(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        exclude: Iterable[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Package:
+        """Upload what an application is made of; see ``Client.upload_package``."""
+        upload = self._client.upload_package
+        return await asyncio.to_thread(upload, path, exclude=exclude, progress=progress)
 
     async def unregister_application(self, name: str) -> None:
         """Forget an application."""

@@ -2,7 +2,8 @@
 
 import atexit
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
 from flame.sdk.local_cluster import LocalCluster
 from flame.sdk.session import Session
 from flame.sdk.session_options import SessionOptions, new_session
-from flame.sdk.views import Application, Executor, Node, SessionInfo
+from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
 
 T = TypeVar("T")
 
@@ -154,6 +155,9 @@ class Client:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> Session:
         """Create a session.
 
@@ -166,8 +170,8 @@ class Client:
             max_instances: At most this many executors; None: as many as are fair.
             batch_size: Executors that only make sense together (1: each by itself).
             priority: Higher goes first.
-            resources: What one executor takes, for example ``"cpu=2,mem=4g"``; None: the cluster's
-                default.
+            resources: What one executor takes, for example ``"cpu=2,mem=4g,gpu=1,fpga=1"``; None:
+                the cluster's default.
             durability: What an acknowledged task survives: ``"durable"`` (the death of any process),
                 ``"sync"`` (and the loss of power), ``"memory"`` (neither).
             max_attempts: Starts of a task before a lost executor makes it fail.
@@ -178,6 +182,10 @@ class Client:
             retry_on_failure: How often a task is tried again that its service failed.
             on_client_lost: The session is closed, and its tasks are cancelled, so many seconds after
                 its last client has gone; None: it lives on, and anyone may attach to it.
+            require: Labels that a node must have: ``"zone=a"`` or ``{"zone": "a"}``.
+            prefer: Labels that a node had better have, with weights from 1 to 1000:
+                ``"disk=ssd:2,zone=a"`` or ``{"disk=ssd": 2, "zone=a": 1}``.
+            near: Nodes that hold the session's data, by name, and had better be used.
 
         Raises:
             AlreadyExists: A session of this name exists.
@@ -187,6 +195,7 @@ class Client:
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+            require, prefer, near,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = self._call(self._connection.create_session(new, resolve_futures))
@@ -209,6 +218,9 @@ class Client:
         deadline: float | None = None,
         retry_on_failure: int = 0,
         on_client_lost: float | None = None,
+        require: str | Mapping[str, str] | None = None,
+        prefer: str | Mapping[str, int] | None = None,
+        near: Sequence[str] = (),
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
 
@@ -222,6 +234,7 @@ class Client:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
                 durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
+                require, prefer, near,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = self._call(self._connection.open_session(name, new, resolve_futures))
@@ -267,6 +280,32 @@ class Client:
     def update_application(self, name: str, spec: ApplicationSpec) -> None:
         """Replace an application's specification; executors that run keep the old one."""
         self._call(self._connection.frontend.update_application(name, spec))
+
+    def upload_package(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        exclude: Iterable[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Package:
+        """Upload what an application is made of, unless the same content is there already.
+
+        Give its ``url`` to an application's specification, together with an ``installer``.
+        What no application refers to is deleted after a day.
+
+        Args:
+            path: A directory, which is packed; an archive (.tar.gz, .zip, .whl); or a single file.
+            exclude: Patterns of files in a directory that are left out, besides caches and the like.
+            progress: Called, in another thread, with the bytes sent so far and those there are.
+
+        Raises:
+            InvalidRequest: It cannot be packed, or is larger than the cluster takes.
+            ResourceExhausted: The cluster has no room for it.
+        """
+        from flame.sdk.packing import no_progress, packed  # only who packs pays for archives
+
+        with packed(Path(path), exclude) as archive:
+            return self._call(self._connection.upload(archive, progress or no_progress))
 
     def unregister_application(self, name: str) -> None:
         """Forget an application.

@@ -8,8 +8,10 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
+from flame.model.packages import package_url
 from flame.sdk.configuration import ClientConfiguration
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
@@ -17,8 +19,11 @@ from flame.sdk.results import ResultLog
 from flame.sdk.session_options import NewSession
 from flame.sdk.session_stream import Deliver, SessionStream, State
 from flame.sdk.task_channel import TaskChannel
-from flame.sdk.views import SessionInfo
+from flame.sdk.views import Package, SessionInfo
 from flame.wire.managers import Managers
+
+if TYPE_CHECKING:
+    from flame.sdk.packing import Packed, Progress
 
 #: What one message from the manager may be; it says itself how large its answers get.
 RECEIVE_LIMIT = 1024 * 1024 * 1024
@@ -89,6 +94,16 @@ class Connection:
     def where(self) -> str:
         """The addresses, for messages."""
         return str(self.managers)
+
+    async def upload(self, packed: "Packed", progress: "Progress") -> Package:
+        """Send a package, unless the manager has it."""
+        url = package_url(packed.sha256, packed.name)
+        if await self.frontend.has_package(packed.sha256):
+            return Package(url, packed.sha256, packed.size, uploaded=False)
+        await self.frontend.upload_package(
+            packed.archive, packed.sha256, packed.size, lambda sent: progress(sent, packed.size)
+        )
+        return Package(url, packed.sha256, packed.size, uploaded=True)
 
     # --- sessions -------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ be; tasks are only submitted over the task channel.)
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,9 +23,11 @@ from flame.sdk import views
 from flame.wire import codec, v1
 from flame.wire.channels import Endpoint, bearer
 from flame.wire.managers import CEILING_AMONG_SEVERAL, Managers
+from flame.wire.packages import PART_BYTES, UPLOAD, FindPackage, Package, UploadPart
 from flame.wire.status import error_of
 
 CALL_TIMEOUT = 30.0  # seconds that one try of a call may take
+SLOWEST_UPLOAD = 256 * 1024  # bytes a second; slower than that counts as no answer
 
 PAGE_BYTES = 4 * 1024 * 1024  # of listed tasks that are held at a time
 
@@ -43,8 +46,13 @@ class Frontend:
         self._managers = managers
         self._retry_seconds = retry_seconds
         self._metadata = (*bearer(token), (v1.MAX_RECEIVE_KEY, str(max_receive)))
+        methods = {
+            **v1.FRONTEND,
+            "FindPackage": UPLOAD["Find"],
+            "UploadPackage": UPLOAD["Upload"],
+        }
         self._rpcs = {
-            endpoint: {name: method.on(channel) for name, method in v1.FRONTEND.items()}
+            endpoint: {name: method.on(channel) for name, method in methods.items()}
             for endpoint, channel in managers.channels.items()
         }
         self._under_way: dict[Any, Endpoint] = {}
@@ -73,6 +81,29 @@ class Frontend:
     async def list_applications(self) -> list[views.Application]:
         answer = await self._call("ListApplication", v1.ListApplicationRequest())
         return [views.application_of(message) for message in answer.applications]
+
+    # --- packages -------------------------------------------------------------------------------
+
+    async def has_package(self, sha256: str) -> bool:
+        answer = await self._call("FindPackage", FindPackage(sha256=sha256))
+        return bool(answer.present)
+
+    async def upload_package(
+        self, archive: Path, sha256: str, size: int, progress: Callable[[int], None]
+    ) -> None:
+        """Send a package; ``progress`` is told, in this thread, how many bytes have gone."""
+
+        async def parts() -> AsyncIterator[UploadPart]:
+            yield UploadPart(header=Package(sha256=sha256, size=size))
+            sent = 0
+            with archive.open("rb") as file:
+                while data := await asyncio.to_thread(file.read, PART_BYTES):
+                    yield UploadPart(data=data)
+                    sent += len(data)
+                    progress(sent)
+
+        timeout = CALL_TIMEOUT + size / SLOWEST_UPLOAD
+        await self._call("UploadPackage", parts, timeout=timeout)
 
     # --- executors and nodes --------------------------------------------------------------------
 
@@ -189,9 +220,14 @@ class Frontend:
     # --- calls ----------------------------------------------------------------------------------
 
     async def _call(
-        self, name: str, request: Message, *, done: type[FlameError] | None = None
+        self,
+        name: str,
+        request: Message | Callable[[], AsyncIterator[Message]],
+        *,
+        done: type[FlameError] | None = None,
+        timeout: float = CALL_TIMEOUT,
     ) -> Any:
-        """Call, and again while nobody answers.
+        """Call, and again while nobody answers; a stream of requests is made anew each time.
 
         ``done`` is the error that a *repeated* call gets whose first try did its work: no error
         then, and no answer.
@@ -201,9 +237,8 @@ class Frontend:
         repeated = False
         while True:
             endpoint = self._managers.current
-            call = self._rpcs[endpoint][name](
-                request, metadata=self._metadata, timeout=CALL_TIMEOUT
-            )
+            sent = request() if callable(request) else request
+            call = self._rpcs[endpoint][name](sent, metadata=self._metadata, timeout=timeout)
             self._under_way[call] = endpoint
             try:
                 answer = await call

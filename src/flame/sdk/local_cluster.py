@@ -54,6 +54,8 @@ class LocalCluster:
         directory: Where the token, the database and the logs are; None: a private temporary one,
             removed at the end.
         anonymous: Let in callers without a token; on loopback only.
+        config: A flame-cluster.yaml for both, with tenants, policies, and what the node offers; its
+            endpoint and storage are not used.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LocalCluster:
         storage: str | None = None,
         directory: str | os.PathLike[str] | None = None,
         anonymous: bool = False,
+        config: str | os.PathLike[str] | None = None,
     ) -> None:
         if executors is not None and executors < 0:
             raise InvalidRequest(f"executors is {executors}; it must be 0 or more")
@@ -71,6 +74,7 @@ class LocalCluster:
         self._listen = Endpoint.parse(listen)
         self._storage = storage
         self._anonymous = anonymous
+        self._config = [] if config is None else ["--config", os.path.abspath(config)]
         self._directory = _Directory(directory)
         self._stopping = threading.Event()
         self._children: list[_Child] = []
@@ -186,13 +190,13 @@ class LocalCluster:
     def _manager_command(self, where: Endpoint) -> list[str]:
         storage = self._storage or f"sqlite://{self.directory / 'flame.db'}"
         command = ["-m", "flame.session_manager", "--listen", where.target, "--storage", storage]
-        command += ["--token-file", str(self.token_file), "--die-with-parent"]
+        command += ["--token-file", str(self.token_file), "--die-with-parent", *self._config]
         return [*command, "--anonymous"] if self._anonymous else command
 
     def _node_command(self, endpoint: str) -> list[str]:
         command = ["-m", "flame.executor_manager", "--endpoint", endpoint]
         command += ["--token-file", str(self.token_file), "--node", socket.gethostname()]
-        command += ["--directory", str(self.directory / "node"), "--die-with-parent"]
+        command += ["--directory", str(self.directory / "node"), "--die-with-parent", *self._config]
         return (
             command if self._executors is None else [*command, "--executors", str(self._executors)]
         )

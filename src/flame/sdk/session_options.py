@@ -1,10 +1,12 @@
 """What ``create_session`` and ``open_session`` are given, checked and turned into a specification."""
 
 import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flame.model.errors import InvalidRequest
 from flame.model.ids import MAX_NAME_LENGTH, check_name
+from flame.model.labels import Labels, Preferences, check_labels, parse_labels, parse_preferences
 from flame.model.resource_text import parse_resources
 from flame.model.resources import UNIT, Resources
 from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, SessionSpec
@@ -29,6 +31,9 @@ class SessionOptions:
     deadline: float | None = None
     retry_on_failure: int = 0
     on_client_lost: float | None = None
+    require: str | Mapping[str, str] | None = None
+    prefer: str | Mapping[str, int] | None = None
+    near: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,12 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
     _at_least("retry_on_failure", options.retry_on_failure, 0)
     if options.max_instances is not None:
         _at_least("max_instances", options.max_instances, max(1, options.min_instances))
+    for field in ("min_instances", "max_instances"):
+        if (getattr(options, field) or 0) % options.batch_size:
+            raise InvalidRequest(
+                f"{field} is {getattr(options, field)}; it must be a multiple of batch_size, "
+                f"which is {options.batch_size}: executors come in gangs of so many"
+            )
     return SessionSpec(
         application=application,
         common_data=None if data is None else bytes(data),
@@ -90,7 +101,32 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
         deadline_ms=_milliseconds("deadline", options.deadline) or 0,
         retry_on_failure=options.retry_on_failure,
         client_lost_ms=_milliseconds("on_client_lost", options.on_client_lost, least=0.0),
+        require=_required(options.require),
+        prefer=_preferred(options.prefer),
+        near=_nodes(options.near),
     )
+
+
+def _required(given: str | Mapping[str, str] | None) -> Labels:
+    if given is None or isinstance(given, str):
+        return parse_labels(given or "", "require")
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"require is {given!r}; give 'zone=a' or {{'zone': 'a'}}")
+    return check_labels(tuple(sorted((str(n), str(v)) for n, v in given.items())), "require")
+
+
+def _preferred(given: str | Mapping[str, int] | None) -> Preferences:
+    if given is None or isinstance(given, str):
+        return parse_preferences(given or "")
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"prefer is {given!r}; give 'zone=a:2' or {{'zone=a': 2}}")
+    return parse_preferences(",".join(f"{label}:{weight}" for label, weight in given.items()))
+
+
+def _nodes(given: object) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequest(f"near is {given!r}; give a list of node names")
+    return tuple(dict.fromkeys(check_name(str(node), "near: a node") for node in given))
 
 
 def _milliseconds(what: str, seconds: object, least: float = 0.001) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
@@ -100,6 +101,22 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Package:
+    """A package that the session manager keeps; an application refers to it by its ``url``.
+
+    Attributes:
+        sha256: Of its bytes.
+        size: In bytes.
+        uploaded: Whether it had to be sent; the same content was there already if not.
+    """
+
+    url: str
+    sha256: str
+    size: int
+    uploaded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
     """A registered application."""
 
@@ -132,6 +149,7 @@ class Node:
 
     Attributes:
         addresses: (type, address) pairs.
+        labels: (name, value) pairs.
         last_heartbeat: Seconds since the epoch.
     """
 
@@ -144,6 +162,7 @@ class Node:
     os: str
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: int
+    labels: Labels = ()
 
 
 def session_of(message: v1.Session) -> SessionInfo:
@@ -219,6 +238,7 @@ def node_of(message: v1.Node) -> Node:
         os=status.info.os,
         addresses=tuple((address.type, address.address) for address in status.addresses),
         last_heartbeat=status.last_heartbeat_time,
+        labels=codec.labels_of(message.spec.labels, "labels"),
     )
 
 

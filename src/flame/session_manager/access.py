@@ -4,7 +4,7 @@
     ────────────────────────────  ─────────────────────────────────────────────────────────
     the cluster's token           everything but the executor channel, for any tenant
     an executor's credential      the executor channel, as that executor and incarnation only
-    none, with ``--anonymous``    Frontend, health, reflection; always as tenant ``default``
+    none, with ``--anonymous``    Frontend, package upload, health, reflection; always as tenant ``default``
     none, or one nobody knows     nothing
 
 The server asks before a handler is even looked up; a service that is not in the table is closed to
@@ -62,6 +62,8 @@ ALLOWED: dict[str, frozenset[CallerKind]] = {
     "flame.channel.v1.TaskChannel": _OPERATOR_ONLY,
     "flame.channel.v1.NodeChannel": _OPERATOR_ONLY,
     "flame.channel.v1.ExecutorChannel": frozenset({CallerKind.EXECUTOR}),
+    "flame.package.v1.PackageUpload": _OPEN_TO_CLIENTS,
+    "flame.package.v1.PackageDownload": _OPERATOR_ONLY,
     "grpc.health.v1.Health": _OPEN_TO_CLIENTS,
     "grpc.reflection.v1alpha.ServerReflection": _OPEN_TO_CLIENTS,
 }

@@ -11,11 +11,13 @@
       storage: sqlite://flame.db         # or sqlite:///abs/path.db, postgresql://..., or memory
       schedule_interval: 100             # read and not needed: scheduling follows events
       executors: {shim: host}
+      packages: {directory: /var/lib/flame/packages, max_size: 1g, max_total: 20g, keep_hours: 24}
       limits: {max_sessions: 1000, max_executors: 128, max_input: 16m}
       recovery: {session: {retry_limits: 5}}
       high_availability: {standby: true, lease: 3, advertise: "http://first:8080"}
       tls: {cert_file: ..., key_file: ..., ca_file: ...}
     cache: {...}                         # the object cache's; checked, not used here
+    node: {labels: {zone: a}, resources: "fpga=1"}   # the executor manager's
 
 An unknown key is an error, because a limit that is misspelt is a limit that is not there.
 """
@@ -33,6 +35,8 @@ from flame.model.resources import UNIT, Resources
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.model.tenants import DEFAULT_SPEC, TenantSpec
 from flame.scheduling.policies import make_policy
+from flame.session_manager.package_store import DEFAULT_MAX_SIZE, DEFAULT_MAX_TOTAL
+from flame.session_manager.packages import DEFAULT_KEEP_HOURS
 from flame.session_manager.tenants import TenantBlock, read_tenants
 from flame.storage.candidacy import LEASE_SECONDS
 from flame.wire.channels import Endpoint
@@ -118,6 +122,22 @@ class HighAvailability(_Strict, frozen=True):
     advertise: str | None = None
 
 
+class PackagesBlock(_Strict, frozen=True):
+    """Where uploaded packages are kept, and how many.
+
+    Attributes:
+        directory: None: beside the database; with ``memory`` a temporary one.
+        max_size: Of one package, as ``1g`` or a number of bytes.
+        max_total: Of all of them.
+        keep_hours: For how long one that no application refers to is kept.
+    """
+
+    directory: str | None = None
+    max_size: int | str = "1g"
+    max_total: int | str = "20g"
+    keep_hours: int = 24
+
+
 class Pprof(_Strict, frozen=True):
     """A profiling port of released versions; there is none here."""
 
@@ -156,6 +176,7 @@ class Cluster(_Strict, frozen=True):
     storage: str = DEFAULT_STORAGE
     schedule_interval: int = 100
     executors: Executors = Executors()
+    packages: PackagesBlock = PackagesBlock()
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
     high_availability: HighAvailability = HighAvailability()
@@ -166,6 +187,16 @@ class Cluster(_Strict, frozen=True):
 class _File(_Strict, frozen=True):
     cluster: Cluster
     cache: Cache | None = None
+    node: dict[str, Any] | None = None  # the executor manager's; it checks it
+
+
+class PackageSettings(msgspec.Struct, frozen=True):
+    """The block ``packages`` with every text read."""
+
+    directory: str | None = None
+    max_size: int = DEFAULT_MAX_SIZE
+    max_total: int = DEFAULT_MAX_TOTAL
+    keep_hours: int = DEFAULT_KEEP_HOURS
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -195,6 +226,7 @@ class Configuration(msgspec.Struct, frozen=True):
     closed_sessions: int | None = None
     closed_session_hours: int | None = None
     high_availability: HighAvailability = HighAvailability()
+    packages: PackageSettings = PackageSettings()
     tls: Tls | None = None
 
 
@@ -229,6 +261,7 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         ("cluster.preemption.grace", cluster.preemption.grace, 0),
         ("cluster.preemption.budget", cluster.preemption.budget, 0),
         ("cluster.preemption.burst", cluster.preemption.burst, 0),
+        ("cluster.packages.keep_hours", cluster.packages.keep_hours, 0),
         ("cluster.schedule_interval", cluster.schedule_interval, 1),
         ("cluster.high_availability.lease", cluster.high_availability.lease, 1),
     ):
@@ -249,6 +282,10 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         max_input_bytes = parse_bytes(str(limits.max_input))
         if not 1 <= max_input_bytes < 2**31 - 2 * 1024 * 1024:  # gRPC counts in 32 bits
             raise InvalidRequest(f"{limits.max_input} is not between 1 byte and 2045m")
+        key = "cluster.packages.max_size"
+        max_package = parse_bytes(str(cluster.packages.max_size))
+        key = "cluster.packages.max_total"
+        max_packages = parse_bytes(str(cluster.packages.max_total))
     except (InvalidRequest, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{path}: {key}: {error}") from error
     if endpoints[0].tls and cluster.tls is None:
@@ -272,6 +309,12 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         closed_sessions=limits.closed_sessions,
         closed_session_hours=limits.closed_session_hours,
         high_availability=cluster.high_availability,
+        packages=PackageSettings(
+            directory=cluster.packages.directory,
+            max_size=max_package,
+            max_total=max_packages,
+            keep_hours=cluster.packages.keep_hours,
+        ),
         tls=cluster.tls,
     )
 

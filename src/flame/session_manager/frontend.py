@@ -11,7 +11,7 @@ In all cases the trailing metadata has the very class of the error (``v1.ERROR_K
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import grpc
@@ -27,6 +27,7 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.ids import NodeName, TaskId, Tenant, check_name, parse_task_id
+from flame.model.packages import kept_package
 from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, SessionSpec
 from flame.session_manager import serving, views
@@ -118,6 +119,7 @@ class Frontend:
         default_resources: What a session gets that does not say.
         max_input_bytes: The largest input, output and common data.
         now: The clock that ``NodeView.last_heartbeat`` was read from.
+        check_package: Raises NotFound for a tenant's package (by its hash) that is not kept here.
     """
 
     def __init__(
@@ -127,12 +129,14 @@ class Frontend:
         default_resources: Resources = UNIT,
         max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
         now: Callable[[], float] = time.monotonic,
+        check_package: Callable[[Tenant, str], Awaitable[None]] | None = None,
     ) -> None:
         self._manager = manager
         self._default_resources = default_resources
         self._max_input_bytes = max_input_bytes
         self._max_answer_bytes = max_input_bytes + 1024 * 1024  # as in wire.channels
         self._now = now
+        self._check_package = check_package
 
     def handler(self) -> Any:
         """Return what a gRPC server needs to serve the Frontend."""
@@ -191,6 +195,9 @@ class Frontend:
             raise InvalidRequest(f"application {name!r} has no specification")
         spec = codec.application_spec_of(request.application)
         self._check_size(spec.pickled_service + spec.local_modules, "the pickled service")
+        package = kept_package(spec.url)
+        if package is not None and self._check_package is not None:
+            await self._check_package(caller.tenant, package[0])
         return await self._result(
             context,
             lambda reply: events.RegisterApplication(caller.tenant, name, spec, reply, replace),

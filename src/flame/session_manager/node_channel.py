@@ -172,6 +172,7 @@ class _Node:
                 register.info.arch,
                 register.info.os,
                 [(a.type, a.address) for a in register.addresses],
+                codec.labels_of(register.labels, "labels"),
             )
         )
 

@@ -34,6 +34,7 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.ids import NodeName, TaskId, Tenant
+from flame.model.packages import kept_package
 from flame.model.tenants import TenantSpec
 from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
@@ -468,6 +469,15 @@ class Shell:
     def application(self, tenant: Tenant, name: str) -> ApplicationView:
         """Return one of them, or raise NotFound."""
         return self._cluster.application(tenant, name)
+
+    def packages_in_use(self) -> set[tuple[Tenant, str]]:
+        """Return whose packages, and which, applications refer to."""
+        found = set()
+        for put in self._cluster.state.applications.values():
+            package = kept_package(put.spec.url)
+            if package is not None:
+                found.add((put.tenant, package[0]))
+        return found
 
     def sessions(self, tenant: Tenant) -> list[SessionView]:
         """Return the tenant's sessions, closed ones too."""

@@ -23,6 +23,8 @@ from flame.session_manager.configuration import Configuration
 from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import STOP_GRACE, Listener, TlsFiles
+from flame.session_manager.package_store import PackageStore, package_directory
+from flame.session_manager.packages import Packages
 from flame.session_manager.retention import Retention
 from flame.session_manager.shell import Shell
 from flame.session_manager.standby import Duty, advertised, heartbeat_for
@@ -99,6 +101,8 @@ class Term:
         self._shared = self._store if isinstance(self._store, SharedStore) else None
         self._duty = Duty()
         self._shell = _make_shell(configuration, token, self._store, self._shared)
+        self._places = contextlib.ExitStack()
+        self._packages: Packages | None = None
         if self._shared is not None:
             self._loop = asyncio.get_running_loop()
             self._shared.on_lost = self._on_lost
@@ -143,13 +147,17 @@ class Term:
         await shell.start()
         await register_default_applications(shell)
         configuration = self._settings.configuration
+        packages = self._packages = self._keep_packages()
         frontend = Frontend(
             shell,
             default_resources=configuration.resources,
             max_input_bytes=configuration.max_input_bytes,
             now=shell.clock,
+            check_package=packages.check,
         )
-        handlers = [frontend.handler(), backend_handler(), *shell.channel_handlers()]
+        packages.start()
+        handlers = [frontend.handler(), backend_handler(), packages.handler()]
+        handlers += shell.channel_handlers()
         where = self.endpoint
         await shell.executors_connected.listen(where.host, where.port + 1, listener.tls_context())
         if standby and self._shared is not None:
@@ -168,6 +176,18 @@ class Term:
             shell.epoch,
         )
         self._ready.tell(where, "leader")
+
+    def _keep_packages(self) -> Packages:
+        configuration = self._settings.configuration
+        settings = configuration.packages
+        beside = self._settings.token_file.parent
+        place = package_directory(settings.directory, configuration.storage, beside)
+        store = PackageStore(
+            self._places.enter_context(place),
+            max_size=settings.max_size,
+            max_total=settings.max_total,
+        )
+        return Packages(store, self._shell.packages_in_use, settings.keep_hours * 3600.0)
 
     def _on_lost(self) -> None:
         self._loop.call_soon_threadsafe(self._shell.lose)
@@ -193,7 +213,10 @@ class Term:
         await self._listener.stop(STOP_GRACE if leads else 0.0)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
-        await shell.stop()
+        with self._places:
+            if self._packages is not None:
+                await self._packages.stop()
+            await shell.stop()
 
 
 def _make_shell(

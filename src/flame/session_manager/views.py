@@ -92,7 +92,7 @@ def node_message(view: NodeView, heartbeat_seconds: int) -> v1.Node:
     """A node; ``heartbeat_seconds`` is its last heartbeat since the epoch."""
     return v1.Node(
         metadata=v1.Metadata(id=view.node, name=view.node),
-        spec=v1.NodeSpec(hostname=view.hostname),
+        spec=v1.NodeSpec(hostname=view.hostname, labels=codec.labels_to(view.labels)),
         status=v1.NodeStatus(
             state=cast(v1.NodeState, int(view.state)),
             capacity=codec.resources_to(view.capacity),

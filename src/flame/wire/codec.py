@@ -10,7 +10,10 @@ from typing import cast
 
 from flame.model.errors import InvalidRequest
 from flame.model.ids import check_name
-from flame.model.resources import UNIT, Resources
+from flame.model.labels import Labels, check_labels, check_preferences
+from flame.model.packages import kept_package
+from flame.model.resource_text import check_extra
+from flame.model.resources import UNIT, Resources, extras
 from flame.model.specs import (
     DEFAULT_MAX_ATTEMPTS,
     ApplicationSpec,
@@ -34,7 +37,7 @@ _MAX_MILLISECONDS = 100 * 366 * 24 * 3600 * 1000
 
 
 def resources_of(message: v1.ResourceRequirement, what: str = "resreq") -> Resources:
-    """Read what an executor or a node has; whole cores, bytes, whole GPUs.
+    """Read what an executor or a node has.
 
     Raises:
         InvalidRequest: A number is negative or beyond what can be stored.
@@ -47,14 +50,47 @@ def resources_of(message: v1.ResourceRequirement, what: str = "resreq") -> Resou
         raise InvalidRequest(
             f"{what}.memory is {message.memory} bytes; at most {_MAX_MEMORY} are allowed"
         )
-    return Resources(message.cpu * 1000, message.memory, message.gpu)
+    if message.cpu_millis >= 1000:
+        raise InvalidRequest(f"{what}.cpu_millis is {message.cpu_millis}; at most 999 are allowed")
+    amounts: dict[str, int] = {}
+    for extra in message.extras:
+        check_extra(extra.name, f"{what}.extras")
+        if extra.name in amounts:
+            raise InvalidRequest(f"{what}.extras: {extra.name} is there twice")
+        if extra.amount > _MAX_MEMORY:
+            raise InvalidRequest(f"{what}.extras: at most {_MAX_MEMORY} {extra.name} are allowed")
+        amounts[extra.name] = extra.amount
+    return Resources(
+        message.cpu * 1000 + message.cpu_millis, message.memory, message.gpu, extras(amounts)
+    )
 
 
 def resources_to(resources: Resources) -> v1.ResourceRequirement:
-    """Write an amount. The wire counts whole cores: a part of one is dropped."""
+    """Write an amount. Released clients see whole cores only."""
     return v1.ResourceRequirement(
-        cpu=resources.cpu_millis // 1000, memory=resources.memory_bytes, gpu=resources.gpus
+        cpu=resources.cpu_millis // 1000,
+        cpu_millis=resources.cpu_millis % 1000,
+        memory=resources.memory_bytes,
+        gpu=resources.gpus,
+        extras=[v1.NamedAmount(name=name, amount=amount) for name, amount in resources.extras],
     )
+
+
+# --- labels ------------------------------------------------------------------------------------
+
+
+def labels_of(messages: Iterable[v1.Label], what: str) -> Labels:
+    """Read what a node has or must have.
+
+    Raises:
+        InvalidRequest: A name or value is malformed, or a name is there twice.
+    """
+    return check_labels(tuple(sorted((m.name, m.value) for m in messages)), what)
+
+
+def labels_to(labels: Labels) -> list[v1.Label]:
+    """Write what a node has or must have."""
+    return [v1.Label(name=name, value=value) for name, value in labels]
 
 
 # --- applications ------------------------------------------------------------------------------
@@ -87,6 +123,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
             )
         if "\0" in environment.value:
             raise InvalidRequest(f"environments: the value of {environment.name} has a NUL in it")
+    kept_package(message.url)
     names = [option.name for option in message.shim_options]
     for name in names:
         if not name or names.count(name) > 1:
@@ -120,6 +157,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         shim_options=tuple((option.name, option.value) for option in message.shim_options),
         pickled_with=message.pickled_with,
         local_modules=message.local_modules,
+        standby=message.standby,
     )
 
 
@@ -148,6 +186,7 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         shim_options=[v1.Environment(name=n, value=v) for n, v in spec.shim_options],
         pickled_with=spec.pickled_with,
         local_modules=spec.local_modules,
+        standby=spec.standby,
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):
@@ -239,6 +278,9 @@ def session_spec_of(message: v1.SessionSpec, default_resources: Resources = UNIT
             if message.HasField("client_lost_ms")
             else None
         ),
+        require=labels_of(message.require, "require"),
+        prefer=check_preferences(tuple((p.name, p.value, p.weight or 1) for p in message.prefer)),
+        near=tuple(dict.fromkeys(check_name(node, "near: a node") for node in message.near)),
     )
 
 
@@ -258,6 +300,9 @@ def session_spec_to(spec: SessionSpec) -> v1.SessionSpec:
         deadline_ms=spec.deadline_ms,
         retry_on_failure=spec.retry_on_failure,
         client_lost_ms=spec.client_lost_ms,
+        require=labels_to(spec.require),
+        prefer=[v1.PreferredLabel(name=n, value=v, weight=w) for n, v, w in spec.prefer],
+        near=spec.near,
     )
 
 

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from flame.wire.pb.channel import executor_channel_pb2, node_channel_pb2, task_channel_pb2
+from flame.wire.pb.package import packages_pb2
 from flame.wire.pb.v1 import backend_pb2, frontend_pb2
 
 # (typed loosely: the stubs give generated descriptors two unrelated types)
@@ -22,6 +23,7 @@ _FILES: tuple[Any, ...] = (
     task_channel_pb2.DESCRIPTOR,
     executor_channel_pb2.DESCRIPTOR,
     node_channel_pb2.DESCRIPTOR,
+    packages_pb2.DESCRIPTOR,
     health_pb2.DESCRIPTOR,
     reflection_pb2.DESCRIPTOR,
 )

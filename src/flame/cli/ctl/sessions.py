@@ -1,5 +1,7 @@
 """``flmctl create`` and ``flmctl close``."""
 
+from typing import Any
+
 import click
 
 import flame
@@ -17,6 +19,8 @@ CREATE_EXAMPLES = """
 Examples:
   flmctl create -a flmping
   flmctl create -a pi -p 10 -r cpu=2,mem=4g
+  flmctl create -a train -r cpu=4,gpu=1 --batch-size 4 --require zone=a
+  flmctl create -a render --min-instances 2 --prefer disk=ssd:2,zone=b
 """
 
 CLOSE_EXAMPLES = """
@@ -49,6 +53,14 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 @click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
 @click.option("-r", "--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-p", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
+@click.option("--min-instances", type=click.IntRange(min=0), help="Kept warm, idle too.")
+@click.option("--max-instances", type=click.IntRange(min=1), help="At most so many executors.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Executors come in gangs of so many."
+)
+@click.option("--require", metavar="LABELS", help="Only on nodes with these labels: zone=a.")
+@click.option("--prefer", metavar="LABELS", help="Rather on nodes with these: disk=ssd:2,zone=a.")
+@click.option("--near", multiple=True, metavar="NODE", help="Rather on this node.")
 @form_option
 @connection_options
 def create(
@@ -59,11 +71,15 @@ def create(
     resreq: Resources | None,
     priority: int,
     form: str,
+    **options: Any,
 ) -> None:
     """Create a session and print its id."""
     resources = instance_resources(slots, resreq)
+    given = {name: value for name, value in options.items() if value}
     with connection.open() as client:
-        session = client.create_session(application, resources=resources, priority=priority)
+        session = client.create_session(
+            application, resources=resources, priority=priority, **given
+        )
         info = session.info()
     if form == TABLE:
         click.echo(info.name)

@@ -259,14 +259,9 @@ def _parent(pid: int) -> int:
 def _environment(request: ShimRequest) -> Mapping[str, str]:
     """What every program gets on top of the executor's own environment."""
     assignment = request.assignment
-    temporary = os.path.join(assignment.directory, "tmp")
-    os.makedirs(temporary, exist_ok=True)
     level = os.environ.get("FLAME_LOG", os.environ.get("RUST_LOG", "info"))
     environment = {
         "HOME": assignment.directory,
-        "TMPDIR": temporary,
-        "TEMP": temporary,
-        "TMP": temporary,
         "RUST_LOG": level,
         "FLAME_LOG": level,
         # The application's word counts more than these, but not more than where the cluster is.

@@ -1,4 +1,5 @@
 from flame.wire.pb.channel import common_pb2 as _common_pb2
+from flame.wire.pb.v1 import shim_pb2 as _shim_pb2
 from flame.wire.pb.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -51,7 +52,7 @@ class ExecutorOrder(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., bind: _Optional[_Union[Bind, _Mapping]] = ..., tasks: _Optional[_Union[Tasks, _Mapping]] = ..., results_stored: _Optional[_Union[ResultsStored, _Mapping]] = ..., take_back: _Optional[_Union[TakeBack, _Mapping]] = ..., cancel: _Optional[_Union[CancelTasks, _Mapping]] = ..., unbind: _Optional[_Union[Unbind, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class ExecutorHello(_message.Message):
-    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "credential", "running_ms")
+    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "credential", "running_ms", "gpu_ids")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +63,7 @@ class ExecutorHello(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     RUNNING_MS_FIELD_NUMBER: _ClassVar[int]
+    GPU_IDS_FIELD_NUMBER: _ClassVar[int]
     executor: str
     incarnation: int
     bound: bool
@@ -72,7 +74,8 @@ class ExecutorHello(_message.Message):
     running: int
     credential: str
     running_ms: int
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., credential: _Optional[str] = ..., running_ms: _Optional[int] = ...) -> None: ...
+    gpu_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., credential: _Optional[str] = ..., running_ms: _Optional[int] = ..., gpu_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("epoch", "heartbeat_seconds", "framed_port")
@@ -85,7 +88,7 @@ class Welcome(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., framed_port: _Optional[int] = ...) -> None: ...
 
 class Bind(_message.Message):
-    __slots__ = ("session", "session_id", "application_name", "application", "common_data", "incarnation", "tenant")
+    __slots__ = ("session", "session_id", "application_name", "application", "common_data", "incarnation", "tenant", "rank", "peers")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +96,8 @@ class Bind(_message.Message):
     COMMON_DATA_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
     session: int
     session_id: str
     application_name: str
@@ -100,7 +105,9 @@ class Bind(_message.Message):
     common_data: bytes
     incarnation: int
     tenant: str
-    def __init__(self, session: _Optional[int] = ..., session_id: _Optional[str] = ..., application_name: _Optional[str] = ..., application: _Optional[_Union[_types_pb2.ApplicationSpec, _Mapping]] = ..., common_data: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    rank: int
+    peers: _containers.RepeatedCompositeFieldContainer[_shim_pb2.Peer]
+    def __init__(self, session: _Optional[int] = ..., session_id: _Optional[str] = ..., application_name: _Optional[str] = ..., application: _Optional[_Union[_types_pb2.ApplicationSpec, _Mapping]] = ..., common_data: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., tenant: _Optional[str] = ..., rank: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[_shim_pb2.Peer, _Mapping]]] = ...) -> None: ...
 
 class BindResult(_message.Message):
     __slots__ = ("incarnation", "return_code", "message")

@@ -43,7 +43,7 @@ class RunningExecutor(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("name", "instance", "capacity", "info", "hostname", "executors", "addresses")
+    __slots__ = ("name", "instance", "capacity", "info", "hostname", "executors", "addresses", "labels")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class Register(_message.Message):
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     EXECUTORS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     instance: bytes
     capacity: _types_pb2.ResourceRequirement
@@ -58,7 +59,8 @@ class Register(_message.Message):
     hostname: str
     executors: _containers.RepeatedCompositeFieldContainer[RunningExecutor]
     addresses: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeAddress]
-    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ...) -> None: ...
+    labels: _containers.RepeatedCompositeFieldContainer[_types_pb2.Label]
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[_types_pb2.Label, _Mapping]]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds", "framed_port")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from flame.wire.pb.v1 import types_pb2 as flame_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x13\x66lame/v1/shim.proto\x12\x08\x66lame.v1\x1a\x14\x66lame/v1/types.proto\"\xf6\x01\n\x12\x41pplicationContext\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x04shim\x18\x02 \x01(\x0e\x32\x0e.flame.v1.Shim\x12\x12\n\x05image\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63ommand\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1e\n\x11working_directory\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03url\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x16\n\tinstaller\x18\x07 \x01(\tH\x04\x88\x01\x01\x42\x08\n\x06_imageB\n\n\x08_commandB\x14\n\x12_working_directoryB\x06\n\x04_urlB\x0c\n\n_installer\"\x81\x01\n\x0eSessionContext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x0b\x61pplication\x18\x02 \x01(\x0b\x32\x1c.flame.v1.ApplicationContext\x12\x18\n\x0b\x63ommon_data\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\x0e\n\x0c_common_data\"V\n\x0bTaskContext\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\x05input\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_inputJ\x04\x08\x03\x10\x04\x32\xc1\x01\n\x08Instance\x12<\n\x0eOnSessionEnter\x12\x18.flame.v1.SessionContext\x1a\x10.flame.v1.Result\x12;\n\x0cOnTaskInvoke\x12\x15.flame.v1.TaskContext\x1a\x14.flame.v1.TaskResult\x12:\n\x0eOnSessionLeave\x12\x16.flame.v1.EmptyRequest\x1a\x10.flame.v1.Resultb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x13\x66lame/v1/shim.proto\x12\x08\x66lame.v1\x1a\x14\x66lame/v1/types.proto\"\xf6\x01\n\x12\x41pplicationContext\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x04shim\x18\x02 \x01(\x0e\x32\x0e.flame.v1.Shim\x12\x12\n\x05image\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63ommand\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1e\n\x11working_directory\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03url\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x16\n\tinstaller\x18\x07 \x01(\tH\x04\x88\x01\x01\x42\x08\n\x06_imageB\n\n\x08_commandB\x14\n\x12_working_directoryB\x06\n\x04_urlB\x0c\n\n_installer\"\xb0\x01\n\x0eSessionContext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x0b\x61pplication\x18\x02 \x01(\x0b\x32\x1c.flame.v1.ApplicationContext\x12\x18\n\x0b\x63ommon_data\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x04rank\x18\xe9\x07 \x01(\r\x12\x1e\n\x05peers\x18\xea\x07 \x03(\x0b\x32\x0e.flame.v1.PeerB\x0e\n\x0c_common_data\"7\n\x04Peer\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"V\n\x0bTaskContext\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\x05input\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_inputJ\x04\x08\x03\x10\x04\x32\xc1\x01\n\x08Instance\x12<\n\x0eOnSessionEnter\x12\x18.flame.v1.SessionContext\x1a\x10.flame.v1.Result\x12;\n\x0cOnTaskInvoke\x12\x15.flame.v1.TaskContext\x1a\x14.flame.v1.TaskResult\x12:\n\x0eOnSessionLeave\x12\x16.flame.v1.EmptyRequest\x1a\x10.flame.v1.Resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPLICATIONCONTEXT']._serialized_start=56
   _globals['_APPLICATIONCONTEXT']._serialized_end=302
   _globals['_SESSIONCONTEXT']._serialized_start=305
-  _globals['_SESSIONCONTEXT']._serialized_end=434
-  _globals['_TASKCONTEXT']._serialized_start=436
-  _globals['_TASKCONTEXT']._serialized_end=522
-  _globals['_INSTANCE']._serialized_start=525
-  _globals['_INSTANCE']._serialized_end=718
+  _globals['_SESSIONCONTEXT']._serialized_end=481
+  _globals['_PEER']._serialized_start=483
+  _globals['_PEER']._serialized_end=538
+  _globals['_TASKCONTEXT']._serialized_start=540
+  _globals['_TASKCONTEXT']._serialized_end=626
+  _globals['_INSTANCE']._serialized_start=629
+  _globals['_INSTANCE']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

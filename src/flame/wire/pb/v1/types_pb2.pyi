@@ -120,17 +120,47 @@ class Event(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., creation_time: _Optional[int] = ...) -> None: ...
 
 class ResourceRequirement(_message.Message):
-    __slots__ = ("cpu", "memory", "gpu")
+    __slots__ = ("cpu", "memory", "gpu", "cpu_millis", "extras")
     CPU_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     GPU_FIELD_NUMBER: _ClassVar[int]
+    CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    EXTRAS_FIELD_NUMBER: _ClassVar[int]
     cpu: int
     memory: int
     gpu: int
-    def __init__(self, cpu: _Optional[int] = ..., memory: _Optional[int] = ..., gpu: _Optional[int] = ...) -> None: ...
+    cpu_millis: int
+    extras: _containers.RepeatedCompositeFieldContainer[NamedAmount]
+    def __init__(self, cpu: _Optional[int] = ..., memory: _Optional[int] = ..., gpu: _Optional[int] = ..., cpu_millis: _Optional[int] = ..., extras: _Optional[_Iterable[_Union[NamedAmount, _Mapping]]] = ...) -> None: ...
+
+class NamedAmount(_message.Message):
+    __slots__ = ("name", "amount")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    amount: int
+    def __init__(self, name: _Optional[str] = ..., amount: _Optional[int] = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class PreferredLabel(_message.Message):
+    __slots__ = ("name", "value", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    weight: int
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms")
+    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms", "require", "prefer", "near")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     COMMON_DATA_FIELD_NUMBER: _ClassVar[int]
     MIN_INSTANCES_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +174,9 @@ class SessionSpec(_message.Message):
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     RETRY_ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_LOST_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_FIELD_NUMBER: _ClassVar[int]
+    PREFER_FIELD_NUMBER: _ClassVar[int]
+    NEAR_FIELD_NUMBER: _ClassVar[int]
     application: str
     common_data: bytes
     min_instances: int
@@ -157,10 +190,13 @@ class SessionSpec(_message.Message):
     deadline_ms: int
     retry_on_failure: int
     client_lost_ms: int
-    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ...) -> None: ...
+    require: _containers.RepeatedCompositeFieldContainer[Label]
+    prefer: _containers.RepeatedCompositeFieldContainer[PreferredLabel]
+    near: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ..., require: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., prefer: _Optional[_Iterable[_Union[PreferredLabel, _Mapping]]] = ..., near: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
-    __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant", "waiting")
+    __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant", "waiting", "preempted", "preempted_ms")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +209,8 @@ class SessionStatus(_message.Message):
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTED_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTED_MS_FIELD_NUMBER: _ClassVar[int]
     state: SessionState
     creation_time: int
     completion_time: int
@@ -185,7 +223,9 @@ class SessionStatus(_message.Message):
     number: int
     tenant: str
     waiting: str
-    def __init__(self, state: _Optional[_Union[SessionState, str]] = ..., creation_time: _Optional[int] = ..., completion_time: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., succeed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., number: _Optional[int] = ..., tenant: _Optional[str] = ..., waiting: _Optional[str] = ...) -> None: ...
+    preempted: int
+    preempted_ms: int
+    def __init__(self, state: _Optional[_Union[SessionState, str]] = ..., creation_time: _Optional[int] = ..., completion_time: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., succeed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., number: _Optional[int] = ..., tenant: _Optional[str] = ..., waiting: _Optional[str] = ..., preempted: _Optional[int] = ..., preempted_ms: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("metadata", "spec", "status")
@@ -250,7 +290,7 @@ class ApplicationSchema(_message.Message):
     def __init__(self, input: _Optional[str] = ..., output: _Optional[str] = ..., common_data: _Optional[str] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "pickled_with", "local_modules")
+    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "pickled_with", "local_modules", "standby")
     SHIM_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +311,7 @@ class ApplicationSpec(_message.Message):
     SHIM_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     PICKLED_WITH_FIELD_NUMBER: _ClassVar[int]
     LOCAL_MODULES_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
     shim: Shim
     description: str
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -291,7 +332,8 @@ class ApplicationSpec(_message.Message):
     shim_options: _containers.RepeatedCompositeFieldContainer[Environment]
     pickled_with: str
     local_modules: bytes
-    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ...) -> None: ...
+    standby: bool
+    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ..., standby: _Optional[bool] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("state", "creation_time")
@@ -334,12 +376,16 @@ class ExecutorSpec(_message.Message):
     def __init__(self, node: _Optional[str] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., shim: _Optional[_Union[Shim, str]] = ...) -> None: ...
 
 class ExecutorStatus(_message.Message):
-    __slots__ = ("state", "session_id")
+    __slots__ = ("state", "session_id", "gpu_ids", "rank")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     state: ExecutorState
     session_id: str
-    def __init__(self, state: _Optional[_Union[ExecutorState, str]] = ..., session_id: _Optional[str] = ...) -> None: ...
+    gpu_ids: _containers.RepeatedScalarFieldContainer[str]
+    rank: int
+    def __init__(self, state: _Optional[_Union[ExecutorState, str]] = ..., session_id: _Optional[str] = ..., gpu_ids: _Optional[_Iterable[str]] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class Executor(_message.Message):
     __slots__ = ("metadata", "spec", "status")
@@ -358,10 +404,12 @@ class ExecutorList(_message.Message):
     def __init__(self, executors: _Optional[_Iterable[_Union[Executor, _Mapping]]] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
-    __slots__ = ("hostname",)
+    __slots__ = ("hostname", "labels")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     hostname: str
-    def __init__(self, hostname: _Optional[str] = ...) -> None: ...
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, hostname: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
     __slots__ = ("arch", "os")

@@ -1,0 +1,144 @@
+"""Where executors work: the files and directories of a node's processes.
+
+<directory>/<executor>/                    its own, and where its service runs
+<directory>/<executor>-<incarnation>.cell  what it runs now
+<directory>/<executor>-<incarnation>.out   what it wrote; kept for a while after its end
+<directory>/<executor>-<incarnation>.err
+<sockets>/<number>/                        short: for sockets, and temporary files if need be
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+log = logging.getLogger(__name__)
+
+KEPT_OUTPUTS = 200  # of executors that have ended; older ones are deleted
+SOCKET_PATH_LIMIT = 100  # characters; the kernel allows 107
+#: What multiprocessing adds to a temporary directory for a socket.
+_LISTENER = "/pymp-xxxxxxxx/listener-xxxxxxxx"
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What one executor has to itself.
+
+    Attributes:
+        directory: Where its service runs unless the application says; shared by its incarnations.
+        private: A short one for sockets, of this process alone.
+        temporary: For temporary files; in one of the two.
+    """
+
+    directory: str
+    private: str
+    temporary: str
+    cell: str
+    socket: str
+
+
+class Workplaces:
+    """Makes, names and removes them.
+
+    Args:
+        directory: The executor manager's; absolute.
+        sockets: A directory with a short path.
+    """
+
+    def __init__(self, directory: str, sockets: str) -> None:
+        self._directory = directory
+        self._sockets = sockets
+        self._outputs: deque[str] = deque()
+
+    def sweep(self) -> None:
+        """Remove what a manager that was killed left here."""
+        for pattern in ("spare-*", "*.cell"):
+            for stale in Path(self._directory).glob(pattern):
+                stale.unlink(missing_ok=True)
+        for stale in (*Path(self._directory).glob("*.gone"), *Path(self._sockets).iterdir()):
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def open_output(self, name: str, kind: str) -> BinaryIO:
+        """Open a process's ``out`` or ``err``."""
+        # Appending, so that a service which truncates or reopens it does not leave holes.
+        return open(self.path(name, kind), "ab", opener=_private)
+
+    def prepare(self, executor: str, incarnation: int, spare: str, number: int) -> Workplace:
+        """Make a process's workplace; its output, so far called ``spare``, gets its name.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        name = f"{executor}-{incarnation}"
+        directory = os.path.join(self._directory, executor)
+        private = os.path.join(self._sockets, str(number))
+        for path in (directory, private):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        temporary = os.path.join(directory, "tmp")
+        if len(temporary) + len(_LISTENER) > SOCKET_PATH_LIMIT:
+            temporary = os.path.join(private, "tmp")
+        os.makedirs(temporary, mode=0o700, exist_ok=True)
+        for kind in ("out", "err"):
+            os.replace(self.path(spare, kind), self.path(name, kind))
+        return Workplace(
+            directory,
+            private,
+            temporary,
+            self.path(name, "cell"),
+            os.path.join(private, f"{executor}.sock"),
+        )
+
+    def clear(self, name: str, number: int) -> None:
+        """Remove what a process that has ended had to itself; its output stays for a while."""
+        Path(self.path(name, "cell")).unlink(missing_ok=True)
+        _remove_soon(os.path.join(self._sockets, str(number)))
+        self._outputs.append(name)
+        while len(self._outputs) > KEPT_OUTPUTS:
+            self.delete_output(self._outputs.popleft())
+
+    def leave(self, executor: str, name: str) -> None:
+        """Remove an executor's directory: no incarnation of it lives."""
+        gone = self.path(name, "gone")
+        try:
+            # The name is free at once: the executor's next incarnation may start right now.
+            os.rename(os.path.join(self._directory, executor), gone)
+        except OSError as error:
+            log.warning("directory-kept executor=%s error=%s", executor, error)
+        else:
+            _remove_soon(gone)
+
+    def delete_output(self, name: str) -> None:
+        """Delete what a process wrote."""
+        for kind in ("out", "err"):
+            Path(self.path(name, kind)).unlink(missing_ok=True)
+
+    def path(self, name: str, kind: str) -> str:
+        """Return the path of a process's file of this kind."""
+        return os.path.join(self._directory, f"{name}.{kind}")
+
+
+def _remove_soon(directory: str) -> None:
+    asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory, True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def socket_directory(directory: str) -> str:
+    """Return a directory whose sockets have paths short enough for the kernel.
+
+    The caller removes it if it is not below ``directory``. FLAME_SOCKET_DIR names where it is made
+    when that has too long a path.
+    """
+    longest = len("/123456/00000000-0000-0000-0000-000000000000.sock")
+    own = os.path.join(directory, "sockets")
+    if len(own) + longest < SOCKET_PATH_LIMIT:
+        os.makedirs(own, mode=0o700, exist_ok=True)
+        return own
+    return tempfile.mkdtemp(prefix="flame-", dir=os.environ.get("FLAME_SOCKET_DIR"))
