@@ -24,11 +24,13 @@ class ChaosCluster(LocalCluster):
 
     Attributes:
         restarts: Seconds from the end of each process to the ready line of its successor.
+        storage: The URL of its database.
     """
 
     def __init__(self, directory: Path, executors: int, bug: str | None = None) -> None:
         super().__init__(executors=executors, directory=directory)
         self.bug = bug
+        self.storage = f"sqlite://{directory / 'flame.db'}"
         self.restarts: dict[str, list[float]] = {MANAGER: [], NODE: []}
 
     def _manager_command(self, where: "object") -> list[str]:

@@ -8,12 +8,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 import flame
 from flame.model.errors import TaskError
 from flame.model.ids import SessionNumber
 from flame.model.specs import EventCode, TaskState
 from flame.storage import rows
-from flame.storage.open import open_store
+from flame.storage.open import open_store, sqlite_path
 from tests.chaos.services import transform
 
 #: Ends that an experiment may allow a task besides success: code, and what its reason must contain.
@@ -112,9 +114,9 @@ class ClientLog:
                 file.write(json.dumps(entry.line()) + "\n")
 
 
-def dump_store(database: Path, directory: Path, sessions: list[int]) -> None:
+def dump_store(storage: str, directory: Path, sessions: list[int]) -> None:
     """Write down what the store of a stopped cluster has of these sessions."""
-    store = open_store(f"sqlite://{database}")
+    store = open_store(storage)
     try:
         store.load()
         with (directory / "store.jsonl").open("w") as file:
@@ -145,14 +147,20 @@ def dump_store(database: Path, directory: Path, sessions: list[int]) -> None:
                     position = batch.first_position + len(batch.task_ids)
     finally:
         store.close()
-    _dump_losses(database, directory / "losses.jsonl")
+    _dump_losses(storage, directory / "losses.jsonl")
 
 
-def _dump_losses(database: Path, path: Path) -> None:
-    with sqlite3.connect(database) as connection, path.open("w") as file:
-        for session, check, blob in connection.execute(
-            "SELECT session, check_sum, loss FROM lease_losses"
-        ):
+def _dump_losses(storage: str, path: Path) -> None:
+    query = "SELECT session, check_sum, loss FROM {}lease_losses"
+    found: list[tuple[Any, ...]]
+    if storage.startswith("sqlite://"):
+        with sqlite3.connect(sqlite_path(storage)) as database:
+            found = list(database.execute(query.format("")))
+    else:
+        with psycopg.connect(storage) as server:
+            found = list(server.execute(query.format("flame.").encode()))
+    with path.open("w") as file:
+        for session, check, blob in found:
             lost = rows.unseal(rows.lost, blob, check, "lease_losses", session)
             line = {"session": session, "tasks": lost.task_ids, "cause": lost.cause}
             file.write(json.dumps(line) + "\n")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +82,8 @@ class Experiment:
         self.directory = directory
         self.scale = scale
         self.log = ClientLog()
-        self._bug = bug
+        self.bug = bug
+        self.resources = ExitStack()  # closed after everything is written down
         self._until = time.monotonic() + seconds
         self._sessions: list[tuple[flame.Session, bool, int]] = []
         self._watching = threading.Event()
@@ -91,9 +93,9 @@ class Experiment:
 
     # --- the cluster and its clients ------------------------------------------------------------
 
-    def start(self, executors: int = 2) -> ChaosCluster:
-        """Start the cluster and the watch over its memory."""
-        self.cluster = ChaosCluster(self.directory / "cluster", executors, self._bug)
+    def start(self, executors: int = 2, cluster: ChaosCluster | None = None) -> ChaosCluster:
+        """Start a cluster, or this one, and the watch over its memory."""
+        self.cluster = cluster or ChaosCluster(self.directory / "cluster", executors, self.bug)
         self.cluster.start()
         threading.Thread(target=self._watch, name="chaos-rss", daemon=True).start()
         self._client = self.connect()
@@ -214,7 +216,7 @@ class Experiment:
         found = list(report.verdict.problems)
         self.log.write(self.directory / "client.jsonl")
         numbers = sorted({session.number for session, _, _ in self._sessions})
-        dump_store(self.directory / "cluster" / "flame.db", self.directory, numbers)
+        dump_store(self.cluster.storage, self.directory, numbers)
         report.verdict = check(self.directory)
         report.verdict.problems[:0] = found
         return report

@@ -10,6 +10,7 @@ from pathlib import Path
 from flame.model.errors import FlameError
 from tests.chaos.ends import r14, r22
 from tests.chaos.experiment import Experiment, Failed, Report
+from tests.chaos.failover import f1, f2, f3
 from tests.chaos.faults import r1, r2, r3, r6
 from tests.chaos.load import r11, r12, r13
 
@@ -23,6 +24,9 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "R13": r13,
     "R14": r14,
     "R22": r22,
+    "F1": f1,
+    "F2": f2,
+    "F3": f3,
 }
 
 
@@ -49,6 +53,8 @@ def run(
     except (FlameError, TimeoutError, OSError) as error:
         report = x.report
         report.verdict.object(f"it could not be concluded: {error!r}")
+    finally:
+        x.resources.close()
     if failure is not None:
         report.verdict.problems.insert(0, failure)
     report.seconds = time.monotonic() - began
