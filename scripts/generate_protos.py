@@ -19,6 +19,7 @@ PACKAGES = {
     "flame/v1": "v1",
     "flame/channel/v1": "channel",
     "flame/package/v1": "package",
+    "flame/admin/v1": "admin",
 }
 
 

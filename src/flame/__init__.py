@@ -44,9 +44,11 @@ from flame.model.specs import (
     ShimKind,
     TaskState,
 )
+from flame.model.tenants import TenantSpec
 
 if _TYPE_CHECKING:
     from flame.sdk import aio
+    from flame.sdk.admin import TenantInfo, TokenInfo
     from flame.sdk.client import Client, connect
     from flame.sdk.future import Future
     from flame.sdk.results import Result
@@ -78,6 +80,8 @@ _LAZY = {
     "Session": "flame.sdk.session",
     "SessionInfo": "flame.sdk.views",
     "Task": "flame.sdk.views",
+    "TenantInfo": "flame.sdk.admin",
+    "TokenInfo": "flame.sdk.admin",
     "as_completed": "flame.sdk.waiting",
     "connect": "flame.sdk.client",
     "run_service": "flame.sdk.service",
@@ -136,6 +140,9 @@ __all__ = [
     "ShimKind",
     "Task",
     "TaskState",
+    "TenantInfo",
+    "TenantSpec",
+    "TokenInfo",
     # Errors
     "FlameError",
     "AlreadyExists",

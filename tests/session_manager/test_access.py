@@ -12,12 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.model.errors import InvalidConfiguration, Unauthenticated
-from flame.model.ids import ExecutorId
+from flame.model.credentials import TokenId, check_token, digest_of, token_text
+from flame.model.errors import InvalidConfiguration, NotLeading, PermissionDenied, Unauthenticated
+from flame.model.ids import ExecutorId, Tenant
 from flame.session_manager import access
 from flame.session_manager.access import Access, Caller, CallerKind, caller_of
 from flame.session_manager.grpc_server import GrpcServer
-from flame.wire import reflection, v1
+from flame.wire import admin, reflection, v1
 from flame.wire.channels import AUTHORIZATION, bearer
 from flame.wire.frames import EXECUTOR_CHANNEL, NODE_CHANNEL, TASK_CHANNEL
 from flame.wire.packages import DOWNLOAD, UPLOAD
@@ -26,8 +27,29 @@ TOKEN = "correct-horse"
 EXECUTOR = access.executor_credential(TOKEN, ExecutorId("e-1"), 7)
 Code = grpc.StatusCode
 
+SECRET = "s" * 20 + "S" * 20 + "-_9"
+OPERATOR, USER = TokenId("0perator"), TokenId("0user123")
+TOKENS = {
+    OPERATOR: check_token("operator", [], digest_of(SECRET), ""),
+    USER: check_token("user", ["blue", "red/x"], digest_of(SECRET), ""),
+}
+
+
+def guard(*, anonymous: bool = False) -> Access:
+    made = Access(TOKEN, anonymous=anonymous)
+    made.find_token = TOKENS.get
+    return made
+
+
+#: Of the Frontend and of Admin: what is about the cluster, and what is about tenants.
+ABOUT_NODES = ("ListNodes", "GetNode")
+ABOUT_TENANTS = ("ListTenants", "GetTenant")
+
 SERVICES: dict[str, list[str]] = {
-    "frontend": [method.path for method in v1.FRONTEND.values()],
+    "frontend": [m.path for name, m in v1.FRONTEND.items() if name not in ABOUT_NODES],
+    "about nodes": [v1.FRONTEND[name].path for name in ABOUT_NODES],
+    "admin": [m.path for name, m in admin.ADMIN.items() if name not in ABOUT_TENANTS],
+    "about tenants": [admin.ADMIN[name].path for name in ABOUT_TENANTS],
     "backend": [method.path for method in v1.BACKEND.values()],
     "clients": [TASK_CHANNEL],
     "nodes": [NODE_CHANNEL, *(method.path for method in DOWNLOAD.values())],
@@ -52,17 +74,36 @@ SERVICES: dict[str, list[str]] = {
 CREDENTIALS: dict[str, tuple[tuple[str, str], ...]] = {
     "operator": bearer(TOKEN),
     "executor": bearer(EXECUTOR),
+    "operator's token": bearer(token_text(OPERATOR, SECRET)),
+    "user's token": bearer(token_text(USER, SECRET)),
+    "revoked": bearer(token_text(TokenId("revoked1"), SECRET)),
+    "wrong secret": bearer(token_text(USER, SECRET[::-1])),
+    "malformed": bearer(f"f.{USER}"),
     "wrong": bearer(TOKEN + "x"),
     "scheme": ((AUTHORIZATION, TOKEN),),
     "none": (),
 }
 
+EVERYTHING = {
+    "frontend",
+    "about nodes",
+    "about tenants",
+    "admin",
+    "backend",
+    "clients",
+    "nodes",
+    "uploads",
+    "standard",
+}
+
 #: What each credential opens; everything else is closed to it.
 OPEN = {
-    "operator": {"frontend", "backend", "clients", "nodes", "uploads", "standard"},
+    "operator": EVERYTHING,
+    "operator's token": EVERYTHING,
+    "user's token": {"frontend", "about tenants", "clients", "uploads", "standard"},
     "executor": {"executors"},
 }
-OPEN_TO_ANONYMOUS = {"frontend", "uploads", "standard"}
+OPEN_TO_ANONYMOUS = {"frontend", "about nodes", "uploads", "standard"}
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -77,7 +118,7 @@ class Echo(grpc.GenericRpcHandler):
 
 @pytest.fixture(params=[False, True], ids=["closed", "anonymous"])
 async def echo(request: pytest.FixtureRequest) -> AsyncIterator[tuple[grpc.aio.Channel, bool]]:
-    server = GrpcServer(Access(TOKEN, anonymous=request.param).admit)
+    server = GrpcServer(guard(anonymous=request.param).admit)
     server.add_generic_rpc_handlers((Echo(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -117,7 +158,9 @@ async def test_a_credential_opens_what_it_is_for_and_nothing_else(
 def test_the_matrix_above_covers_every_service_that_is_served() -> None:
     named = {path[1:].rpartition("/")[0] for paths in SERVICES.values() for path in paths}
     assert set(reflection.served_services()) <= named
-    assert set(access.ALLOWED) == set(reflection.served_services())
+    assert {name.partition("/")[0] for name in access.ALLOWED} == set(reflection.served_services())
+    methods = {path[1:] for paths in SERVICES.values() for path in paths}
+    assert {name for name in access.ALLOWED if "/" in name} <= methods
 
 
 async def test_a_handler_learns_who_calls(echo: tuple[grpc.aio.Channel, bool]) -> None:
@@ -132,6 +175,51 @@ async def test_a_handler_learns_who_calls(echo: tuple[grpc.aio.Channel, bool]) -
     if anonymous:
         _, seen = await call(channel, frontend, ((v1.TENANT_KEY, "blue"),))
         assert seen == repr(Caller("default", CallerKind.ANONYMOUS))  # type: ignore[arg-type]
+
+
+def caller(token: TokenId, tenant: str | None = None) -> Caller:
+    chosen = () if tenant is None else ((v1.TENANT_KEY, tenant),)
+    return guard().authenticate((*bearer(token_text(token, SECRET)), *chosen))
+
+
+def test_a_users_token_is_for_its_tenants_and_those_below_them() -> None:
+    assert (caller(USER).tenant, caller(USER).kind) == ("blue", CallerKind.USER)
+    for tenant in ("blue", "blue/any", "red/x", "red/x/y"):
+        assert caller(USER, tenant).tenant == tenant
+    for tenant in ("red", "default", "blues", "red/xy"):
+        with pytest.raises(PermissionDenied, match="it is for blue, red/x and those below"):
+            caller(USER, tenant)
+
+
+def test_an_operators_token_is_for_any_tenant() -> None:
+    assert caller(OPERATOR).tenant == "default"
+    assert caller(OPERATOR, "red").tenant == "red"
+    assert caller(OPERATOR, "red").may_be(Tenant("blue"))
+
+
+def test_a_session_manager_that_does_not_lead_yet_knows_no_tokens_and_says_so() -> None:
+    """A client must look elsewhere, and not think that its token was revoked."""
+    with pytest.raises(NotLeading):
+        Access(TOKEN).authenticate(bearer(token_text(USER, SECRET)))
+    assert Access(TOKEN).authenticate(bearer(TOKEN)).kind is CallerKind.OPERATOR
+
+
+def test_a_secret_is_compared_as_a_whole_whatever_is_known_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unknown id and a wrong secret cost the same comparison of the same length."""
+    seen: list[tuple[int, int]] = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        seen.append((len(a), len(b)))
+        return False
+
+    monkeypatch.setattr("flame.model.credentials.hmac.compare_digest", compare)
+    for token in (USER, TokenId("unknown1")):
+        with pytest.raises(Unauthenticated):
+            guard().authenticate(bearer(token_text(token, "x" * 43)))
+    assert seen[-1] == (32, 32)
+    assert seen.count((32, 32)) == 2
 
 
 async def test_a_malformed_tenant_is_an_invalid_argument(

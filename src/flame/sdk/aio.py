@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from flame.model.errors import FlameError, WrongState
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.sdk.admin import AsyncAdmin
 from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
 from flame.sdk.configuration import resolve
 from flame.sdk.connection import Connection, Feed
@@ -411,6 +412,11 @@ class AsyncClient:
         """Return a node, or raise NotFound."""
         return await self._call(self._connection.frontend.get_node(name))
 
+    @property
+    def admin(self) -> AsyncAdmin:
+        """Tenants, tokens, and nodes to cordon or drain: what operators do."""
+        return AsyncAdmin(self._connection.admin, self._call)
+
     async def close(self) -> None:
         """Disconnect. Futures without an outcome say so; their tasks go on."""
         # It may have a cluster to stop, which blocks.
@@ -453,6 +459,7 @@ async def connect(
     executors: int | None = None,
     storage: str | None = None,
     default_endpoint: str | None = None,
+    tenant: str | None = None,
 ) -> AsyncClient:
     """Connect to a cluster, or start one; see ``flame.connect``."""
     check_not_forked()
@@ -468,6 +475,7 @@ async def connect(
             ca_file=ca_file,
             config=config,
             default_endpoint=default_endpoint,
+            tenant=tenant,
         ),
     )
     io = io_thread()

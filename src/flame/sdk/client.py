@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flame.model.errors import InvalidRequest, WrongState
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.sdk.admin import Admin
 from flame.sdk.configuration import ClientConfiguration, resolve
 from flame.sdk.connection import Connection
 from flame.sdk.embedded import EmbeddedUse, use_embedded
@@ -40,6 +41,7 @@ def connect(
     executors: int | None = None,
     storage: str | None = None,
     default_endpoint: str | None = None,
+    tenant: str | None = None,
 ) -> "Client":
     """Connect to a cluster.
 
@@ -59,6 +61,8 @@ def connect(
         executors: For a cluster of its own: how many executors; default: as many as CPUs.
         storage: For a cluster of its own: ``memory``, or a ``sqlite:///FILE`` that stays.
         default_endpoint: Used instead of a cluster of its own if nothing is configured.
+        tenant: For whom, among those that the token is for; None: the first of them (``default``
+            with the cluster's own token).
 
     Raises:
         Unavailable: Nobody answered in time.
@@ -77,6 +81,7 @@ def connect(
             ca_file=ca_file,
             config=config,
             default_endpoint=default_endpoint,
+            tenant=tenant,
         ),
     )
     io = io_thread()
@@ -336,6 +341,11 @@ class Client:
     def get_node(self, name: str) -> Node:
         """Return a node, or raise NotFound."""
         return self._call(self._connection.frontend.get_node(name))
+
+    @property
+    def admin(self) -> Admin:
+        """Tenants, tokens, and nodes to cordon or drain: what operators do."""
+        return Admin(self._connection.admin, self._call)
 
     # --- the client -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ What is not given to ``connect`` comes from the environment, then from the curre
               endpoint: http://127.0.0.1:8080                # or a list of them
               tls: {ca_file: /etc/flame/ca.pem}
               token_file: /home/me/.flame/home.token     # ours
+              tenant: research/credit-risk               # ours; also FLAME_TENANT
 """
 
 import ipaddress
@@ -22,14 +23,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flame.model.errors import InvalidConfiguration
-from flame.wire.channels import Endpoint
+from flame.model.errors import InvalidConfiguration, InvalidRequest
+from flame.model.tenants import parse_tenant
+from flame.wire import v1
+from flame.wire.channels import Endpoint, bearer
 from flame.wire.managers import parse_endpoints
 
 _TOP_KEYS = frozenset({"current-context", "contexts"})
 _CONTEXT_KEYS = frozenset({"name", "cluster", "cache", "package", "runner"})
-_CLUSTER_KEYS = frozenset({"endpoint", "tls", "token_file"})
+_CLUSTER_KEYS = frozenset({"endpoint", "tls", "token_file", "tenant"})
 _TLS_KEYS = frozenset({"ca_file"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client shows, and for which tenant; None: the first that the token is for."""
+
+    token: str | None = None
+    tenant: str | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """As every call carries it."""
+        tenant = ((v1.TENANT_KEY, self.tenant),) if self.tenant else ()
+        return (*bearer(self.token), *tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,12 @@ class ClientConfiguration:
     endpoints: tuple[Endpoint, ...] = ()
     token: str | None = None
     ca_file: str | None = None
+    tenant: str | None = None
+
+    @property
+    def credential(self) -> Credential:
+        """What calls carry."""
+        return Credential(self.token, self.tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +69,7 @@ class _Context:
     endpoints: tuple[Endpoint, ...] = ()
     ca_file: str | None = None
     token_file: str | None = None
+    tenant: str | None = None
 
 
 def configuration_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -62,6 +86,7 @@ def resolve(
     ca_file: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | None = None,
     default_endpoint: str | None = None,
+    tenant: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> ClientConfiguration:
     """Combine arguments, environment and file; the first that says something counts.
@@ -95,7 +120,18 @@ def resolve(
         where,
         _token(where, token, token_file, context if of_context else _Context(), environment),
         str(ca_path) if ca_path else None,
+        _tenant(tenant, environment, context if of_context else _Context()),
     )
+
+
+def _tenant(tenant: str | None, environment: Mapping[str, str], context: _Context) -> str | None:
+    chosen = tenant or environment.get("FLAME_TENANT") or context.tenant
+    if not chosen:
+        return None
+    try:
+        return parse_tenant(chosen)
+    except InvalidRequest as error:
+        raise InvalidConfiguration(str(error)) from None
 
 
 def _token(
@@ -192,6 +228,7 @@ def _context(path: Path, context: Mapping[str, Any]) -> _Context:
         endpoints,
         _text(path, f"{what}.tls.ca_file", tls.get("ca_file")),
         _text(path, f"{what}.token_file", cluster.get("token_file")),
+        _text(path, f"{what}.tenant", cluster.get("tenant")),
     )
 
 

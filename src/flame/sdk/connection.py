@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
 from flame.model.packages import package_url
-from flame.sdk.configuration import ClientConfiguration
+from flame.sdk.admin import AdminCalls
+from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
 from flame.sdk.results import ResultLog
@@ -42,15 +43,20 @@ class Connection:
         streams: The session streams that are in use.
     """
 
-    def __init__(self, io: IoThread, managers: Managers, token: str | None, retry: float) -> None:
+    def __init__(
+        self, io: IoThread, managers: Managers, credential: Credential, retry: float
+    ) -> None:
         self.io = io
         self.managers = managers
         self.max_input_bytes = 0
         self.streams: set[SessionStream] = set()
         self.retry_seconds = retry
         self.closed = False
-        self.frontend = Frontend(managers, token, retry_seconds=retry, max_receive=RECEIVE_LIMIT)
-        self.tasks = TaskChannel(managers, token)
+        self.frontend = Frontend(
+            managers, credential, retry_seconds=retry, max_receive=RECEIVE_LIMIT
+        )
+        self.admin = AdminCalls(self.frontend)
+        self.tasks = TaskChannel(managers, credential)
         _live.add(self)
 
     @classmethod
@@ -68,7 +74,7 @@ class Connection:
         managers = Managers(
             configuration.endpoints, ca_file=configuration.ca_file, max_input_bytes=RECEIVE_LIMIT
         )
-        connection = cls(io, managers, configuration.token, retry)
+        connection = cls(io, managers, configuration.credential, retry)
         connection.tasks.start()
         try:
             hello = await connection.tasks.wait_connected(timeout)

@@ -20,14 +20,23 @@ from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import is_cancelled
 from flame.sdk import views
-from flame.wire import codec, v1
-from flame.wire.channels import Endpoint, bearer
+from flame.sdk.configuration import Credential
+from flame.wire import admin, codec, v1
+from flame.wire.channels import Endpoint
 from flame.wire.managers import CEILING_AMONG_SEVERAL, Managers
 from flame.wire.packages import PART_BYTES, UPLOAD, FindPackage, Package, UploadPart
 from flame.wire.status import error_of
 
 CALL_TIMEOUT = 30.0  # seconds that one try of a call may take
 SLOWEST_UPLOAD = 256 * 1024  # bytes a second; slower than that counts as no answer
+
+#: Those of the public API, those of operators (``flame.sdk.admin``), and how packages travel.
+_RPCS = {
+    **v1.FRONTEND,
+    **admin.ADMIN,
+    "FindPackage": UPLOAD["Find"],
+    "UploadPackage": UPLOAD["Upload"],
+}
 
 PAGE_BYTES = 4 * 1024 * 1024  # of listed tasks that are held at a time
 
@@ -38,21 +47,26 @@ def backoff_among(managers: Managers) -> Backoff:
 
 
 class Frontend:
-    """One client's calls. All methods run on the I/O thread's loop."""
+    """One client's calls. All methods run on the I/O thread's loop.
+
+    Attributes:
+        managers: Who is asked.
+        retry_seconds: For how long a call is repeated while nobody answers.
+    """
 
     def __init__(
-        self, managers: Managers, token: str | None, *, retry_seconds: float, max_receive: int
+        self,
+        managers: Managers,
+        credential: Credential,
+        *,
+        retry_seconds: float,
+        max_receive: int,
     ) -> None:
-        self._managers = managers
-        self._retry_seconds = retry_seconds
-        self._metadata = (*bearer(token), (v1.MAX_RECEIVE_KEY, str(max_receive)))
-        methods = {
-            **v1.FRONTEND,
-            "FindPackage": UPLOAD["Find"],
-            "UploadPackage": UPLOAD["Upload"],
-        }
+        self.managers = managers
+        self.retry_seconds = retry_seconds
+        self._metadata = (*credential.metadata, (v1.MAX_RECEIVE_KEY, str(max_receive)))
         self._rpcs = {
-            endpoint: {name: method.on(channel) for name, method in methods.items()}
+            endpoint: {name: method.on(channel) for name, method in _RPCS.items()}
             for endpoint, channel in managers.channels.items()
         }
         self._under_way: dict[Any, Endpoint] = {}
@@ -63,29 +77,29 @@ class Frontend:
     async def register_application(self, name: str, spec: ApplicationSpec) -> None:
         message = codec.application_spec_to(spec)
         request = v1.RegisterApplicationRequest(name=name, application=message)
-        await self._call("RegisterApplication", request, done=AlreadyExists)
+        await self.call("RegisterApplication", request, done=AlreadyExists)
 
     async def update_application(self, name: str, spec: ApplicationSpec) -> None:
         message = codec.application_spec_to(spec)
         request = v1.UpdateApplicationRequest(name=name, application=message)
-        await self._call("UpdateApplication", request)
+        await self.call("UpdateApplication", request)
 
     async def unregister_application(self, name: str) -> None:
         request = v1.UnregisterApplicationRequest(name=name)
-        await self._call("UnregisterApplication", request, done=NotFound)
+        await self.call("UnregisterApplication", request, done=NotFound)
 
     async def get_application(self, name: str) -> views.Application:
-        answer = await self._call("GetApplication", v1.GetApplicationRequest(name=name))
+        answer = await self.call("GetApplication", v1.GetApplicationRequest(name=name))
         return views.application_of(answer)
 
     async def list_applications(self) -> list[views.Application]:
-        answer = await self._call("ListApplication", v1.ListApplicationRequest())
+        answer = await self.call("ListApplication", v1.ListApplicationRequest())
         return [views.application_of(message) for message in answer.applications]
 
     # --- packages -------------------------------------------------------------------------------
 
     async def has_package(self, sha256: str) -> bool:
-        answer = await self._call("FindPackage", FindPackage(sha256=sha256))
+        answer = await self.call("FindPackage", FindPackage(sha256=sha256))
         return bool(answer.present)
 
     async def upload_package(
@@ -103,20 +117,20 @@ class Frontend:
                     progress(sent)
 
         timeout = CALL_TIMEOUT + size / SLOWEST_UPLOAD
-        await self._call("UploadPackage", parts, timeout=timeout)
+        await self.call("UploadPackage", parts, timeout=timeout)
 
     # --- executors and nodes --------------------------------------------------------------------
 
     async def list_executors(self) -> list[views.Executor]:
-        answer = await self._call("ListExecutor", v1.ListExecutorRequest())
+        answer = await self.call("ListExecutor", v1.ListExecutorRequest())
         return [views.executor_of(message) for message in answer.executors]
 
     async def list_nodes(self) -> list[views.Node]:
-        answer = await self._call("ListNodes", v1.ListNodesRequest())
+        answer = await self.call("ListNodes", v1.ListNodesRequest())
         return [views.node_of(message) for message in answer.nodes]
 
     async def get_node(self, name: str) -> views.Node:
-        answer = await self._call("GetNode", v1.GetNodeRequest(name=name))
+        answer = await self.call("GetNode", v1.GetNodeRequest(name=name))
         return views.node_of(answer.node)
 
     # --- sessions -------------------------------------------------------------------------------
@@ -127,7 +141,7 @@ class Frontend:
         request = v1.CreateSessionRequest(
             session_id=name, session=_spec_message(spec, default_resources)
         )
-        answer = await self._call("CreateSession", request, done=AlreadyExists)
+        answer = await self.call("CreateSession", request, done=AlreadyExists)
         if answer is None:  # our own first try made it, and its answer was lost
             return await self.get_session(name)
         return views.session_of(answer)
@@ -137,29 +151,29 @@ class Frontend:
     ) -> views.SessionInfo:
         message = None if spec is None else _spec_message(spec, default_resources)
         request = v1.OpenSessionRequest(session_id=name, session=message)
-        return views.session_of(await self._call("OpenSession", request))
+        return views.session_of(await self.call("OpenSession", request))
 
     async def get_session(self, name: str) -> views.SessionInfo:
         request = v1.GetSessionRequest(session_id=name)
-        return views.session_of(await self._call("GetSession", request))
+        return views.session_of(await self.call("GetSession", request))
 
     async def list_sessions(self) -> list[views.SessionInfo]:
-        answer = await self._call("ListSession", v1.ListSessionRequest())
+        answer = await self.call("ListSession", v1.ListSessionRequest())
         return [views.session_of(message) for message in answer.sessions]
 
     async def close_session(self, name: str, *, cancel_running: bool) -> views.SessionInfo:
         request = v1.CloseSessionRequest(session_id=name, cancel_running=cancel_running)
-        return views.session_of(await self._call("CloseSession", request))
+        return views.session_of(await self.call("CloseSession", request))
 
     async def delete_session(self, name: str) -> None:
         request = v1.DeleteSessionRequest(session_id=name)
-        await self._call("DeleteSession", request, done=NotFound)
+        await self.call("DeleteSession", request, done=NotFound)
 
     # --- tasks ----------------------------------------------------------------------------------
 
     async def get_task(self, session: str, task_id: int) -> views.Task:
         request = v1.GetTaskRequest(task_id=str(task_id), session_id=session)
-        return views.task_of(await self._call("GetTask", request))
+        return views.task_of(await self.call("GetTask", request))
 
     async def list_tasks(
         self, session: str, *, after: int, limit: int
@@ -170,8 +184,8 @@ class Frontend:
         """
         tasks: list[views.Task] = []
         size = 0
-        backoff = backoff_among(self._managers)
-        deadline = time.monotonic() + self._retry_seconds
+        backoff = backoff_among(self.managers)
+        deadline = time.monotonic() + self.retry_seconds
         while True:
             request = v1.ListTaskRequest(
                 session_id=session,
@@ -179,7 +193,7 @@ class Frontend:
                 limit=limit - len(tasks),
             )
             try:
-                async for message in self._stream("ListTask", request):
+                async for message in self.stream("ListTask", request):
                     tasks.append(views.task_of(message))
                     size += message.ByteSize()
                     if size >= PAGE_BYTES:
@@ -202,12 +216,12 @@ class Frontend:
         task = await self.get_task(session, task_id)
         yield task
         told = task.state
-        backoff = backoff_among(self._managers)
-        deadline = time.monotonic() + self._retry_seconds
+        backoff = backoff_among(self.managers)
+        deadline = time.monotonic() + self.retry_seconds
         while not told.is_final:
             try:
-                async for message in self._stream("WatchTask", request):
-                    deadline = time.monotonic() + self._retry_seconds
+                async for message in self.stream("WatchTask", request):
+                    deadline = time.monotonic() + self.retry_seconds
                     task = views.task_of(message)
                     if task.state is not told:
                         told = task.state
@@ -219,7 +233,9 @@ class Frontend:
 
     # --- calls ----------------------------------------------------------------------------------
 
-    async def _call(
+    # also for ``flame.sdk.admin``
+
+    async def call(
         self,
         name: str,
         request: Message | Callable[[], AsyncIterator[Message]],
@@ -232,11 +248,11 @@ class Frontend:
         ``done`` is the error that a *repeated* call gets whose first try did its work: no error
         then, and no answer.
         """
-        deadline = time.monotonic() + self._retry_seconds
-        backoff = backoff_among(self._managers)
+        deadline = time.monotonic() + self.retry_seconds
+        backoff = backoff_among(self.managers)
         repeated = False
         while True:
-            endpoint = self._managers.current
+            endpoint = self.managers.current
             sent = request() if callable(request) else request
             call = self._rpcs[endpoint][name](sent, metadata=self._metadata, timeout=timeout)
             self._under_way[call] = endpoint
@@ -250,8 +266,8 @@ class Frontend:
                     raise error from None
                 if time.monotonic() >= deadline:
                     raise type(error)(
-                        f"{name}: no session manager answered at {self._managers} within "
-                        f"{self._retry_seconds:g} s ({error})"
+                        f"{name}: no session manager answered at {self.managers} within "
+                        f"{self.retry_seconds:g} s ({error})"
                     ) from None
             else:
                 if isinstance(answer, v1.Result) and answer.return_code:
@@ -265,11 +281,11 @@ class Frontend:
             finally:
                 del self._under_way[call]
             repeated = True
-            if self._managers.failed(endpoint):
+            if self.managers.failed(endpoint):
                 await asyncio.sleep(backoff.next_delay())
 
-    async def _stream(self, name: str, request: Message) -> AsyncIterator[Any]:
-        endpoint = self._managers.current
+    async def stream(self, name: str, request: Message) -> AsyncIterator[Any]:
+        endpoint = self.managers.current
         call = self._rpcs[endpoint][name](request, metadata=self._metadata)
         self._under_way[call] = endpoint
         try:
@@ -278,7 +294,7 @@ class Frontend:
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as failure:
             error = _error_of(failure)
             if isinstance(error, Unavailable):
-                self._managers.failed(endpoint)
+                self.managers.failed(endpoint)
             raise error from None
         finally:
             del self._under_way[call]

@@ -21,10 +21,10 @@ import grpc.aio
 
 from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
 from flame.runtime.backoff import Backoff
+from flame.sdk.configuration import Credential
 from flame.sdk.frontend import backoff_among
 from flame.sdk.session_stream import SessionStream, State
 from flame.wire import frames
-from flame.wire.channels import bearer
 from flame.wire.managers import HELLO_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of, error_of_refusal
 
@@ -45,11 +45,11 @@ class TaskChannel:
         hello: What the manager said on the newest connection; None before the first.
     """
 
-    def __init__(self, managers: Managers, token: str | None) -> None:
+    def __init__(self, managers: Managers, credential: Credential) -> None:
         """Prepare it on the running loop; :meth:`start` connects."""
         self._loop = asyncio.get_running_loop()
         self._managers = managers
-        self._metadata = bearer(token)
+        self._metadata = credential.metadata
         self._connect = {
             endpoint: channel.stream_stream(
                 frames.TASK_CHANNEL,

@@ -3,12 +3,15 @@
     credential                    what it opens
     ────────────────────────────  ─────────────────────────────────────────────────────────
     the cluster's token           everything but the executor channel, for any tenant
+    an operator's token           the same, until it is revoked
+    a user's token                sessions, tasks and applications, of its tenants only
     an executor's credential      the executor channel, as that executor and incarnation only
     none, with ``--anonymous``    Frontend, package upload, health, reflection; always as tenant ``default``
     none, or one nobody knows     nothing
 
 The server asks before a handler is even looked up; a service that is not in the table is closed to
-everybody. Users, roles and certificates will come in this place.
+everybody. The call's metadata may choose a tenant (``flame-tenant``) among those that its credential
+allows. Certificates will come in this place.
 """
 
 import contextlib
@@ -18,13 +21,16 @@ import ipaddress
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from flame.model.credentials import PREFIX, Role, TokenId, TokenSpec, digest_of, parse_token
 from flame.model.errors import (
     InvalidConfiguration,
+    NotLeading,
     PermissionDenied,
     Unauthenticated,
 )
@@ -38,34 +44,57 @@ class CallerKind(Enum):
     """What kind of credential a call came with."""
 
     OPERATOR = "operator"
+    USER = "user"
     EXECUTOR = "executor"
     ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. ``executor`` and ``incarnation`` are an executor's own, else empty and 0."""
+    """Who calls.
+
+    Attributes:
+        tenant: For whom this call is.
+        executor, incarnation: An executor's own, else empty and 0.
+        token: Which token it came with, if that can be revoked.
+        spec: What that token opens.
+    """
 
     tenant: Tenant
     kind: CallerKind
     executor: ExecutorId = ExecutorId("")
     incarnation: int = 0
+    token: TokenId | None = None
+    spec: TokenSpec | None = None
+
+    def may_be(self, tenant: Tenant) -> bool:
+        """Whether its credential would let it act for the tenant."""
+        if self.kind is CallerKind.OPERATOR:
+            return True
+        return tenant == self.tenant if self.spec is None else self.spec.allows(tenant)
 
 
-_OPERATOR_ONLY = frozenset({CallerKind.OPERATOR})
-_OPEN_TO_CLIENTS = frozenset({CallerKind.OPERATOR, CallerKind.ANONYMOUS})
+_OPERATORS = frozenset({CallerKind.OPERATOR})
+_WITH_TOKEN = frozenset({CallerKind.OPERATOR, CallerKind.USER})
+_NOT_USERS = frozenset({CallerKind.OPERATOR, CallerKind.ANONYMOUS})
+_CLIENTS = frozenset({CallerKind.OPERATOR, CallerKind.USER, CallerKind.ANONYMOUS})
 
-#: Which callers may call a service. One that is not named here may be called by nobody.
+#: Which callers may call a service, or one of its methods. What is not named may be called by nobody.
 ALLOWED: dict[str, frozenset[CallerKind]] = {
-    "flame.v1.Frontend": _OPEN_TO_CLIENTS,
-    "flame.v1.Backend": _OPERATOR_ONLY,
-    "flame.channel.v1.TaskChannel": _OPERATOR_ONLY,
-    "flame.channel.v1.NodeChannel": _OPERATOR_ONLY,
+    "flame.v1.Frontend": _CLIENTS,
+    "flame.v1.Frontend/ListNodes": _NOT_USERS,
+    "flame.v1.Frontend/GetNode": _NOT_USERS,
+    "flame.v1.Backend": _OPERATORS,
+    "flame.admin.v1.Admin": _OPERATORS,
+    "flame.admin.v1.Admin/ListTenants": _WITH_TOKEN,
+    "flame.admin.v1.Admin/GetTenant": _WITH_TOKEN,
+    "flame.channel.v1.TaskChannel": _WITH_TOKEN,
+    "flame.channel.v1.NodeChannel": _OPERATORS,
     "flame.channel.v1.ExecutorChannel": frozenset({CallerKind.EXECUTOR}),
-    "flame.package.v1.PackageUpload": _OPEN_TO_CLIENTS,
-    "flame.package.v1.PackageDownload": _OPERATOR_ONLY,
-    "grpc.health.v1.Health": _OPEN_TO_CLIENTS,
-    "grpc.reflection.v1alpha.ServerReflection": _OPEN_TO_CLIENTS,
+    "flame.package.v1.PackageUpload": _CLIENTS,
+    "flame.package.v1.PackageDownload": _OPERATORS,
+    "grpc.health.v1.Health": _CLIENTS,
+    "grpc.reflection.v1alpha.ServerReflection": _CLIENTS,
 }
 
 
@@ -76,9 +105,14 @@ def caller_of(context: Any) -> Caller:
 
 
 class Access:
-    """Says who makes a call, or refuses it before any handler is looked up."""
+    """Says who makes a call, or refuses it before any handler is looked up.
+
+    Attributes:
+        find_token: Returns what a token opens, by its id; None: nothing.
+    """
 
     def __init__(self, token: str, *, anonymous: bool = False) -> None:
+        self.find_token: Callable[[TokenId], TokenSpec | None] = _no_tokens
         self._token = token
         self._expected = b"Bearer " + token.encode()
         self._anonymous = anonymous
@@ -98,6 +132,7 @@ class Access:
 
         Raises:
             Unauthenticated: There is no credential, or one that nobody knows.
+            PermissionDenied: The credential is not for the tenant that the call names.
             InvalidRequest: The tenant's name is malformed.
         """
         credential = tenant = None
@@ -124,7 +159,42 @@ class Access:
             )
             if named is not None:
                 return Caller(DEFAULT_TENANT, CallerKind.EXECUTOR, *named)
-        raise Unauthenticated("this call's credential is not one of this cluster's")
+        if credential.startswith(_BEARER_TOKEN):
+            found = self._holder(credential[7:].decode("utf-8", "replace"))
+            if found is not None:
+                return _for_tenant(*found, None if tenant is None else parse_tenant(str(tenant)))
+        raise Unauthenticated("this call's credential is not one of this cluster's, or was revoked")
+
+    def _holder(self, text: str) -> tuple[TokenId, TokenSpec] | None:
+        parts = parse_token(text)
+        if parts is None:
+            return None
+        token, secret = parts
+        spec = self.find_token(token)
+        # An unknown id takes as long as a wrong secret.
+        is_right = (spec or _NOBODY).is_secret(secret)
+        return (token, spec) if spec is not None and is_right else None
+
+
+_BEARER_TOKEN = b"Bearer " + PREFIX.encode()
+_NOBODY = TokenSpec(Role.USER, (), digest_of(secrets.token_urlsafe()))
+
+
+def _no_tokens(_token: TokenId) -> TokenSpec | None:
+    raise NotLeading("this session manager does not lead (yet), so it knows of no tokens")
+
+
+def _for_tenant(token: TokenId, spec: TokenSpec, tenant: Tenant | None) -> Caller:
+    if spec.role is Role.OPERATOR:
+        return Caller(tenant or DEFAULT_TENANT, CallerKind.OPERATOR, token=token, spec=spec)
+    if tenant is None:
+        tenant = spec.tenants[0]
+    elif not spec.allows(tenant):
+        raise PermissionDenied(
+            f"this token is not for tenant {tenant!r}; it is for {', '.join(spec.tenants)} "
+            "and those below"
+        )
+    return Caller(tenant, CallerKind.USER, token=token, spec=spec)
 
 
 _ANONYMOUS = Caller(DEFAULT_TENANT, CallerKind.ANONYMOUS)
@@ -138,12 +208,15 @@ def authorize(caller: Caller, method: str) -> None:
         Unauthenticated: An anonymous caller would need a credential.
         PermissionDenied: The credential is for something else.
     """
-    service = method[1:].partition("/")[0]
-    if caller.kind in ALLOWED.get(service, ()):
+    name = method[1:]
+    service = name.partition("/")[0]
+    allowed = ALLOWED.get(name) or ALLOWED.get(service, frozenset())
+    if caller.kind in allowed:
         return
+    what = name if name in ALLOWED else service
     if caller.kind is CallerKind.ANONYMOUS:
-        raise Unauthenticated(f"anonymous callers may not call {service}; send a token")
-    raise PermissionDenied(f"this credential ({caller.kind.value}) does not open {service}")
+        raise Unauthenticated(f"anonymous callers may not call {what}; send a token")
+    raise PermissionDenied(f"this credential ({caller.kind.value}) does not open {what}")
 
 
 # --- executors' credentials --------------------------------------------------------------------

@@ -237,23 +237,24 @@ class Frontend:
     # --- executors and nodes -------------------------------------------------------------------
 
     async def _list_executor(
-        self, _request: v1.ListExecutorRequest, _caller: Caller, _context: Context
+        self, _request: v1.ListExecutorRequest, caller: Caller, _context: Context
     ) -> v1.ExecutorList:
-        found = self._manager.executors()
+        found = [view for view in self._manager.executors() if caller.may_be(view.tenant)]
         return v1.ExecutorList(executors=[views.executor_message(view) for view in found])
 
     async def _list_nodes(
         self, _request: v1.ListNodesRequest, _caller: Caller, _context: Context
     ) -> v1.NodeList:
-        return v1.NodeList(nodes=[self._node_message(view) for view in self._manager.nodes()])
+        return v1.NodeList(nodes=[self.node_message(view) for view in self._manager.nodes()])
 
     async def _get_node(
         self, request: v1.GetNodeRequest, _caller: Caller, _context: Context
     ) -> v1.GetNodeResponse:
         view = self._manager.node(NodeName(check_name(request.name, "node")))
-        return v1.GetNodeResponse(node=self._node_message(view))
+        return v1.GetNodeResponse(node=self.node_message(view))
 
-    def _node_message(self, view: NodeView) -> v1.Node:
+    def node_message(self, view: NodeView) -> v1.Node:
+        """Write a node."""
         age = self._now() - view.last_heartbeat
         return views.node_message(view, int(time.time() - age))
 

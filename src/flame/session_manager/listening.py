@@ -34,10 +34,20 @@ class Listener:
 
     ``open`` binds the port, so that a port in use is noticed before anything is started; calls are
     served from ``start`` on.
+
+    Attributes:
+        access: Who is let in; it has to be told where tokens are found.
     """
 
-    def __init__(self, server: GrpcServer, endpoint: Endpoint, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self,
+        server: GrpcServer,
+        access: Access,
+        endpoint: Endpoint,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self._server = server
+        self.access = access
         self._tls = tls
         self.endpoint = endpoint
         self._health = Health(server)
@@ -62,8 +72,9 @@ class Listener:
         check_listening(host, tls=tls is not None, anonymous=anonymous)
         address = Endpoint(host, port, tls is not None)
         _check_bindable(address)
+        access = Access(token, anonymous=anonymous)
         server = GrpcServer(
-            Access(token, anonymous=anonymous).admit,
+            access.admit,
             # Two session managers on one port would share its connections in silence.
             [*channel_options(max_input_bytes), ("grpc.so_reuseport", 0)],
         )
@@ -74,7 +85,7 @@ class Listener:
                 bound = server.add_secure_port(address.target, _credentials(tls))
         except RuntimeError as error:  # taken since we looked
             raise InvalidConfiguration(f"cannot listen on {address.target}: {error}") from error
-        return cls(server, Endpoint(host, bound, address.tls), tls)
+        return cls(server, access, Endpoint(host, bound, address.tls), tls)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return what a plain stream beside the server needs for the same TLS; None without."""

@@ -19,12 +19,21 @@ from typing import Any, cast
 
 from flame.core import effects, events
 from flame.core.cluster import Cluster
-from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
+from flame.core.effects import (
+    ApplicationView,
+    ExecutorView,
+    NodeView,
+    SessionView,
+    TaskView,
+    TenantView,
+    TokenView,
+)
 from flame.core.records import StoredTask
 from flame.core.session import Session
 from flame.core.state import Limits
 from flame.core.views import attempt_of, task_view
 from flame.engine.engine import Engine
+from flame.model.credentials import TokenId, TokenSpec
 from flame.model.errors import (
     FlameError,
     NotFound,
@@ -498,6 +507,18 @@ class Shell:
     def node(self, name: NodeName) -> NodeView:
         """Return one of them, or raise NotFound."""
         return self._cluster.node(name)
+
+    def tenants(self) -> list[TenantView]:
+        """Return all tenants, parents first."""
+        return self._cluster.tenants()
+
+    def tokens(self) -> list[TokenView]:
+        """Return all tokens, without what is secret."""
+        return self._cluster.tokens()
+
+    def token(self, token: TokenId) -> TokenSpec | None:
+        """Return what a token opens, or None."""
+        return self._cluster.token(token)
 
     def channel_handlers(self) -> list[Any]:
         """Return the generic rpc handlers of the three channels."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from flame.core import effects, events
 from flame.core.effects import AttachedView
 from flame.core.events import AttachmentId
-from flame.model.errors import FlameError, InvalidRequest, Unavailable
-from flame.model.ids import TaskId, Tenant
+from flame.model.errors import FlameError, InvalidRequest, Unauthenticated, Unavailable
+from flame.model.ids import TaskId
 from flame.model.specs import Failure
-from flame.session_manager.access import caller_of
+from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
@@ -62,6 +62,7 @@ class TaskChannels:
             effects.GrantSubmits: self._grant,
             effects.SendOutcomes: self._outcomes,
             effects.SendSessionClosed: self._closed,
+            effects.TokenRevoked: self._revoked,
         }
 
     def beat(self, now: float) -> None:
@@ -86,7 +87,7 @@ class TaskChannels:
         self._attached.pop(attachment, None)
 
     async def _connect(self, _requests: Any, context: Any) -> None:
-        client = _Client(self._shell, self, context, caller_of(context).tenant)
+        client = _Client(self._shell, self, context, caller_of(context))
         self._clients.add(client)
         try:
             await client.stream.run()
@@ -141,16 +142,23 @@ class TaskChannels:
         client, alias = self._attached[effect.attachment]
         client.stream.put(ManagerFrame(session_closed=frames.SessionClosed(alias=alias)))
 
+    def _revoked(self, effect: effects.TokenRevoked) -> None:
+        error = Unauthenticated("the token that this client came with was revoked")
+        for client in self._clients:
+            if client.token == effect.token:
+                client.stream.close(error)
+
 
 class _Client:
     """One client process's stream."""
 
     def __init__(
-        self, shell: "Shell", channels: TaskChannels, context: Any, tenant: Tenant
+        self, shell: "Shell", channels: TaskChannels, context: Any, caller: Caller
     ) -> None:
         self._shell = shell
         self._channels = channels
-        self._tenant = tenant
+        self._tenant = caller.tenant
+        self.token = caller.token
         self._name = ""
         self._greeted = False
         self._aliases: dict[int, AttachmentId] = {}

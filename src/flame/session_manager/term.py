@@ -18,6 +18,7 @@ import msgspec
 from flame.core.state import Limits
 from flame.model.errors import NotLeading, Unavailable
 from flame.scheduling.policies import make_policy
+from flame.session_manager.admin import Admin
 from flame.session_manager.backend import backend_handler
 from flame.session_manager.configuration import Configuration
 from flame.session_manager.defaults import register_default_applications
@@ -156,8 +157,14 @@ class Term:
             check_package=packages.check,
         )
         packages.start()
-        handlers = [frontend.handler(), backend_handler(), packages.handler()]
-        handlers += shell.channel_handlers()
+        handlers = [
+            frontend.handler(),
+            Admin(shell, frontend.node_message).handler(),
+            backend_handler(),
+            packages.handler(),
+            *shell.channel_handlers(),
+        ]
+        listener.access.find_token = shell.token
         where = self.endpoint
         await shell.executors_connected.listen(where.host, where.port + 1, listener.tls_context())
         if standby and self._shared is not None:

@@ -13,11 +13,19 @@ What still does not fit is refused with RESOURCE_EXHAUSTED, naming the size and 
 from collections.abc import Callable, Iterable, MutableSequence
 from typing import cast
 
-from flame.core.effects import ApplicationView, ExecutorView, NodeView, SessionView, TaskView
+from flame.core.effects import (
+    ApplicationView,
+    ExecutorView,
+    NodeView,
+    SessionView,
+    TaskView,
+    TenantView,
+    TokenView,
+)
 from flame.model.errors import ResourceExhausted
 from flame.model.resources import format_bytes
 from flame.model.specs import Event, EventCode
-from flame.wire import codec, v1
+from flame.wire import admin, codec, v1
 
 
 def application_message(view: ApplicationView) -> v1.Application:
@@ -100,7 +108,50 @@ def node_message(view: NodeView, heartbeat_seconds: int) -> v1.Node:
             info=v1.NodeInfo(arch=view.arch, os=view.os),
             addresses=[v1.NodeAddress(type=kind, address=text) for kind, text in view.addresses],
             last_heartbeat_time=heartbeat_seconds,
+            cordoned=view.cordoned,
+            draining=view.draining,
+            executors=view.executors,
         ),
+    )
+
+
+def drain_progress(view: NodeView) -> admin.DrainProgress:
+    """What is left on a node."""
+    return admin.DrainProgress(
+        executors=view.executors,
+        running=view.running,
+        held=view.held,
+        sessions=view.waited_for,
+    )
+
+
+def tenant_message(view: TenantView) -> admin.TenantMessage:
+    """A tenant, and how well it is served."""
+    return admin.TenantMessage(
+        spec=admin.tenant_spec_to(view.spec),
+        status=admin.TenantStatus(
+            declared=view.declared,
+            creation_time=view.created_ms,
+            got=view.got,
+            deserved=view.deserved,
+            usage=view.usage,
+            usage_deserved=view.usage_deserved,
+            open_sessions=view.open_sessions,
+            executors=view.executors,
+            queued_tasks=view.queued_tasks,
+            queued_bytes=view.queued_bytes,
+        ),
+    )
+
+
+def token_message(view: TokenView) -> admin.Token:
+    """A token, without its secret."""
+    return admin.Token(
+        id=view.token,
+        role=view.role.value,
+        tenants=view.tenants,
+        note=view.note,
+        creation_time=view.created_ms,
     )
 
 

@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from flame.wire.pb.admin import admin_pb2
 from flame.wire.pb.channel import executor_channel_pb2, node_channel_pb2, task_channel_pb2
 from flame.wire.pb.package import packages_pb2
 from flame.wire.pb.v1 import backend_pb2, frontend_pb2
@@ -20,6 +21,7 @@ from flame.wire.pb.v1 import backend_pb2, frontend_pb2
 _FILES: tuple[Any, ...] = (
     frontend_pb2.DESCRIPTOR,
     backend_pb2.DESCRIPTOR,
+    admin_pb2.DESCRIPTOR,
     task_channel_pb2.DESCRIPTOR,
     executor_channel_pb2.DESCRIPTOR,
     node_channel_pb2.DESCRIPTOR,

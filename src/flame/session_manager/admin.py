@@ -1,0 +1,183 @@
+"""The operators' service, ``flame.admin.v1``: tenants, tokens, nodes.
+
+A handler decodes, asks the session manager, and encodes the answer, as those of ``frontend`` do.
+Users may call two of these rpcs (see ``access``), and are told of their own tenants only.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from flame.core import events
+from flame.core.effects import NodeView, TenantView, TokenView
+from flame.core.events import Reply
+from flame.core.tenants import tenant_view
+from flame.model.credentials import TokenId, check_token, digest_of, token_text
+from flame.model.errors import InvalidRequest
+from flame.model.ids import NodeName, Tenant, check_name
+from flame.model.tenants import parse_tenant
+from flame.session_manager import serving, views
+from flame.session_manager.access import Caller
+from flame.session_manager.serving import Context
+from flame.wire import admin, v1
+
+#: Seconds between two looks at a node that is being drained. Only changes are told.
+LOOK = 0.1
+#: Seconds after which the caller is told how far a drain is, even if nothing has changed.
+TELL = 10.0
+
+
+class Manager(Protocol):
+    """What the service needs of the session manager."""
+
+    async def call(self, event_of: Callable[[Reply], Any]) -> Any:
+        """Hand the engine the event made for a reply handle, or raise what the core refused it with."""
+
+    def tenants(self) -> list[TenantView]:
+        """Return all tenants, parents first."""
+
+    def tokens(self) -> list[TokenView]:
+        """Return all tokens."""
+
+    def node(self, name: NodeName) -> NodeView:
+        """Return a node, or raise NotFound."""
+
+
+class Admin:
+    """The handlers of the rpcs.
+
+    Args:
+        manager: Where the answers come from.
+        node_message: Writes a node as the Frontend does.
+    """
+
+    def __init__(self, manager: Manager, node_message: Callable[[NodeView], v1.Node]) -> None:
+        self._manager = manager
+        self._node_message = node_message
+
+    def handler(self) -> Any:
+        """Return what a gRPC server needs to serve this."""
+        answers: dict[str, serving.Answer] = {
+            "ListTenants": self._list_tenants,
+            "GetTenant": self._get_tenant,
+            "PutTenant": self._put_tenant,
+            "DeleteTenant": self._delete_tenant,
+            "CreateToken": self._create_token,
+            "ListTokens": self._list_tokens,
+            "RevokeToken": self._revoke_token,
+            "CordonNode": self._cordon_node,
+            "UncordonNode": self._uncordon_node,
+        }
+        rpcs = admin.ADMIN
+        methods = {rpcs[name].path: serving.unary(rpcs[name], a) for name, a in answers.items()}
+        drain = rpcs["DrainNode"]
+        methods[drain.path] = serving.streaming(drain, self._drain_node)
+        return serving.service(methods)
+
+    # --- tenants -------------------------------------------------------------------------------
+
+    async def _list_tenants(
+        self, _request: admin.ListTenantsRequest, caller: Caller, _context: Context
+    ) -> admin.TenantList:
+        found = [view for view in self._manager.tenants() if caller.may_be(view.spec.name)]
+        return admin.TenantList(tenants=[views.tenant_message(view) for view in found])
+
+    async def _get_tenant(
+        self, request: admin.GetTenantRequest, caller: Caller, _context: Context
+    ) -> admin.TenantMessage:
+        return self._tenant(parse_tenant(request.name), caller)
+
+    async def _put_tenant(
+        self, request: admin.PutTenantRequest, caller: Caller, _context: Context
+    ) -> admin.TenantMessage:
+        if not request.HasField("spec"):
+            raise InvalidRequest("the request has no specification of a tenant")
+        spec = admin.tenant_spec_of(request.spec)
+        expected = request.precondition
+        await self._manager.call(
+            lambda reply: events.PutTenant(
+                spec,
+                reply,
+                must_be_new=expected == admin.PutTenantRequest.NEW,
+                must_exist=expected == admin.PutTenantRequest.KNOWN,
+            )
+        )
+        return self._tenant(spec.name, caller)
+
+    async def _delete_tenant(
+        self, request: admin.DeleteTenantRequest, _caller: Caller, _context: Context
+    ) -> admin.DeleteTenantResponse:
+        name = parse_tenant(request.name)
+        await self._manager.call(lambda reply: events.DeleteTenant(name, reply))
+        return admin.DeleteTenantResponse()
+
+    def _tenant(self, name: Tenant, caller: Caller) -> admin.TenantMessage:
+        # What another tenant has is not there, as far as a user can tell.
+        seen = [view for view in self._manager.tenants() if caller.may_be(view.spec.name)]
+        return views.tenant_message(tenant_view(seen, name))
+
+    # --- tokens --------------------------------------------------------------------------------
+
+    async def _create_token(
+        self, request: admin.CreateTokenRequest, _caller: Caller, _context: Context
+    ) -> admin.CreatedToken:
+        secret = secrets.token_urlsafe(32)
+        spec = check_token(request.role, request.tenants, digest_of(secret), request.note)
+        token = TokenId(secrets.token_hex(8))
+        await self._manager.call(lambda reply: events.CreateToken(token, spec, reply))
+        view = next(view for view in self._manager.tokens() if view.token == token)
+        return admin.CreatedToken(token=views.token_message(view), secret=token_text(token, secret))
+
+    async def _list_tokens(
+        self, _request: admin.ListTokensRequest, _caller: Caller, _context: Context
+    ) -> admin.TokenList:
+        return admin.TokenList(tokens=[views.token_message(t) for t in self._manager.tokens()])
+
+    async def _revoke_token(
+        self, request: admin.RevokeTokenRequest, _caller: Caller, _context: Context
+    ) -> admin.RevokeTokenResponse:
+        token = TokenId(request.id)
+        await self._manager.call(lambda reply: events.RevokeToken(token, reply))
+        return admin.RevokeTokenResponse()
+
+    # --- nodes ---------------------------------------------------------------------------------
+
+    async def _cordon_node(
+        self, request: admin.CordonNodeRequest, _caller: Caller, _context: Context
+    ) -> admin.CordonNodeResponse:
+        name = NodeName(check_name(request.name, "node"))
+        await self._manager.call(lambda reply: events.CordonNode(name, False, reply))
+        return admin.CordonNodeResponse(node=self._node_message(self._manager.node(name)))
+
+    async def _uncordon_node(
+        self, request: admin.UncordonNodeRequest, _caller: Caller, _context: Context
+    ) -> admin.UncordonNodeResponse:
+        name = NodeName(check_name(request.name, "node"))
+        await self._manager.call(lambda reply: events.UncordonNode(name, reply))
+        return admin.UncordonNodeResponse(node=self._node_message(self._manager.node(name)))
+
+    async def _drain_node(
+        self, request: admin.DrainNodeRequest, _caller: Caller, context: Context
+    ) -> None:
+        name = NodeName(check_name(request.name, "node"))
+        seconds = request.timeout_seconds
+        if not 0 <= seconds <= 10**9:  # NaN, too
+            raise InvalidRequest(
+                f"timeout_seconds is {seconds:g}; it must be 0 (as long as it takes) or more"
+            )
+        await self._manager.call(lambda reply: events.CordonNode(name, True, reply))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds if seconds else float("inf")
+        told: admin.DrainProgress | None = None
+        told_at = 0.0
+        while True:
+            progress = views.drain_progress(self._manager.node(name))
+            now = loop.time()
+            progress.timed_out = progress.executors > 0 and now >= deadline
+            if progress != told or now - told_at >= TELL:
+                await context.write(progress.SerializeToString())
+                told, told_at = progress, now
+            if progress.timed_out or not progress.executors:
+                return
+            await asyncio.sleep(min(LOOK, max(0.0, deadline - now)))
