@@ -13,6 +13,7 @@ ALL = (
     "throughput",
     "latency",
     "startup",
+    "commands",
     "granularity",
     "sessions",
     "released_clients",

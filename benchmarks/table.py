@@ -173,6 +173,13 @@ TARGETS = (
         at_most=True,
     ),
     Target(
+        "`flmexec -t 1000 -c true` over `xargs -P2`, start included",
+        1,
+        "",
+        picked("commands", commands="flmexec over xargs"),
+        at_most=True,
+    ),
+    Target(
         "host-shim service over a bare loop on its socket, 1 executor",
         0.8,
         "",

@@ -21,6 +21,9 @@ class FakeFuture:
             raise self._outcome
         return self._outcome
 
+    def add_done_callback(self, callback: Callable[["FakeFuture"], object]) -> None:
+        callback(self)
+
 
 class FakeSession:
     """A session whose service is a function of this process."""

@@ -64,6 +64,7 @@ def test_a_benchmark_names_its_storage_and_journal() -> None:
     [
         "throughput",
         "startup",
+        "commands",
         "sessions",
         "fleet",
         "faces",

@@ -125,6 +125,7 @@ def test_flmexec_prints_outputs_and_names_what_failed(commands: Commands) -> Non
     assert commands.good("flmexec", "-t", "3", "-c", "echo hi") == "hi\nhi\nhi\n"
     code = "import sys; print(sys.stdin.read().upper())"
     assert commands.good("flmexec", "-t", "1", "-l", "python", "-c", code, "-i", "text") == "TEXT\n"
+    assert commands.good("flmexec", "-c", "echo {#} {}", stdin="a\nb c\n") == "1 a\n2 b c\n"
     result = commands("flmexec", "-t", "2", "-c", "echo oops >&2; exit 3")
     assert result.returncode == 1
     assert "task 1 failed:" in result.stderr

@@ -1,10 +1,15 @@
+import contextlib
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from flame.executor_manager.services.ping import PingService
 from flame.executor_manager.services.script import ScriptFailed, ScriptService
+from flame.executor_manager.shims import ServiceFailure
 from flame.model.errors import InvalidRequest
 from flame.model.ids import TaskId
 from flame.model.service import ApplicationContext, SessionContext, TaskContext
@@ -18,9 +23,25 @@ def task(data: bytes | None) -> TaskContext:
     return TaskContext(TaskId(7), "s1", data)
 
 
-def script(**request: object) -> bytes:
-    output = ScriptService().on_task_invoke(task(json.dumps(request).encode()))
+@contextlib.contextmanager
+def scripts() -> Iterator[ScriptService]:
+    service = ScriptService()
+    service.on_session_enter(session())
+    try:
+        yield service
+    finally:
+        service.on_session_leave()
+
+
+def ask(service: ScriptService, **request: object) -> bytes:
+    request.setdefault("language", "shell")
+    output = service.on_task_invoke(task(json.dumps(request).encode()))
     return bytes(json.loads(output or b"{}")["data"])
+
+
+def script(**request: object) -> bytes:
+    with scripts() as service:
+        return ask(service, **request)
 
 
 def test_a_ping_answers_with_its_input() -> None:
@@ -56,6 +77,91 @@ def test_a_python_script_runs_with_this_interpreter_unless_told() -> None:
 def test_a_script_that_fails_fails_its_task_with_the_end_of_stderr() -> None:
     with pytest.raises(ScriptFailed, match="ended with code 3: oh no"):
         script(language="shell", code="echo oh no >&2; exit 3")
+    with pytest.raises(ScriptFailed, match="ended with code 4: only this"):
+        script(language="shell", code="echo only this; exit 4")
+
+
+def test_a_script_finds_its_arguments_and_its_task() -> None:
+    arguments = ["two words", "it's", "-n"]
+    code = 'printf "%s|" "$@" $FLAME_TASK_ID $FLAME_SESSION_ID'
+    assert script(code=code, arguments=arguments) == b"two words|it's|-n|7|s1|"
+    code = "import os, sys; print(sys.argv[1:], os.environ['FLAME_TASK_ID'])"
+    assert script(language="python", code=code, arguments=["a"]) == b"['a'] 7\n"
+
+
+def test_a_reply_may_have_both_streams() -> None:
+    request = {"language": "shell", "code": "printf abc; echo d >&2", "reply": "streams"}
+    with scripts() as service:
+        assert service.on_task_invoke(task(json.dumps(request).encode())) == b"3\nabcd\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "cd /; export V=1; set -e; trap 'echo bye' EXIT; exec >/dev/null; false",
+        "exit 9",
+        "kill -9 $$",
+        "kill 0",
+        "echo 'no end",
+        "exec 0<&- 1>&- 2>&-",
+        "exec sleep 0",
+        "ulimit -n 3",
+        "echo 5 >&0; cat >/dev/null",
+    ],
+)
+def test_what_a_script_does_to_its_shell_is_over_with_it(code: str) -> None:
+    with scripts() as service:
+        with contextlib.suppress(ScriptFailed):
+            ask(service, code=code)
+        assert ask(service, code="echo $V; pwd") == f"\n{os.getcwd()}\n".encode()
+
+
+def test_a_signal_is_told() -> None:
+    with pytest.raises(ScriptFailed, match="SIGTERM"):
+        script(code="kill 0; sleep 9")
+
+
+LEFT_BEHIND = """
+import json, os
+from flame.executor_manager.services.script import ScriptService
+from flame.model.service import TaskContext
+from flame.runtime.processes import become_subreaper
+
+become_subreaper()  # as an executor is
+service = ScriptService()
+for start in ("sleep 99 & echo $!", "setsid sleep 99 & echo $!", "(sh -c 'sleep 99 & echo $!')"):
+    request = {"language": "shell", "code": start, "reply": "streams"}
+    reply = service.on_task_invoke(TaskContext(1, "s1", json.dumps(request).encode()))
+    print(os.path.exists(f"/proc/{int(reply.split()[1])}"))
+service.on_session_leave()
+"""
+
+
+def test_what_a_script_leaves_behind_ends_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, check=True)
+    assert done.stdout == b"False\nFalse\nFalse\n"
+
+
+def test_much_output_comes_through_and_too_much_fails_its_task_only() -> None:
+    with scripts() as service:
+        assert len(ask(service, code="head -c 1000000 /dev/zero")) == 1_000_000
+        with pytest.raises(ServiceFailure, match="more than 16777216 bytes"):
+            ask(service, code="yes")
+        assert ask(service, code="echo well") == b"well\n"
+
+
+def test_a_script_that_nobody_wants_any_more_is_ended() -> None:
+    cancelled = {7}
+    request = json.dumps({"language": "shell", "code": "sleep 99"}).encode()
+    with scripts() as service:
+        with pytest.raises(ServiceFailure, match="cancelled"):
+            service.on_task_invoke(TaskContext(TaskId(7), "s1", request, 1, cancelled))
+        assert ask(service, code="echo well") == b"well\n"
+
+
+def test_a_long_script_or_one_with_a_nul_takes_the_long_way() -> None:
+    assert script(code=f"printf {'x' * 100_000}") == b"x" * 100_000
+    assert script(language="python", code="print(1)") == b"1\n"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +172,8 @@ def test_a_script_that_fails_fails_its_task_with_the_end_of_stderr() -> None:
         (b'{"language": "perl", "code": ""}', "allowed are 'shell' and 'python'"),
         (b'{"language": "shell"}', "code is missing"),
         (b'{"language": "shell", "code": "", "input": [256]}', "byte values"),
+        (b'{"language": "shell", "code": "", "arguments": [1]}', "array of texts"),
+        (b'{"language": "shell", "code": "", "reply": "x"}', "may be 'streams'"),
         (b'{"language": "shell", "code": "", "runtime": "no-such"}', "'no-such' is not an exec"),
     ],
 )

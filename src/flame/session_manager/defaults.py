@@ -21,6 +21,7 @@ DEFAULT_APPLICATIONS = {
         has_schema=True,
         schema_input='{"language": "shell | python", "code": "...", "input": [bytes]}',
         schema_output='{"data": [bytes]}',
+        reusable=True,
     ),
 }
 

@@ -1,26 +1,32 @@
 """``flmexec``: runs a shell or Python script as a task.
 
-    input   {"language": "shell" | "python", "runtime": "/bin/bash", "code": "...", "input": [1, 2]}
-    output  {"data": [...]}     what the script wrote to stdout, as byte values
+    input   {"language": "shell" | "python", "code": "...", "runtime": "/bin/bash",
+             "input": "..." | [104, 105], "arguments": ["..."], "reply": "streams"}
+    output  {"data": [...]}     what the script wrote to stdout, as byte values; or, for the reply
+                                "streams", the length of stdout on a line, stdout, stderr
 
-``runtime`` names the interpreter (default: ``sh``, or this Python) and ``input`` is the script's
-stdin, as byte values; both may be left out.
+All but language and code may be left out. ``runtime`` names the interpreter (``sh``, or this Python),
+``input`` is the script's stdin. The script finds its ``arguments`` as ``$1`` or in ``sys.argv``, and
+FLAME_TASK_ID and FLAME_SESSION_ID in its environment.
 """
 
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flame.executor_manager.services.warm_shell import MAX_SCRIPT, Bounds, WarmShell
+from flame.executor_manager.shims.process import STDERR_TAIL, Ended, Limits, run
+from flame.executor_manager.shims.program import exit_sentence
 from flame.model.errors import FlameError, InvalidRequest
-from flame.model.service import FlameService, TaskContext
+from flame.model.service import FlameService, SessionContext, TaskContext
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
+from flame.wire import GRPC_SETTINGS
 
-STDERR_TAIL = 4096  # characters
-
-_INTERPRETERS = {"shell": ("sh", ".sh"), "python": (sys.executable, ".py")}
+_INTERPRETERS = {"shell": "sh", "python": sys.executable}
 
 
 class ScriptFailed(FlameError):
@@ -29,12 +35,20 @@ class ScriptFailed(FlameError):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A request, checked."""
+    """A request, checked.
+
+    Attributes:
+        interpreter: The program's path.
+        plain: It is for ``sh``, which any shell that stays can do.
+        streams: The reply has stdout and stderr.
+    """
 
     interpreter: str
-    suffix: str
+    plain: bool
     code: str
     stdin: bytes
+    arguments: tuple[str, ...]
+    streams: bool
 
     @classmethod
     def parse(cls, data: bytes | None) -> "Script":
@@ -55,20 +69,36 @@ class Script:
         code = request.get("code")
         if not isinstance(code, str):
             raise InvalidRequest("code is missing; it is the text of the script")
+        stdin = request.get("input") or b""
         try:
-            stdin = bytes(request.get("input") or ())
+            stdin = stdin.encode() if isinstance(stdin, str) else bytes(stdin)
         except (TypeError, ValueError) as error:
-            raise InvalidRequest(f"input must be an array of byte values: {error}") from error
-        interpreter, suffix = _INTERPRETERS[language]
-        runtime = request.get("runtime") or interpreter
-        found = shutil.which(str(runtime))
+            raise InvalidRequest(
+                f"input must be a text or an array of byte values: {error}"
+            ) from error
+        arguments = request.get("arguments") or ()
+        if not all(isinstance(argument, str) and "\0" not in argument for argument in arguments):
+            raise InvalidRequest("arguments must be an array of texts without NUL")
+        reply = request.get("reply")
+        if reply not in (None, "streams"):
+            raise InvalidRequest(f"reply is {reply!r}; it may be 'streams', or left out")
+        runtime = str(request.get("runtime") or _INTERPRETERS[language])
+        found = _which(runtime)
         if found is None:
             raise InvalidRequest(f"runtime {runtime!r} is not an executable file on this node")
-        return cls(found, suffix, code, stdin)
+        return cls(found, runtime == "sh", code, stdin, tuple(arguments), reply == "streams")
 
 
 class ScriptService(FlameService):
-    """Runs each task's script in a process of its own."""
+    """Runs each task's script in a process of its own; scripts of ``sh`` in forks of one."""
+
+    def __init__(self) -> None:
+        self._shell: WarmShell | None = None
+        self._session = ""
+
+    def on_session_enter(self, context: SessionContext) -> None:
+        """Remember the session, whose name scripts find in their environment."""
+        self._session = context.session_id
 
     def on_task_invoke(self, context: TaskContext) -> bytes | None:
         """Run the script and return what it wrote.
@@ -76,16 +106,70 @@ class ScriptService(FlameService):
         Raises:
             InvalidRequest: The input is no request.
             ScriptFailed: It ended with another code than 0; the end of its stderr is told.
+            ServiceFailure: It was cancelled, or wrote too much.
         """
         script = Script.parse(context.input)
-        with tempfile.TemporaryDirectory(prefix="flmexec-") as directory:
-            path = os.path.join(directory, "script" + script.suffix)
-            with open(path, "w") as file:
-                file.write(script.code)
-            done = subprocess.run(
-                [script.interpreter, path], input=script.stdin, capture_output=True, check=False
+        if script.plain and len(script.code) <= MAX_SCRIPT and "\0" not in script.code:
+            ended = self._fork(script, context)
+        else:
+            ended = self._start(script, context)
+        if ended.code != 0:
+            raise ScriptFailed(_failure(ended))
+        if script.streams:
+            return b"%d\n%b%b" % (len(ended.stdout), ended.stdout, ended.stderr)
+        return json.dumps({"data": list(ended.stdout)}).encode()
+
+    def on_session_leave(self) -> None:
+        """End the shell that stayed."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.close()
+
+    def _fork(self, script: Script, context: TaskContext) -> Ended:
+        if self._shell is None or not self._shell.alive:
+            bounds = Bounds(DEFAULT_MAX_INPUT_BYTES, STDERR_TAIL)
+            self._shell = WarmShell(script.interpreter, self._environment(), bounds)
+        if not script.stdin:
+            return self._shell.run(script.code, script.arguments, None, context)
+        with tempfile.NamedTemporaryFile(prefix="flmexec-", buffering=0) as stdin:
+            stdin.write(script.stdin)
+            return self._shell.run(script.code, script.arguments, stdin.name, context)
+
+    def _start(self, script: Script, context: TaskContext) -> Ended:
+        with tempfile.NamedTemporaryFile(prefix="flmexec-", buffering=0) as file:
+            file.write(script.code.encode())
+            return run(
+                script.interpreter,
+                [script.interpreter, file.name, *script.arguments],
+                {**self._environment(), "FLAME_TASK_ID": str(context.task_id)},
+                os.getcwd(),
+                context,
+                script.stdin,
+                Limits(DEFAULT_MAX_INPUT_BYTES),
             )
-        if done.returncode != 0:
-            stderr = done.stderr.decode("utf-8", "replace").strip()[-STDERR_TAIL:]
-            raise ScriptFailed(f"the script ended with code {done.returncode}: {stderr}")
-        return json.dumps({"data": list(done.stdout)}).encode()
+
+    def _environment(self) -> Mapping[str, str]:
+        environment = {**os.environ, "FLAME_SESSION_ID": self._session}
+        for name, value in GRPC_SETTINGS.items():
+            if environment.get(name) == value:
+                del environment[name]  # ours, not the script's
+        return environment
+
+
+def _failure(ended: Ended) -> str:
+    said = (ended.stderr or ended.stdout).decode("utf-8", "replace").strip()[-STDERR_TAIL:]
+    ending = exit_sentence(ended.code).replace("exited", "ended")
+    return f"the script {ending}" + (f": {said}" if said else "")
+
+
+_found: dict[str, str] = {}
+
+
+def _which(program: str) -> str | None:
+    """Find a program, and remember where it was as long as it is there."""
+    found = _found.get(program)
+    if found is None or not os.access(found, os.X_OK):
+        found = shutil.which(program)
+        if found is not None:
+            _found[program] = found
+    return found
