@@ -8,7 +8,6 @@ import time
 from tests.chaos.cluster import DEAD, MANAGER, NODE, still_alive
 from tests.chaos.evidence import lost_because
 from tests.chaos.experiment import FINISH, Experiment, Failed
-from tests.chaos.memory import can_limit, clean_up
 
 READY_WITHIN = 2.0  # seconds from the end of a session manager to its successor's readiness
 ORPHANS_GONE = 5.0
@@ -107,11 +106,7 @@ def r3(x: Experiment) -> None:
     fragile = x.session(max_attempts=1)
     # A limit on memory is an exception to a service that has not used it up; the task fails by that.
     x.task(fragile, "memory", {3: "MemoryError"}, must_fail=True)
-    ways = dict(WAYS)
-    if can_limit():
-        ways["oom"] = "out of memory"
-    else:
-        x.report.notes.append("no right to limit memory here: no service ran out of it")
+    ways = {**WAYS, "oom": "out of memory"}
     for number in range(x.amount(200, 8)):
         if not x.has_time:
             break
@@ -135,7 +130,6 @@ def r3(x: Experiment) -> None:
             session.close()
     x.wait_until(lambda: all(entry.outcomes for entry in poison), "the end of the poison tasks")
     x.wait_until(lambda: not x.log.unfinished(), "the end of all tasks")
-    clean_up()
     for entry in poison:
         text = entry.outcomes[0][3]
         if "3 times" not in text or "attempt 3 on node" not in text or "last words" not in text:

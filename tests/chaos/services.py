@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import flame
-from tests.chaos.memory import use_up
 
 
 def transform(value: bytes) -> bytes:
@@ -83,7 +82,12 @@ def die(way: str) -> None:
     elif way == "sysexit":
         sys.exit(9)
     elif way == "oom":
-        use_up()
+        block = os.urandom(
+            1 << 20
+        )  # more than the 1 GiB that its session asks for, and really used
+        kept = [block * 64 for _ in range(24)]
+        time.sleep(5.0)  # where its node only watches, the look comes a moment later
+        kept.clear()
     elif way == "memory":
         # What a limit on memory does to a program that does not expect it.
         before = resource.getrlimit(resource.RLIMIT_AS)

@@ -49,7 +49,11 @@ async def manager() -> AsyncIterator[FakeManager]:
 
 @contextlib.asynccontextmanager
 async def running_node(
-    manager: FakeManager, directory: Path, through: str = "", **environment: str
+    manager: FakeManager,
+    directory: Path,
+    through: str = "",
+    options: tuple[str, ...] = (),
+    **environment: str,
 ) -> AsyncIterator[NodeProcess]:
     """Run an executor manager, below a shell if ``through`` names one."""
     # The shell needs something to do afterwards, or it becomes the program.
@@ -61,6 +65,7 @@ async def running_node(
         "flame.executor_manager",
         *("--endpoint", manager.endpoint, "--node", "n1", "--executors", "1"),
         *("--directory", str(directory), "--die-with-parent"),
+        *options,
         env={**os.environ, "PYTHONPATH": SOURCES, "FLAME_TOKEN": "operator", **environment},
     )
     node = NodeProcess(process, directory)

@@ -85,6 +85,36 @@ class Obedient(FlameService):
         block[::4096] = b"x" * len(range(0, len(block), 4096))
         return b""
 
+    def hold(self, rest: str, context: TaskContext) -> bytes:
+        """Allocate so much, and keep it until somebody looks."""
+        block = b"x" * int(rest)
+        time.sleep(60)
+        return block[:1]
+
+    def allocate_in_child(self, rest: str, context: TaskContext) -> bytes:
+        program = f"import time; x = b'x' * {rest}; time.sleep(60)"
+        return str(subprocess.run([sys.executable, "-S", "-c", program]).returncode).encode()
+
+    def fork_bomb(self, rest: str, context: TaskContext) -> bytes:
+        """Start so many processes, or as many as one may; answer how many."""
+        for count in range(int(rest)):
+            try:
+                if os.fork() == 0:
+                    time.sleep(600)
+                    os._exit(0)
+            except BlockingIOError:
+                return str(count).encode()
+        return rest.encode()
+
+    def fill(self, rest: str, context: TaskContext) -> bytes:
+        Path("filled").write_bytes(os.urandom(int(rest)))
+        time.sleep(60)
+        return b""
+
+    def open_files(self, rest: str, context: TaskContext) -> bytes:
+        files = [open("/dev/null") for _ in range(int(rest))]  # noqa: SIM115
+        return str(len(files)).encode()
+
     def segfault(self, rest: str, context: TaskContext) -> bytes:
         ctypes.string_at(0)
         return b""

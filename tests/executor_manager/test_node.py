@@ -4,8 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -61,40 +59,6 @@ async def test_the_task_that_ended_an_executor_is_named_with_the_cause(
         assert "about to go" in report.detail  # the end of its stderr
     if order.startswith(b"leave"):
         assert line.outputs == {1: b"fine"}  # what was finished still went out
-
-
-@pytest.fixture
-def small_memory() -> Iterator[Callable[[int], None]]:
-    """Put a process into a control group with room for 150 MB."""
-    group = Path(f"/sys/fs/cgroup/memory/flame-test-{os.getpid()}")
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(150 * 1024 * 1024))
-    except OSError:
-        pytest.skip("needs the right to make a memory control group (version 1)")
-
-    def enter(pid: int) -> None:
-        (group / "cgroup.procs").write_text(str(pid))
-
-    yield enter
-    for _ in range(200):
-        try:
-            group.rmdir()
-            return
-        except OSError:  # the process is not quite gone
-            time.sleep(0.01)
-
-
-async def test_an_executor_that_runs_out_of_memory_is_told_apart(
-    manager: FakeManager, node: NodeProcess, small_memory: Callable[[int], None]
-) -> None:
-    line = await bound(manager)
-    small_memory(executors(node)[0].pid)
-    line.send({1: b"allocate 400000000"})
-    await manager.until(lambda: manager.exits, "the report")
-    report = manager.exits[0]
-    assert (report.cause, report.signal, report.task_id) == ("out of memory", 9, 1)
-    assert "as the kernel ran out of memory" in report.detail
 
 
 async def test_an_executor_that_dies_between_tasks_spends_nobodys_attempt(

@@ -14,7 +14,7 @@ def told(
     *,
     assigned: bool = True,
     stop_ordered: bool = False,
-    out_of_memory: bool = False,
+    out_of_memory: str = "",
     running: Running | None = None,
 ) -> frames.ExecutorExited:
     ending = Ending(status, assigned, stop_ordered, False, out_of_memory, running, "the end")
@@ -27,8 +27,12 @@ def exited(code: int) -> int:
 
 def test_a_kill_counts_as_out_of_memory_only_if_the_kernel_says_so() -> None:
     assert told(signal.SIGKILL).cause == "signal"
-    assert told(signal.SIGKILL, out_of_memory=True).cause == "out of memory"
-    assert told(signal.SIGSEGV, out_of_memory=True).cause == "signal"
+    kernel = "as the kernel ran out of memory"
+    assert told(signal.SIGKILL, out_of_memory=kernel).cause == "out of memory"
+    assert told(signal.SIGSEGV, out_of_memory=kernel).cause == "signal"
+    # A service that is a program of its own was taken, and the executor ended with it.
+    assert told(exited(70), out_of_memory=kernel).cause == "out of memory"
+    assert told(exited(3), out_of_memory=kernel).cause == "exit"
 
 
 def test_a_process_that_never_became_its_executor_never_started() -> None:

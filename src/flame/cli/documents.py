@@ -366,6 +366,7 @@ def node_properties(node: Node) -> list[tuple[str, object]]:
         ("OS", node.os),
         ("Labels", format_labels(node.labels)),
         ("Addresses", "\n".join(f"{kind}: {address}" for kind, address in node.addresses)),
+        ("Isolation", node.isolation),
     ]
 
 
@@ -381,6 +382,7 @@ def node_document(node: Node) -> Document:
             arch=node.arch,
             os=node.os,
             addresses=[{"type": kind, "address": address} for kind, address in node.addresses],
+            isolation=node.isolation or None,
         ),
     }
 

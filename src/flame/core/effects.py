@@ -367,6 +367,7 @@ class NodeView:
     running: int = 0  # tasks that have started
     held: int = 0  # tasks in executors' hands
     waited_for: tuple[str, ...] = ()  # sessions with tasks there, as TENANT/SESSION
+    isolation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

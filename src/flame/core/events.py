@@ -252,6 +252,7 @@ class NodeConnected:
     os: str = ""
     addresses: Sequence[tuple[str, str]] = ()
     labels: Labels = ()
+    isolation: str = ""
 
 
 @dataclass(slots=True)

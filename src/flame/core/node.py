@@ -38,6 +38,7 @@ class Node:
     os: str = ""
     addresses: tuple[tuple[str, str], ...] = ()
     labels: Labels = ()
+    isolation: str = ""
     connected: bool = False
     renewed: float = 0.0
     used: Resources = field(default_factory=Resources)

@@ -31,6 +31,7 @@ def on_node_connected(state: State, event: NodeConnected, now: float) -> None:
     node.arch, node.os = event.arch, event.os
     node.addresses = tuple(event.addresses)
     node.labels = event.labels
+    node.isolation = event.isolation
     node.state = NodeState.READY
     node.connected = True
     node.renewed = now

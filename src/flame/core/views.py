@@ -97,4 +97,5 @@ def node_view(state: State, node: Node) -> NodeView:
                 if e.session is not None and e.held
             )
         ),
+        node.isolation,
     )

@@ -62,14 +62,20 @@ class NodeAgent:
 
     Args:
         on_registered: Called after each registration.
+        isolation: What limits and contains executors here, for people.
     """
 
     def __init__(
-        self, identity: Identity, supervisor: Supervisor, on_registered: Callable[[], None]
+        self,
+        identity: Identity,
+        supervisor: Supervisor,
+        on_registered: Callable[[], None],
+        isolation: str,
     ) -> None:
         self._identity = identity
         self._supervisor = supervisor
         self._on_registered = on_registered
+        self._isolation = isolation
         self._instance = secrets.token_bytes(16)
         self._outgoing: deque[frames.NodeFrame] = deque()
         self._awake = asyncio.Event()
@@ -206,6 +212,7 @@ class NodeAgent:
                     v1.NodeAddress(type="InternalIP", address=own_address(to.host, to.port))
                 ],
                 labels=labels_to(self._identity.labels),
+                isolation=self._isolation,
                 executors=[
                     frames.RunningExecutor(executor=executor, incarnation=incarnation)
                     for executor, incarnation in self._supervisor.known()

@@ -36,6 +36,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         max_output_bytes: The largest output of a task.
         framed_port: The leading one's port for streams without gRPC; 0: it has none.
         environment: Variables for its services, which an application's own beat.
+        memory_events: A file that counts what the kernel kills here for memory; empty: there is none.
     """
 
     executor: str
@@ -50,6 +51,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     max_output_bytes: int
     framed_port: int = 0
     environment: dict[str, str] = {}
+    memory_events: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

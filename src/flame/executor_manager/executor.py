@@ -29,6 +29,7 @@ from flame.executor_manager.guardian_process import CONTROL_FD
 from flame.executor_manager.hand import Hand
 from flame.executor_manager.host import Host
 from flame.executor_manager.logs import log_to_stderr
+from flame.executor_manager.reports import SERVICE_DIED
 from flame.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,6 @@ SWITCH_INTERVAL = 0.001
 ORDERLY = 10.0  # seconds to get results stored when the process ends on purpose
 ABRUPT = 1.0  # the same when the service ended it
 LINGER = 5.0  # seconds that threads of the user's and exit handlers may hold up the end
-
-SERVICE_DIED = 70  # exit code
 
 
 class Executor:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flame.executor_manager import guardian_process
@@ -30,10 +30,14 @@ class Guardian:
 
     Attributes:
         pid: Of the guardian itself.
+
+    Args:
+        parents: Control groups to remove, and those in them, when this process is gone.
     """
 
-    def __init__(self, on_exit: OnExit) -> None:
+    def __init__(self, on_exit: OnExit, parents: Sequence[str] = ()) -> None:
         self._on_exit = on_exit
+        self._parents = list(parents)
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -65,13 +69,21 @@ class Guardian:
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
         self._socket = ours
+        ours.send(json.dumps({"parents": self._parents}).encode())
         self._loop.add_reader(ours, self._readable)
         self._running.set()
 
     async def spawn(
-        self, argv: Sequence[str], env: dict[str, str], cwd: str, fds: Sequence[int]
+        self,
+        argv: Sequence[str],
+        env: dict[str, str],
+        cwd: str,
+        fds: Sequence[int],
+        confinement: Mapping[str, Any],
     ) -> int:
         """Start a process with ``fds`` as its control socket, stdout and stderr; return its pid.
+
+        ``confinement`` is what the guardian does to it before it runs ``argv``: see there.
 
         Raises:
             GuardianLost: The guardian died meanwhile.
@@ -82,7 +94,7 @@ class Guardian:
             raise GuardianLost("the guardian process died")
         self._numbers += 1
         number = self._numbers
-        request = {"spawn": number, "argv": list(argv), "env": env, "cwd": cwd}
+        request = {"spawn": number, "argv": list(argv), "env": env, "cwd": cwd, **confinement}
         answer: asyncio.Future[int] = self._loop.create_future()
         self._spawning[number] = answer
         data = json.dumps(request).encode()

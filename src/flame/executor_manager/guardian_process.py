@@ -16,8 +16,11 @@ path) so that it starts in milliseconds and is there however the manager dies:
 
 Messages are JSON, one per packet of a SOCK_SEQPACKET socket:
 
+    {"parents": [directory, ...]}            control groups to remove when the manager is gone
     {"spawn": number, "argv": [...], "env": {...}, "cwd": path} + fds [control, stdout, stderr]
         ──▶ {"spawned": number, "pid": pid}
+        "groups": [directory, ...]           control groups to enter first
+        "rlimits": [[which, soft, hard], ...]
     {"kill": pid, "signal": number}
     {"exited": pid, "status": wait status}   when a child of ours has ended
 """
@@ -25,6 +28,7 @@ Messages are JSON, one per packet of a SOCK_SEQPACKET socket:
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -98,11 +102,17 @@ def reap(spared: Collection[int] = ()) -> None:
 
 
 class Guardian:
-    """The loop: messages, ended children, leftovers."""
+    """The loop: messages, ended children, leftovers.
+
+    Attributes:
+        executors: pid → the control groups that it is in.
+        parents: The directories of those groups, ours to remove when the manager is gone.
+    """
 
     def __init__(self, manager: socket.socket) -> None:
         self._manager = manager
-        self._executors: set[int] = set()
+        self.executors: dict[int, list[str]] = {}
+        self.parents: list[str] = []
         self._leftovers = False
 
     def run(self) -> None:
@@ -138,9 +148,11 @@ class Guardian:
         message = json.loads(data)
         if "spawn" in message:
             pid = self._spawn(message, fds)
-            self._executors.add(pid)
+            self.executors[pid] = message.get("groups", [])
             self._tell({"spawned": message["spawn"], "pid": pid})
-        elif message["kill"] in self._executors:
+        elif "parents" in message:
+            self.parents = message["parents"]
+        elif message["kill"] in self.executors:
             # Not reaped yet, so the pid cannot have been given to another process.
             os.kill(message["kill"], message["signal"])
         for fd in fds:
@@ -163,6 +175,9 @@ class Guardian:
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        for group in message.get("groups", ()):
+            with open(f"{group}/cgroup.procs", "w") as file:
+                file.write("0")
         os.setsid()
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guardian:
@@ -177,6 +192,8 @@ class Guardian:
         os.dup2(err, 2)
         os.dup2(control, CONTROL_FD)
         os.closerange(CONTROL_FD + 1, 4096)
+        for which, soft, hard in message.get("rlimits", ()):
+            resource.setrlimit(which, (soft, hard))
         os.chdir(message["cwd"])
         os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - no shell
 
@@ -189,20 +206,42 @@ class Guardian:
                 return
             if pid == 0:
                 break
-            if pid in self._executors:
-                self._executors.discard(pid)
+            if pid in self.executors:
+                stop_forks(self.executors.pop(pid))
                 self._leftovers = True
                 # First what it left (it may hold ports, files, a GPU), then the report.
-                kill_leftovers(os.getpid(), self._executors)
+                kill_leftovers(os.getpid(), self.executors)
                 self._tell({"exited": pid, "status": status})
         if self._leftovers:
-            self._leftovers = kill_leftovers(os.getpid(), self._executors) > 0
+            self._leftovers = kill_leftovers(os.getpid(), self.executors) > 0
 
     def _tell(self, message: dict[str, Any]) -> None:
         try:
             self._manager.send(json.dumps(message).encode())
         except OSError:
             pass  # the manager has just gone; the next read says so
+
+
+def stop_forks(groups: Collection[str]) -> None:
+    """Let nothing in these control groups start another process; a fork bomb can then be killed."""
+    for group in groups:
+        try:
+            with open(f"{group}/pids.max", "w") as file:
+                file.write("0")
+        except OSError:
+            pass  # the controller is not in this tree
+
+
+def remove_groups(parents: Collection[str]) -> None:
+    """Remove control groups, in which there is nobody any more, and those below them."""
+    for parent in parents:
+        try:
+            for entry in os.scandir(parent):
+                if entry.is_dir():
+                    os.rmdir(entry.path)
+            os.rmdir(parent)
+        except OSError:
+            pass  # the manager has removed it, or the next one will
 
 
 def end_all() -> None:
@@ -221,10 +260,14 @@ def main() -> None:
     """Guard the executors that the manager on the given socket asks for."""
     manager = socket.socket(fileno=int(sys.argv[1]))
     manager.set_inheritable(False)
+    guardian = Guardian(manager)
     try:
-        Guardian(manager).run()
+        guardian.run()
     finally:
+        for groups in guardian.executors.values():
+            stop_forks(groups)
         end_all()
+        remove_groups(guardian.parents)
 
 
 if __name__ == "__main__":

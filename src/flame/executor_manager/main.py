@@ -3,7 +3,7 @@
 task                      started by   ends                    if it fails
 agent (node channel)      Manager      at the end              the process ends, with the reason
 stop (after a signal)     Manager      when all is stopped     the same
-memory, spares, start...  Supervisor   with the supervisor     logged; ends are reported
+watch, spares, start...   Supervisor   with the supervisor     logged; ends are reported
 """
 
 import asyncio
@@ -23,10 +23,18 @@ import uvloop
 from flame.executor_manager.agent import Identity, NodeAgent, default_name
 from flame.executor_manager.capacity import gpu_ids, node_labels, offered
 from flame.executor_manager.configuration import find_access, find_offer
+from flame.executor_manager.limits import (
+    DEFAULT_OPEN_FILES,
+    DEFAULT_PROCESSES,
+    LEVELS,
+    LimitOptions,
+    Limits,
+)
 from flame.executor_manager.logs import log_to_stderr
 from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
 from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
+from flame.model.resource_text import parse_bytes
 from flame.model.resources import UNIT
 from flame.runtime.processes import ParentWatch, become_subreaper
 from flame.runtime.tasks import Tasks
@@ -43,6 +51,7 @@ class Options:
     """What the command line asks for."""
 
     identity: Identity
+    limits: LimitOptions
     directory: str
     ready_fd: int | None
     parent: int | None  # end when this process does
@@ -63,8 +72,12 @@ class Manager:
             socket_directory=self._sockets,
         )
         units = max(1, UNIT.count_in(identity.capacity))
-        self._supervisor = Supervisor(node, self._on_exit, spares=min(MAX_SPARES, units))
-        self._agent = NodeAgent(identity, self._supervisor, self._on_registered)
+        limits = Limits(options.limits, identity.capacity, options.directory)
+        log.info("limits %s", limits.description)
+        self._supervisor = Supervisor(node, limits, self._on_exit, spares=min(MAX_SPARES, units))
+        self._agent = NodeAgent(
+            identity, self._supervisor, self._on_registered, isolation=limits.description
+        )
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks("executor-manager", self._failed)
         self._grace: float | None = None
@@ -184,6 +197,32 @@ Examples:
     type=click.Path(file_okay=False),
     help="Where executors work and their output is kept; by default a temporary directory.",
 )
+@click.option(
+    "--limits",
+    type=click.Choice(LEVELS),
+    default="auto",
+    show_default=True,
+    envvar="FLAME_LIMITS",
+    help="How executors are kept to what their sessions ask for: by control groups, by watching "
+    "them, not at all, or (auto) by control groups where this user may make them.",
+)
+@click.option(
+    "--max-processes",
+    type=click.IntRange(min=16),
+    default=DEFAULT_PROCESSES,
+    show_default=True,
+    help="Processes and threads of an executor, where control groups are.",
+)
+@click.option(
+    "--max-open-files",
+    type=click.IntRange(min=64),
+    default=DEFAULT_OPEN_FILES,
+    show_default=True,
+    help="Open files of each process of an executor.",
+)
+@click.option(
+    "--max-disk", help="What the files of an executor may take, like 10g; by default no limit."
+)
 @click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
 @click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
 def main(
@@ -199,6 +238,10 @@ def main(
     resources: tuple[str, ...],
     labels: tuple[str, ...],
     directory: str | None,
+    limits: str,
+    max_processes: int,
+    max_open_files: int,
+    max_disk: str | None,
     ready_fd: int | None,
     die_with_parent: bool,
 ) -> None:
@@ -226,8 +269,11 @@ def main(
             node_labels(said, name),
             gpu_ids(capacity.gpus, os.environ),
         )
+        disk = parse_bytes(max_disk) if max_disk is not None else None
+        enforced = LimitOptions(limits, max_processes, max_open_files, disk)
+        chosen = Options(identity, enforced, directory, ready_fd, parent)
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(Options(identity, directory, ready_fd, parent)))
+            runner.run(_run(chosen))
     except FlameError as error:
         raise SystemExit(f"flame-executor-manager: {error}") from error
     finally:

@@ -1,22 +1,21 @@
 """How an executor ended, for the session manager and for people."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from flame.executor_manager.cell import Running
+from flame.executor_manager.watch import Overrun
+from flame.model.attempts import Cause
 from flame.runtime.processes import signal_name
 from flame.wire import frames
 
 STDERR_TAIL = 4096  # bytes
+SERVICE_DIED = 70  # exit code of an executor whose service, a process of its own, has died
 
-EXIT = "exit"
-SIGNAL = "signal"
-OUT_OF_MEMORY = "out of memory"
-NEVER_STARTED = "never started"
-STOPPED = "stopped"
-
-_VMSTAT = Path("/proc/vmstat")
+_VMSTAT = "/proc/vmstat"
+_OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,8 @@ class Ending:
         assigned: Whether it had become its executor.
         stop_ordered: Whether the session manager, or our own shutdown, asked for it.
         killed_by_us: Whether its grace period was over.
-        out_of_memory: Whether the kernel took a process for its memory at about the same time.
+        out_of_memory: How the kernel took a process of its for its memory; empty if it did not.
+        overrun: Why we ended it ourselves, if we did.
         running: What its cell says.
         stderr: The end of what it wrote.
         pid: Its process id on the node.
@@ -38,10 +38,11 @@ class Ending:
     assigned: bool
     stop_ordered: bool
     killed_by_us: bool
-    out_of_memory: bool
+    out_of_memory: str
     running: Running | None
     stderr: str
     pid: int = 0
+    overrun: Overrun | None = None
 
 
 def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorExited:
@@ -57,22 +58,25 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
         exit_code = os.waitstatus_to_exitcode(ending.status)
         sentence = f"exited with code {exit_code}"
     if ending.stop_ordered:
-        cause = STOPPED
+        cause = Cause.STOPPED
         how = "did not end in time and was killed" if ending.killed_by_us else sentence
         sentence = f"was told to stop and {how}"
+    elif ending.overrun is not None:
+        cause = ending.overrun.cause
+        sentence = f"{ending.overrun.sentence}, and was killed"
     elif not ending.assigned:
-        cause = NEVER_STARTED
+        cause = Cause.NEVER_STARTED
         sentence += " before it was ready"
-    elif signal == 9 and ending.out_of_memory:
-        cause = OUT_OF_MEMORY
-        sentence += ", as the kernel ran out of memory"
+    elif ending.out_of_memory and (signal == 9 or exit_code == SERVICE_DIED):
+        cause = Cause.OUT_OF_MEMORY
+        sentence += f", {ending.out_of_memory}"
     else:
-        cause = SIGNAL if signal else EXIT
+        cause = Cause.SIGNAL if signal else Cause.EXIT
     running = ending.running
     if running is not None:
         sentence += f" while it ran task {running.task_id} (attempt {running.attempt})"
     detail = f"the executor {sentence}"
-    if ending.stderr and cause != STOPPED:
+    if ending.stderr and cause != Cause.STOPPED:
         detail += f"; the end of its stderr:\n{ending.stderr}"
     return frames.ExecutorExited(
         executor=executor,
@@ -92,7 +96,7 @@ def never_started(executor: str, incarnation: int, reason: str) -> frames.Execut
     return frames.ExecutorExited(
         executor=executor,
         incarnation=incarnation,
-        cause=NEVER_STARTED,
+        cause=Cause.NEVER_STARTED,
         detail=f"the executor could not be started: {reason}",
     )
 
@@ -108,14 +112,14 @@ def tail(path: str, size: int = STDERR_TAIL) -> str:
         return ""
 
 
-def oom_kills() -> int:
-    """Return how many processes the kernel has killed for their memory since it booted."""
+def oom_kills(counters: str = "") -> int:
+    """Return how many processes the kernel has killed for their memory; 0 if nobody counts.
+
+    Args:
+        counters: A file of a control group that says so; by default the whole machine, since it booted.
+    """
     try:
-        text = _VMSTAT.read_text()
+        found = _OOM_KILL.search(Path(counters or _VMSTAT).read_text())
     except OSError:
         return 0
-    for line in text.splitlines():
-        name, _, count = line.partition(" ")
-        if name == "oom_kill":
-            return int(count)
-    return 0
+    return int(found[1]) if found else 0

@@ -20,13 +20,16 @@ from dataclasses import dataclass, field
 from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
 from flame.executor_manager.cell import read_cell
 from flame.executor_manager.guardian import Guardian, GuardianLost
+from flame.executor_manager.limits import Limits
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
+from flame.executor_manager.watch import Overrun, Watched
 from flame.executor_manager.workplace import Workplaces
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.channels import Endpoint
+from flame.wire.codec import resources_of
 from flame.wire.managers import show
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ Key = tuple[str, int]  # executor, incarnation
 
 MAX_SPARES = 2
 SPARE_PAUSE = 1.0  # seconds without a start before a used spare is replaced: starts go first
-OOM_SAMPLE = 1.0  # seconds
+LOOK = 1.0  # seconds between looks at what executors use
 
 #: The manager's own variables that services may see; all its other FLAME_* stay with it.
 _PUBLIC_VARIABLES = (
@@ -58,7 +61,9 @@ class Process:
     assigned: bool = False
     stop_ordered: bool = False
     killed_by_us: bool = False
+    overrun: Overrun | None = None
     killer: asyncio.TimerHandle | None = None
+    paths: tuple[str, ...] = ()  # what counts as its use of the disk
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,13 +93,18 @@ class Supervisor:
     """
 
     def __init__(
-        self, node: Node, on_exit: Callable[[frames.ExecutorExited], None], spares: int = MAX_SPARES
+        self,
+        node: Node,
+        limits: Limits,
+        on_exit: Callable[[frames.ExecutorExited], None],
+        spares: int = MAX_SPARES,
     ) -> None:
         self._node = node
+        self._limits = limits
         self._on_exit = on_exit
         self._wanted_spares = spares
         self._loop = asyncio.get_running_loop()
-        self._guardian = Guardian(self._ended)
+        self._guardian = Guardian(self._ended, limits.parents())
         self._tasks = Tasks("supervisor")
         self._by_pid: dict[int, Process] = {}
         self._alive: dict[Key, Process] = {}
@@ -118,7 +128,7 @@ class Supervisor:
         """Start the guardian and the first spares."""
         self._places.sweep()
         self._guardian.start()
-        self._tasks.start(self._sample_memory(), "memory")
+        self._tasks.start(self._watch(), "watch")
         self._replenish_soon(0.0)
 
     def known(self) -> list[Key]:
@@ -165,6 +175,7 @@ class Supervisor:
             self._disconnect(process)
             if process.key is None:
                 self._places.delete_output(process.name)
+        self._limits.close()
 
     # --- starting
 
@@ -188,8 +199,11 @@ class Supervisor:
         """Give a spare, or a new process, this identity."""
         executor, incarnation = key
         process = self._spares.popleft() if self._spares else await self._spawn()
+        self._limits.admit(process.number, resources_of(order.resources))
         place = self._places.prepare(executor, incarnation, process.name, process.number)
         process.name, process.key = f"{executor}-{incarnation}", key
+        outputs = (self._places.path(process.name, kind) for kind in ("out", "err"))
+        process.paths = (place.directory, place.private, *outputs)
         self._alive[key] = process
         self._replenish_soon(SPARE_PAUSE)
         assignment = Assignment(
@@ -208,6 +222,7 @@ class Supervisor:
                 **thread_variables(order.resources.cpu, self._environment),
                 **temporary_variables(place.temporary),
             },
+            memory_events=self._limits.memory_events(process.number),
         )
         try:
             await self._loop.sock_sendall(process.control, encode(assignment))
@@ -221,8 +236,8 @@ class Supervisor:
         Raises:
             OSError, GuardianLost: There is none.
         """
-        self._numbers += 1
-        name = f"spare-{self._numbers}"
+        self._numbers = number = self._numbers + 1
+        name = f"spare-{number}"
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         output = self._places.open_output
@@ -233,8 +248,9 @@ class Supervisor:
                 self._environment,
                 self._node.directory,
                 [theirs.fileno(), out.fileno(), err.fileno()],
+                self._limits.confine(number),
             )
-        process = Process(ours, name, self._numbers, pid)
+        process = Process(ours, name, number, pid)
         self._by_pid[pid] = process
         self._loop.add_reader(ours, self._heard, process)
         return process
@@ -302,6 +318,7 @@ class Supervisor:
         self._disconnect(process)
         process.gone.set()
         if process.key is None:
+            self._limits.forget(process.number)
             self._spare_ended(process, status)
             return
         key = process.key
@@ -310,12 +327,14 @@ class Supervisor:
             assigned=process.assigned,
             stop_ordered=process.stop_ordered,
             killed_by_us=process.killed_by_us,
-            out_of_memory=oom_kills() > self._oom_samples[0],
+            out_of_memory=self._limits.out_of_memory(process.number, self._oom_samples[0]),
+            overrun=process.overrun,
             running=read_cell(self._places.path(process.name, "cell")),
             stderr=tail(self._places.path(process.name, "err")),
             pid=process.pid,
         )
         del self._alive[key]
+        self._limits.forget(process.number)
         self._clean_up(process)
         self._add_report(key, report(*key, ending))
 
@@ -354,11 +373,21 @@ class Supervisor:
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
             self._places.leave(executor, process.name)
 
-    async def _sample_memory(self) -> None:
-        """Remember how many out-of-memory kills there were a moment ago: an end is compared."""
+    async def _watch(self) -> None:
+        """Look at what executors use, and end those that use more than they may."""
         while True:
-            await asyncio.sleep(OOM_SAMPLE)
+            await asyncio.sleep(LOOK)
+            # How many there were a moment ago: an end is compared with that.
             self._oom_samples.append(oom_kills())
+            watched = [
+                Watched(process.pid, self._limits.memory_of(process.number), process.paths)
+                for process in self._alive.values()
+            ]
+            for overrun in await asyncio.to_thread(self._limits.overruns, watched):
+                process = self._by_pid.get(overrun.pid)
+                if process is not None and process.overrun is None:
+                    process.overrun = overrun
+                    self._guardian.kill(process.pid)
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -11,11 +11,12 @@ MAX_KEPT = 8
 
 
 class Cause(StrEnum):
-    """Why a run ended without an outcome. The first five are an executor manager's words."""
+    """Why a run ended without an outcome. The first six are an executor manager's words."""
 
     EXIT = "exit"
     SIGNAL = "signal"
     OUT_OF_MEMORY = "out of memory"
+    OUT_OF_DISK = "out of disk"
     NEVER_STARTED = "never started"
     STOPPED = "stopped"  # on purpose: drained, released, or given to somebody else
     NODE_LOST = "node lost"

@@ -151,6 +151,7 @@ class Node:
         addresses: (type, address) pairs.
         labels: (name, value) pairs.
         last_heartbeat: Seconds since the epoch.
+        isolation: What limits and contains its executors, for people.
     """
 
     name: str
@@ -163,6 +164,7 @@ class Node:
     addresses: tuple[tuple[str, str], ...]
     last_heartbeat: int
     labels: Labels = ()
+    isolation: str = ""
 
 
 def session_of(message: v1.Session) -> SessionInfo:
@@ -239,6 +241,7 @@ def node_of(message: v1.Node) -> Node:
         addresses=tuple((address.type, address.address) for address in status.addresses),
         last_heartbeat=status.last_heartbeat_time,
         labels=codec.labels_of(message.spec.labels, "labels"),
+        isolation=status.isolation,
     )
 
 

@@ -173,6 +173,7 @@ class _Node:
                 register.info.os,
                 [(a.type, a.address) for a in register.addresses],
                 codec.labels_of(register.labels, "labels"),
+                register.isolation,
             )
         )
 

@@ -111,6 +111,7 @@ def node_message(view: NodeView, heartbeat_seconds: int) -> v1.Node:
             cordoned=view.cordoned,
             draining=view.draining,
             executors=view.executors,
+            isolation=view.isolation,
         ),
     )
 

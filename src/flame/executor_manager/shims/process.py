@@ -14,8 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flame.executor_manager.shims import ServiceFailure
-from flame.executor_manager.shims.program import Leftovers, exit_sentence
+from flame.executor_manager.shims import ServiceFailure, ShimRequest
+from flame.executor_manager.shims.options import Options
+from flame.executor_manager.shims.program import Leftovers, Memory, exit_sentence
 from flame.model.service import TaskContext
 
 CHUNK = 256 * 1024
@@ -30,10 +31,19 @@ class Limits:
     Attributes:
         output: Bytes on stdout.
         seconds: None: as long as it likes.
+        memory_events: Of the executor's assignment.
     """
 
     output: int
     seconds: float | None = None
+    memory_events: str = ""
+
+
+def limits_of(request: ShimRequest, options: Options) -> Limits:
+    """Return what the tasks of an application may take."""
+    assignment = request.assignment
+    seconds = options.seconds("task_timeout")
+    return Limits(assignment.max_output_bytes, seconds, assignment.memory_events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +52,20 @@ class Ended:
 
     Attributes:
         code: As Popen answers: negative for a signal.
+        out_of_memory: Whether the kernel took a process for its memory meanwhile.
     """
 
     code: int
     stdout: bytes
     stderr: bytes
+    out_of_memory: bool = False
 
     def failure(self, what: str) -> ServiceFailure:
         """Return what to raise for a process that did not exit with code 0."""
         said = self.stderr.decode("utf-8", "replace").strip()
         return ServiceFailure(
-            f"{what} {exit_sentence(self.code)}" + (f"; its stderr: {said}" if said else "")
+            f"{what} {exit_sentence(self.code, self.out_of_memory)}"
+            + (f"; its stderr: {said}" if said else "")
         )
 
 
@@ -71,6 +84,7 @@ def run(
         ServiceFailure: It could not be started, wrote too much, took too long or was cancelled.
     """
     leftovers = Leftovers()
+    memory = Memory(limits.memory_events)
     try:
         process = subprocess.Popen(
             arguments,
@@ -95,7 +109,7 @@ def run(
         code = process.wait()
         leftovers.started.discard(process.pid)
         leftovers.end()
-    return Ended(code, conversation.stdout(), bytes(conversation.stderr))
+    return Ended(code, conversation.stdout(), bytes(conversation.stderr), memory.ran_out())
 
 
 class _Conversation:

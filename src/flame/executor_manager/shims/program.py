@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from flame.executor_manager.guardian_process import family
+from flame.executor_manager.reports import oom_kills
 from flame.executor_manager.shims import ServiceUnusable, ShimRequest
 from flame.executor_manager.shims.options import Options
 from flame.runtime.processes import signal_name
@@ -61,6 +62,7 @@ class Program:
         self._closing = threading.Event()
         self._ended = threading.Event()
         self._leftovers = Leftovers()
+        self._memory = Memory(request.assignment.memory_events)
         command = Command(request, environment or {})
         try:
             self.process = subprocess.Popen(
@@ -130,7 +132,7 @@ class Program:
 
     def ending(self) -> str:
         """Say how it ended."""
-        return exit_sentence(self.process.returncode)
+        return exit_sentence(self.process.returncode, self._memory.ran_out())
 
     def stderr(self) -> str:
         """Say what it wrote to its stderr, which is a file that it shares with the executor."""
@@ -159,7 +161,7 @@ class Program:
         code = self.process.wait()
         self._ended.set()
         if self._bound and not self._closing.is_set():
-            self._request.service_died(f"service {exit_sentence(code)}")
+            self._request.service_died(f"service {exit_sentence(code, self._memory.ran_out())}")
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -314,6 +316,25 @@ def _stderr_since(position: int) -> str:
         return ""
 
 
-def exit_sentence(code: int) -> str:
+class Memory:
+    """Whether the kernel has taken a process of this executor for its memory since this was made.
+
+    Args:
+        events: The file that counts them; empty: nobody knows.
+    """
+
+    def __init__(self, events: str) -> None:
+        self._events = events
+        self._before = oom_kills(events) if events else 0
+
+    def ran_out(self) -> bool:
+        """Look."""
+        return bool(self._events) and oom_kills(self._events) > self._before
+
+
+def exit_sentence(code: int, out_of_memory: bool = False) -> str:
     """Say how a program ended, from what Popen answers."""
-    return f"exited with code {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
+    if code >= 0:
+        return f"exited with code {code}"
+    why = ", as the kernel ran out of memory" if out_of_memory else ""
+    return f"was ended by {signal_name(-code)}{why}"

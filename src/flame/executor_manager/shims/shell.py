@@ -17,7 +17,7 @@ import tempfile
 
 from flame.executor_manager.shims import ServiceFailure, ShimRequest
 from flame.executor_manager.shims.options import Options
-from flame.executor_manager.shims.process import Limits, run
+from flame.executor_manager.shims.process import limits_of, run
 from flame.executor_manager.shims.program import Command
 from flame.model.service import SessionContext, TaskContext
 
@@ -34,7 +34,7 @@ class ShellShim:
     def __init__(self, request: ShimRequest) -> None:
         options = Options(request.application.shim_options)
         self._json = options.choice("output", ("stdout", "json")) == "json"
-        self._limits = Limits(request.assignment.max_output_bytes, options.seconds("task_timeout"))
+        self._limits = limits_of(request, options)
         options.end()
         self._command = Command(request, {}, default="sh")
         self._directory = request.assignment.directory

@@ -39,7 +39,7 @@ from flame.executor_manager.shims.frames import (
     LineFraming,
 )
 from flame.executor_manager.shims.options import Options
-from flame.executor_manager.shims.process import Limits, run
+from flame.executor_manager.shims.process import limits_of, run
 from flame.executor_manager.shims.program import (
     LEAVE_TIMEOUT,
     Command,
@@ -172,7 +172,7 @@ class ProcessPerTask:
     """A program that is started for each task."""
 
     def __init__(self, request: ShimRequest, options: Options) -> None:
-        self._limits = Limits(request.assignment.max_output_bytes, options.seconds("task_timeout"))
+        self._limits = limits_of(request, options)
         options.end()
         self._command = Command(request, {})
         self._directory = request.assignment.directory

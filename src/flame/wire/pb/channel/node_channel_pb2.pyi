@@ -43,7 +43,7 @@ class RunningExecutor(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("name", "instance", "capacity", "info", "hostname", "executors", "addresses", "labels")
+    __slots__ = ("name", "instance", "capacity", "info", "hostname", "executors", "addresses", "labels", "isolation")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class Register(_message.Message):
     EXECUTORS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     instance: bytes
     capacity: _types_pb2.ResourceRequirement
@@ -60,7 +61,8 @@ class Register(_message.Message):
     executors: _containers.RepeatedCompositeFieldContainer[RunningExecutor]
     addresses: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeAddress]
     labels: _containers.RepeatedCompositeFieldContainer[_types_pb2.Label]
-    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[_types_pb2.Label, _Mapping]]] = ...) -> None: ...
+    isolation: str
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[_types_pb2.Label, _Mapping]]] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds", "framed_port")

@@ -428,7 +428,7 @@ class NodeAddress(_message.Message):
     def __init__(self, type: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("state", "capacity", "allocatable", "info", "addresses", "last_heartbeat_time", "cordoned", "draining", "executors")
+    __slots__ = ("state", "capacity", "allocatable", "info", "addresses", "last_heartbeat_time", "cordoned", "draining", "executors", "isolation")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     ALLOCATABLE_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +438,7 @@ class NodeStatus(_message.Message):
     CORDONED_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     EXECUTORS_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     state: NodeState
     capacity: ResourceRequirement
     allocatable: ResourceRequirement
@@ -447,7 +448,8 @@ class NodeStatus(_message.Message):
     cordoned: bool
     draining: bool
     executors: int
-    def __init__(self, state: _Optional[_Union[NodeState, str]] = ..., capacity: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., allocatable: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[NodeInfo, _Mapping]] = ..., addresses: _Optional[_Iterable[_Union[NodeAddress, _Mapping]]] = ..., last_heartbeat_time: _Optional[int] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., executors: _Optional[int] = ...) -> None: ...
+    isolation: str
+    def __init__(self, state: _Optional[_Union[NodeState, str]] = ..., capacity: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., allocatable: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[NodeInfo, _Mapping]] = ..., addresses: _Optional[_Iterable[_Union[NodeAddress, _Mapping]]] = ..., last_heartbeat_time: _Optional[int] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., executors: _Optional[int] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("metadata", "spec", "status")

@@ -1,0 +1,204 @@
+"""Limits of real executors, at each level; what this machine does not let us do is said by the test."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from flame.executor_manager.control_groups import MIN_MEMORY, ControlGroups, find_trees
+from flame.executor_manager.limits import LimitOptions, Limits
+from flame.executor_manager.watch import Watched, disk_overruns, memory_overruns
+from flame.model.errors import InvalidConfiguration
+from flame.model.resources import Resources
+from flame.wire import v1
+from tests.executor_manager.conftest import NodeProcess, eventually, running_node
+from tests.executor_manager.manager import ExecutorLine, FakeManager, bind
+from tests.executor_manager.test_executor import OBEDIENT, run
+
+MIB = 1024 * 1024
+SMALL = v1.ResourceRequirement(cpu=2, memory=MIN_MEMORY)
+
+LEVELS = ["cgroups", "watch"]
+
+
+def can_group() -> bool:
+    groups, _ = ControlGroups.claim(0, 0)
+    if groups is not None:
+        groups.close()
+    return groups is not None
+
+
+@contextlib.asynccontextmanager
+async def limited(manager: FakeManager, tmp_path: Path, level: str, *options: str):  # type: ignore[no-untyped-def]
+    if level == "cgroups" and not can_group():
+        pytest.skip("NOT TESTED: this user may not make control groups here; run as root")
+    async with running_node(manager, tmp_path / "node", options=("--limits", level, *options)) as n:
+        yield n
+
+
+async def bound_with(
+    manager: FakeManager, resources: v1.ResourceRequirement, executor: str = "e1"
+) -> ExecutorLine:
+    line = await manager.start(executor, resources=resources)
+    result = await manager.bind(line, bind(OBEDIENT, incarnation=line.hello.incarnation))
+    assert (result.return_code, result.message) == (0, "")
+    return line
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_an_executor_gets_no_more_memory_than_its_session_asks_for(
+    manager: FakeManager, tmp_path: Path, level: str
+) -> None:
+    async with limited(manager, tmp_path, level):
+        line = await bound_with(manager, SMALL)
+        other = await bound_with(manager, SMALL, "e2")
+        await run(manager, line, {1: b"allocate 30000000"})
+        line.send({2: b"hold 400000000"})
+        await manager.until(lambda: manager.exits, "the report")
+        report = manager.exits[0]
+        assert (report.cause, report.signal, report.task_id) == ("out of memory", 9, 2)
+        assert "128m, what its session asks for" in report.detail
+        await run(manager, other, {1: b"echo alive"})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_what_an_executor_starts_counts_as_its_own(
+    manager: FakeManager, tmp_path: Path, level: str
+) -> None:
+    async with limited(manager, tmp_path, level):
+        line = await bound_with(manager, SMALL)
+        line.send({1: b"allocate_in_child 400000000"})
+        await manager.until(lambda: manager.exits or line.outputs, "the report")
+        if manager.exits:
+            assert manager.exits[0].cause == "out of memory"
+        else:  # the kernel took the child only, which is the largest
+            assert line.outputs[1] == b"-9"
+
+
+async def test_processes_and_cpus_are_limited_by_control_groups(
+    manager: FakeManager, tmp_path: Path
+) -> None:
+    async with limited(manager, tmp_path, "cgroups", "--max-processes", "30") as node:
+        line = await bound_with(manager, SMALL)
+        await run(manager, line, {1: b"fork_bomb 200"})
+        assert int(line.outputs[1] or 0) < 30
+        groups = [path for path in _groups(node.pid) if path.name.isdigit()]
+        weights = [_read(path, "cpu.shares", "cpu.weight") for path in groups]
+        assert {"2048", "200"} & set(weights)
+        line.send({2: b"exit 3"})
+        await manager.until(lambda: manager.exits, "the report")
+        await run(manager, await bound_with(manager, SMALL, "e2"), {1: b"echo alive"})
+
+
+async def test_groups_go_with_what_they_hold(manager: FakeManager, tmp_path: Path) -> None:
+    async with limited(manager, tmp_path, "cgroups") as node:
+        pid = node.pid
+        await bound_with(manager, SMALL)
+        assert _groups(pid)
+        await node.kill()  # its guardian cleans up
+        await eventually(lambda: not _groups(pid), "the end of the groups")
+
+
+async def test_an_executor_that_fills_its_disk_is_ended(
+    manager: FakeManager, tmp_path: Path
+) -> None:
+    async with limited(manager, tmp_path, "auto", "--max-disk", "20m"):
+        line = await bound_with(manager, SMALL)
+        line.send({1: b"fill 50000000"})
+        await manager.until(lambda: manager.exits, "the report")
+        report = manager.exits[0]
+        assert (report.cause, report.task_id) == ("out of disk", 1)
+        assert "at most 20m are allowed" in report.detail
+
+
+async def test_open_files_are_limited(manager: FakeManager, tmp_path: Path) -> None:
+    async with limited(manager, tmp_path, "auto", "--max-open-files", "100"):
+        line = await bound_with(manager, SMALL)
+        await run(manager, line, {1: b"open_files 1000", 2: b"echo alive"})
+        assert "Too many open files" in line.failures[1]
+        assert line.outputs[2] == b"alive"
+
+
+async def test_limits_can_be_switched_off(manager: FakeManager, tmp_path: Path) -> None:
+    async with limited(manager, tmp_path, "off"):
+        assert manager.registrations[-1].isolation.startswith("none")
+        line = await bound_with(manager, SMALL)
+        await run(manager, line, {1: b"allocate 400000000"})
+        assert line.failures == {}
+
+
+async def test_a_node_says_what_is_in_force(manager: FakeManager, node: NodeProcess) -> None:
+    said = manager.registrations[0].isolation
+    assert ("by control groups" if can_group() else "memory by watching; no control groups") in said
+
+
+def test_control_groups_that_cannot_be_had_are_refused_only_if_they_are_demanded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    none = (None, "/sys/fs/cgroup: Read-only file system")
+    monkeypatch.setattr(ControlGroups, "claim", lambda *_: none)
+    with pytest.raises(InvalidConfiguration, match=r"Read-only file system.*Delegate=yes"):
+        Limits(LimitOptions("cgroups"), Resources(1000), str(tmp_path))
+    limits = Limits(LimitOptions("auto"), Resources(1000), str(tmp_path))
+    assert limits.description == (
+        "memory by watching; no control groups (/sys/fs/cgroup: Read-only file system)"
+    )
+
+
+def test_each_controller_is_taken_from_the_tree_that_has_it(tmp_path: Path) -> None:
+    second = tmp_path / "unified" / "a"
+    second.mkdir(parents=True)
+    (second / "cgroup.controllers").write_text("hugetlb pids\n")
+    mounts = (
+        f"30 25 0:26 / {tmp_path}/memory rw shared:1 - cgroup cgroup rw,memory\n"
+        f"31 25 0:27 /docker/x {tmp_path}/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+        f"32 25 0:28 / {tmp_path}/pids rw - cgroup cgroup rw,pids\n"
+        f"33 25 0:29 / {tmp_path}/unified rw - cgroup2 cgroup rw,nsdelegate\n"
+        "34 25 0:30 / /proc rw - proc proc rw\n"
+    )
+    groups = "9:memory:/m/own\n8:cpu,cpuacct:/docker/x/own\n7:pids:/\n0::/a\n"
+    found = {tree.controllers: (tree.version, str(tree.own)) for tree in find_trees(mounts, groups)}
+    assert found == {
+        ("pids",): (2, f"{tmp_path}/unified/a"),
+        ("memory",): (1, f"{tmp_path}/memory/m/own"),
+        ("cpu",): (1, f"{tmp_path}/cpu/own"),
+    }
+
+
+def test_memory_that_processes_share_counts_once() -> None:
+    def of(limit: int) -> list[Watched]:
+        return [Watched(os.getpid(), limit, ())]
+
+    assert memory_overruns(of(0)) == []
+    assert memory_overruns(of(2**40)) == []
+    (overrun,) = memory_overruns(of(1))
+    assert overrun.pid == os.getpid()
+
+
+def test_a_full_disk_ends_the_executor_that_uses_most_of_it(tmp_path: Path) -> None:
+    sizes = {1: 300_000, 2: 900_000, 3: 10}
+    for number, size in sizes.items():
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "file").write_bytes(os.urandom(size))
+    executors = [Watched(number, 0, (str(tmp_path / str(number)),)) for number in sizes]
+    assert disk_overruns(executors, None, 0, str(tmp_path)) == []
+    (overrun,) = disk_overruns(executors, 500_000, 0, str(tmp_path))
+    assert (overrun.pid, overrun.cause) == (2, "out of disk")
+    # Nothing is left, but none of them has taken so much: it was somebody else.
+    assert disk_overruns(executors, None, 2**60, str(tmp_path)) == []
+
+
+def _groups(pid: int) -> list[Path]:
+    trees = find_trees(
+        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    )
+    parents = [tree.own / f"flame-{pid}" for tree in trees]
+    return [path for parent in parents if parent.exists() for path in (parent, *parent.glob("*/"))]
+
+
+def _read(group: Path, *names: str) -> str:
+    for name in names:
+        if (group / name).exists():
+            return (group / name).read_text().strip()
+    return ""
