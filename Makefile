@@ -19,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run test check check-format check-lint check-types check-imports \
+.PHONY: help venv run test bubblewrap check check-format check-lint check-types check-imports \
 	format bench chaos sim proto lock clean
 
 help: ## List the targets
@@ -30,8 +30,12 @@ venv: $(VENV)/.stamp ## Create the environment: pinned tools, and flame in edita
 run: venv ## Start an embedded cluster, ping it, run an example, stop it
 	$(BIN)/python -m flame.cli.quickstart
 
-test: venv $(FLAMEPY_VENV)/.stamp check ## Everything that must pass: check, then all tests
+test: venv $(FLAMEPY_VENV)/.stamp bubblewrap check ## Everything that must pass: check, then all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# Sandboxes are made by it; no registry of Python packages has it.
+bubblewrap:
+	@command -v bwrap >/dev/null || sh scripts/install_bubblewrap.sh
 
 check: check-format check-lint check-types check-imports ## Format, lint, types, import contracts
 

@@ -5,7 +5,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -53,6 +54,7 @@ async def running_node(
     directory: Path,
     through: str = "",
     options: tuple[str, ...] = (),
+    python: str = sys.executable,
     **environment: str,
 ) -> AsyncIterator[NodeProcess]:
     """Run an executor manager, below a shell if ``through`` names one."""
@@ -60,7 +62,7 @@ async def running_node(
     shell = (through, "-c", '"$@"; exit $?', through) if through else ()
     process = await asyncio.create_subprocess_exec(
         *shell,
-        sys.executable,
+        python,
         "-m",
         "flame.executor_manager",
         *("--endpoint", manager.endpoint, "--node", "n1", "--executors", "1"),
@@ -97,6 +99,14 @@ async def running_node(
 async def node(manager: FakeManager, tmp_path: Path) -> AsyncIterator[NodeProcess]:
     async with running_node(manager, tmp_path / "node") as process:
         yield process
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that other users may pass; those of tests are the caller's alone."""
+    with tempfile.TemporaryDirectory(prefix="flame-test-") as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
 
 
 async def eventually(condition: Callable[[], object], what: str, within: float = DEADLINE) -> None:

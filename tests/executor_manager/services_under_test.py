@@ -140,6 +140,18 @@ class Obedient(FlameService):
             kept = shared.list(pool.map(square, range(4)))
             return str(list(kept)).encode()
 
+    def read(self, rest: str, context: TaskContext) -> bytes:
+        return Path(rest).read_bytes()
+
+    def list(self, rest: str, context: TaskContext) -> bytes:
+        return str(os.listdir(rest)).encode()
+
+    def write(self, rest: str, context: TaskContext) -> bytes:
+        return b"written" if Path(rest).write_bytes(b"x") else b""
+
+    def whoami(self, rest: str, context: TaskContext) -> bytes:
+        return f"{os.getuid()} {os.getgid()}".encode()
+
     def daemon(self, rest: str, context: TaskContext) -> bytes:
         """Leave a process behind as a daemon does: two forks, a new session, no environment."""
         program = (

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from flame.model.errors import InvalidConfiguration
-from flame.model.specs import ApplicationSpec, ShimKind
+from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
 
 SHIMS = {kind.name.lower(): kind for kind in ShimKind if kind is not ShimKind.UNSPECIFIED}
 
@@ -46,6 +46,8 @@ _SPEC_KEYS = (
     "arguments",
     "environments",
     "reusable",
+    "preload",
+    "sandbox",
     "schema",
     "pickled_service",
     "pickled_with",
@@ -98,6 +100,8 @@ def _application(document: Any, place: str) -> tuple[str, ApplicationSpec]:
         environments=_pairs(spec, "environments", place),
         shim_options=_pairs(spec, "shim_options", place),
         reusable=_flag(spec, "reusable", place),
+        preload=_flag(spec, "preload", place),
+        sandbox=_sandbox(spec, place),
         pickled_service=_bytes(spec, "pickled_service", place),
         pickled_with=_text(spec, "pickled_with", place) or "",
         local_modules=_bytes(spec, "local_modules", place),
@@ -112,6 +116,13 @@ def _shim(spec: Mapping[str, Any], place: str) -> ShimKind:
         allowed = ", ".join(name.capitalize() for name in SHIMS)
         raise _wrong(place, "spec.shim", value, f"one of {allowed}")
     return SHIMS[value.lower()]
+
+
+def _sandbox(spec: Mapping[str, Any], place: str) -> Sandbox:
+    value = spec.get("sandbox") or ""
+    if value not in list(Sandbox):
+        raise _wrong(place, "spec.sandbox", value, "strict (no network) or network")
+    return Sandbox(value)
 
 
 def _pairs(spec: Mapping[str, Any], name: str, place: str) -> tuple[tuple[str, str], ...]:

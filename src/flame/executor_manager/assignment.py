@@ -37,6 +37,10 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         framed_port: The leading one's port for streams without gRPC; 0: it has none.
         environment: Variables for its services, which an application's own beat.
         memory_events: A file that counts what the kernel kills here for memory; empty: there is none.
+        bwrap: The program that makes sandboxes; empty: this node has none.
+        no_bwrap: Why it has none.
+        hidden: What services in a sandbox must not see.
+        sandbox: The sandbox that this process is in; empty: in none.
     """
 
     executor: str
@@ -52,6 +56,10 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     framed_port: int = 0
     environment: dict[str, str] = {}
     memory_events: str = ""
+    bwrap: str = ""
+    no_bwrap: str = "nobody looked for one"
+    hidden: list[str] = []
+    sandbox: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

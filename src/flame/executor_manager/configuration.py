@@ -130,6 +130,11 @@ def _texts(section: dict[str, Any], key: str, path: str | None) -> str | list[st
     return _text(section, key, path)
 
 
+def configuration_directory() -> str:
+    """Return where this user's configuration, and the token of a cluster on this machine, are."""
+    return os.environ.get("FLAME_CONFIG_DIR") or os.path.expanduser("~/.flame")
+
+
 def _find_token(token_file: str | None, endpoints: tuple[Endpoint, ...]) -> str | None:
     if token_file is None:
         token = os.environ.get("FLAME_TOKEN")
@@ -137,8 +142,7 @@ def _find_token(token_file: str | None, endpoints: tuple[Endpoint, ...]) -> str 
             return token.strip()
         token_file = os.environ.get("FLAME_TOKEN_FILE")
     if token_file is None:
-        directory = os.environ.get("FLAME_CONFIG_DIR") or os.path.expanduser("~/.flame")
-        local = os.path.join(directory, "token")
+        local = os.path.join(configuration_directory(), "token")
         ours = all(endpoint.host in LOOPBACK for endpoint in endpoints)
         if not ours or not os.path.exists(local):
             return None

@@ -5,6 +5,7 @@ session manager has it). Between processes of one machine this saves most of a r
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 
@@ -42,6 +43,26 @@ class FramedCall:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await asyncio.get_running_loop().create_connection(
                 lambda: call.protocol, endpoint.host, port, ssl=tls
+            )
+        return call
+
+    @classmethod
+    async def through(
+        cls, connection: socket.socket, host: str, tls: bool, ca_file: str | None, most_bytes: int
+    ) -> "FramedCall":
+        """Use a connection that somebody else made to the framed port of ``host``.
+
+        Raises:
+            OSError: It is broken, or the certificate is not trusted.
+        """
+        context = ssl.create_default_context(cafile=ca_file) if tls else None
+        call = cls(most_bytes)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await asyncio.get_running_loop().create_connection(
+                lambda: call.protocol,
+                sock=connection,
+                ssl=context,
+                server_hostname=host if tls else None,
             )
         return call
 

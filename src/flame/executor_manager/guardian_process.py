@@ -17,10 +17,11 @@ path) so that it starts in milliseconds and is there however the manager dies:
 Messages are JSON, one per packet of a SOCK_SEQPACKET socket:
 
     {"parents": [directory, ...]}            control groups to remove when the manager is gone
-    {"spawn": number, "argv": [...], "env": {...}, "cwd": path} + fds [control, stdout, stderr]
+    {"spawn": number, "argv": [...], "env": {...}, "cwd": path} + fds [control, stdout, stderr, ...]
         ──▶ {"spawned": number, "pid": pid}
         "groups": [directory, ...]           control groups to enter first
         "rlimits": [[which, soft, hard], ...]
+        "user": [user id, group id, [further group ids]]
     {"kill": pid, "signal": number}
     {"exited": pid, "status": wait status}   when a child of ours has ended
 """
@@ -178,23 +179,31 @@ class Guardian:
         for group in message.get("groups", ()):
             with open(f"{group}/cgroup.procs", "w") as file:
                 file.write("0")
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_OOM_SCORE)
         os.setsid()
+        for which, soft, hard in message.get("rlimits", ()):
+            resource.setrlimit(which, (soft, hard))
+        os.chdir(message["cwd"])
+        if "user" in message:
+            user, group, groups = message["user"]
+            os.setgroups(groups)
+            os.setresgid(group, group, group)
+            os.setresuid(user, user, user)
+        # A change of user takes the parent-death signal away, so it comes after that.
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guardian:
             os._exit(127)  # it died before the line above
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(_OOM_SCORE)
         # Out of the way first: a passed fd may have one of the numbers it is to be copied to.
-        control, out, err = (os.dup2(fd, 64 + index) for index, fd in enumerate(fds))
+        control, out, err, *further = (os.dup2(fd, 64 + index) for index, fd in enumerate(fds))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
         os.dup2(control, CONTROL_FD)
-        os.closerange(CONTROL_FD + 1, 4096)
-        for which, soft, hard in message.get("rlimits", ()):
-            resource.setrlimit(which, (soft, hard))
-        os.chdir(message["cwd"])
+        for index, fd in enumerate(further, CONTROL_FD + 1):
+            os.dup2(fd, index)
+        os.closerange(CONTROL_FD + 1 + len(further), 4096)
         os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - no shell
 
     def _reap(self) -> None:

@@ -19,6 +19,7 @@ from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import ATTEMPT, HEAD, STARTED, TAIL, TASK, Cell
 from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave
 from flame.executor_manager.outbox import Failed
+from flame.executor_manager.sandbox import check_sandbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
@@ -147,6 +148,7 @@ class Host:
         code, message = SHIM_FAILED, ""
         try:
             application = application_spec_of(bind.application)
+            check_sandbox(application, self._assignment)
             self._surroundings.arrange(application)
             request = ShimRequest(
                 bind.application_name, application, self._assignment, self._service_died

@@ -20,9 +20,14 @@ from typing import TextIO
 import click
 import uvloop
 
+from flame.executor_manager.accounts import Accounts
 from flame.executor_manager.agent import Identity, NodeAgent, default_name
 from flame.executor_manager.capacity import gpu_ids, node_labels, offered
-from flame.executor_manager.configuration import find_access, find_offer
+from flame.executor_manager.configuration import (
+    configuration_directory,
+    find_access,
+    find_offer,
+)
 from flame.executor_manager.limits import (
     DEFAULT_OPEN_FILES,
     DEFAULT_PROCESSES,
@@ -31,6 +36,7 @@ from flame.executor_manager.limits import (
     Limits,
 )
 from flame.executor_manager.logs import log_to_stderr
+from flame.executor_manager.sandbox import find_bubblewrap
 from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
 from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
@@ -52,6 +58,8 @@ class Options:
 
     identity: Identity
     limits: LimitOptions
+    accounts: Accounts
+    secrets: tuple[str, ...]  # files and directories that services in a sandbox must not see
     directory: str
     ready_fd: int | None
     parent: int | None  # end when this process does
@@ -62,7 +70,9 @@ class Manager:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        identity = options.identity
+        identity, accounts = options.identity, options.accounts
+        user = accounts.default
+        bubblewrap = find_bubblewrap(user.uid, user.gid) if user is not None else find_bubblewrap()
         self._sockets = socket_directory(options.directory)
         node = Node(
             name=identity.name,
@@ -70,14 +80,18 @@ class Manager:
             ca_file=os.path.abspath(identity.ca_file) if identity.ca_file else None,
             directory=options.directory,
             socket_directory=self._sockets,
+            accounts=accounts,
+            bubblewrap=bubblewrap,
+            hidden=(options.directory, self._sockets, *options.secrets),
         )
         units = max(1, UNIT.count_in(identity.capacity))
         limits = Limits(options.limits, identity.capacity, options.directory)
-        log.info("limits %s", limits.description)
-        self._supervisor = Supervisor(node, limits, self._on_exit, spares=min(MAX_SPARES, units))
-        self._agent = NodeAgent(
-            identity, self._supervisor, self._on_registered, isolation=limits.description
+        isolation = "; ".join(
+            (limits.description, accounts.describe(), f"sandbox: {bubblewrap.description}")
         )
+        log.info("isolation %s", isolation)
+        self._supervisor = Supervisor(node, limits, self._on_exit, spares=min(MAX_SPARES, units))
+        self._agent = NodeAgent(identity, self._supervisor, self._on_registered, isolation)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks("executor-manager", self._failed)
         self._grace: float | None = None
@@ -223,6 +237,18 @@ Examples:
 @click.option(
     "--max-disk", help="What the files of an executor may take, like 10g; by default no limit."
 )
+@click.option(
+    "--user",
+    envvar="FLAME_EXECUTOR_USER",
+    help="Run executors as this user; needs root. By default they run as the executor manager does.",
+)
+@click.option(
+    "--tenant-user",
+    "tenant_users",
+    multiple=True,
+    metavar="TENANT=USER",
+    help="Run this tenant's executors as this user. May be there several times.",
+)
 @click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
 @click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
 def main(
@@ -242,6 +268,8 @@ def main(
     max_processes: int,
     max_open_files: int,
     max_disk: str | None,
+    user: str | None,
+    tenant_users: tuple[str, ...],
     ready_fd: int | None,
     die_with_parent: bool,
 ) -> None:
@@ -271,7 +299,14 @@ def main(
         )
         disk = parse_bytes(max_disk) if max_disk is not None else None
         enforced = LimitOptions(limits, max_processes, max_open_files, disk)
-        chosen = Options(identity, enforced, directory, ready_fd, parent)
+        accounts = Accounts.parse(user, tenant_users)
+        if accounts.any:
+            os.chmod(directory, 0o711)  # noqa: S103 - to enter, not to list
+            accounts.check(directory)
+        secrets = tuple(
+            os.path.abspath(path) for path in (configuration_directory(), token_file or "") if path
+        )
+        chosen = Options(identity, enforced, accounts, secrets, directory, ready_fd, parent)
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(chosen))
     except FlameError as error:

@@ -9,32 +9,46 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flame.executor_manager.accounts import Account, Accounts
 from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
 from flame.executor_manager.cell import read_cell
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
+from flame.executor_manager.relay import Relay
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
+from flame.executor_manager.sandbox import (
+    Bubblewrap,
+    command_of_executor,
+    interpreter_paths,
+    status_in,
+    takes_process,
+)
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
 from flame.executor_manager.watch import Overrun, Watched
-from flame.executor_manager.workplace import Workplaces
-from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
+from flame.executor_manager.workplace import Workplace, Workplaces
+from flame.model.errors import FlameError
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.channels import Endpoint
-from flame.wire.codec import resources_of
+from flame.wire.codec import application_spec_of, resources_of
 from flame.wire.managers import show
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, int]  # executor, incarnation
+
+#: -P: what lies in the working directory cannot be imported by accident.
+COMMAND = (sys.executable, "-P", "-m", "flame.executor_manager.executor")
 
 MAX_SPARES = 2
 SPARE_PAUSE = 1.0  # seconds without a start before a used spare is replaced: starts go first
@@ -63,6 +77,8 @@ class Process:
     killed_by_us: bool = False
     overrun: Overrun | None = None
     killer: asyncio.TimerHandle | None = None
+    place: Workplace | None = None
+    sandbox: Sandbox = Sandbox.NONE
     paths: tuple[str, ...] = ()  # what counts as its use of the disk
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,6 +91,7 @@ class Node:
         endpoints: The session managers'.
         directory: Of the executor manager; absolute.
         socket_directory: Short, for the sockets of host services.
+        hidden: Files and directories that services in a sandbox must not see.
     """
 
     name: str
@@ -82,6 +99,9 @@ class Node:
     ca_file: str | None
     directory: str
     socket_directory: str
+    accounts: Accounts
+    bubblewrap: Bubblewrap
+    hidden: tuple[str, ...]
 
 
 class Supervisor:
@@ -114,7 +134,7 @@ class Supervisor:
         self._numbers = 0
         self._failed_spares = 0
         self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
-        self._places = Workplaces(node.directory, node.socket_directory)
+        self._places = Workplaces(node.directory, node.socket_directory, node.accounts.any)
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
         #: Where this node is registered, and where executors may connect there without gRPC, as the
@@ -183,7 +203,7 @@ class Supervisor:
         executor, incarnation = key
         try:
             process = await self._assign(key, order)
-        except (OSError, GuardianLost) as error:
+        except (OSError, GuardianLost, FlameError) as error:
             self._add_report(key, never_started(executor, incarnation, str(error)))
         else:
             log.info(
@@ -196,13 +216,33 @@ class Supervisor:
             self._starting.pop(key, None)
 
     async def _assign(self, key: Key, order: frames.StartExecutor) -> Process:
-        """Give a spare, or a new process, this identity."""
+        """Give a spare, or a new process, this identity.
+
+        Raises:
+            OSError, GuardianLost: There is none, or it cannot be confined.
+            FlameError: The order cannot be understood.
+        """
         executor, incarnation = key
-        process = self._spares.popleft() if self._spares else await self._spawn()
-        self._limits.admit(process.number, resources_of(order.resources))
-        place = self._places.prepare(executor, incarnation, process.name, process.number)
-        process.name, process.key = f"{executor}-{incarnation}", key
-        outputs = (self._places.path(process.name, kind) for kind in ("out", "err"))
+        account = self._node.accounts.of(order.tenant)
+        application = application_spec_of(order.application)
+        place = self._places.prepare(executor, incarnation, account)
+        sandbox = Sandbox.NONE
+        if takes_process(application) and self._node.bubblewrap.path:
+            sandbox = application.sandbox
+            process = await self._spawn(account, self._sandboxed(application, account, place))
+        elif self._spares and account is self._node.accounts.default:
+            process = self._spares.popleft()
+        else:
+            process = await self._spawn(account)
+        try:
+            self._limits.admit(process.number, resources_of(order.resources))
+            outputs = self._places.adopt_outputs(process.name, place.name, account)
+        except OSError:
+            self._guardian.kill(process.pid)
+            self._places.clear(place)
+            raise
+        process.name, process.key = place.name, key
+        process.place, process.sandbox = place, sandbox
         process.paths = (place.directory, place.private, *outputs)
         self._alive[key] = process
         self._replenish_soon(SPARE_PAUSE)
@@ -223,6 +263,10 @@ class Supervisor:
                 **temporary_variables(place.temporary),
             },
             memory_events=self._limits.memory_events(process.number),
+            bwrap=self._node.bubblewrap.path,
+            no_bwrap=self._node.bubblewrap.description,
+            hidden=list(self._node.hidden),
+            sandbox=sandbox.value,
         )
         try:
             await self._loop.sock_sendall(process.control, encode(assignment))
@@ -230,7 +274,25 @@ class Supervisor:
             pass  # it has just died; its end is reported like any other
         return process
 
-    async def _spawn(self) -> Process:
+    def _sandboxed(
+        self, application: ApplicationSpec, account: Account | None, place: Workplace
+    ) -> list[str]:
+        """Return the command of an executor that is in its application's sandbox."""
+
+        def reached(paths: Iterable[str]) -> list[str]:
+            return [path for path in paths if account is None or account.can_reach(path)]
+
+        return command_of_executor(
+            application,
+            self._node.bubblewrap.path,
+            COMMAND,
+            (place.directory, place.private, place.cell),
+            reached(interpreter_paths()),
+            reached(self._node.hidden),
+            self._node.ca_file,
+        )
+
+    async def _spawn(self, account: Account | None, command: Sequence[str] = COMMAND) -> Process:
         """Start a process that waits for its assignment.
 
         Raises:
@@ -238,22 +300,31 @@ class Supervisor:
         """
         self._numbers = number = self._numbers + 1
         name = f"spare-{number}"
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         output = self._places.open_output
-        with theirs, output(name, "out") as out, output(name, "err") as err:
+        with contextlib.ExitStack() as stack:
+            ours, control = socket.socketpair()
+            fds = [stack.enter_context(control).fileno()]
+            fds += [stack.enter_context(output(name, kind)).fileno() for kind in ("out", "err")]
+            if command is not COMMAND:  # in a sandbox, perhaps without network
+                requests, theirs = socket.socketpair()
+                fds.append(stack.enter_context(theirs).fileno())
+                relay = Relay(requests, self._framed_address)
+                self._tasks.start(relay.run(), f"relay {number}")
+            environment, confinement = self._environment, self._limits.confine(number)
+            if account is not None:
+                environment = {**environment, **account.environment()}
+                confinement = {**confinement, **account.confinement()}
             pid = await self._guardian.spawn(
-                # -P: what lies in the working directory cannot be imported by accident.
-                [sys.executable, "-P", "-m", "flame.executor_manager.executor"],
-                self._environment,
-                self._node.directory,
-                [theirs.fileno(), out.fileno(), err.fileno()],
-                self._limits.confine(number),
+                command, environment, self._node.directory, fds, confinement
             )
+        ours.setblocking(False)
         process = Process(ours, name, number, pid)
         self._by_pid[pid] = process
         self._loop.add_reader(ours, self._heard, process)
         return process
+
+    def _framed_address(self) -> tuple[str, int]:
+        return self.leader.host, self.framed_port
 
     def _heard(self, process: Process) -> None:
         try:
@@ -281,7 +352,7 @@ class Supervisor:
     async def _fill_reserve(self) -> None:
         while len(self._spares) < self._wanted_spares and not self._closing:
             try:
-                self._spares.append(await self._spawn())
+                self._spares.append(await self._spawn(self._node.accounts.default))
             except (OSError, GuardianLost) as error:
                 log.warning("spare-failed error=%s", error)
                 return
@@ -323,7 +394,7 @@ class Supervisor:
             return
         key = process.key
         ending = Ending(
-            status=status,
+            status=status_in(process.sandbox, status),
             assigned=process.assigned,
             stop_ordered=process.stop_ordered,
             killed_by_us=process.killed_by_us,
@@ -368,7 +439,8 @@ class Supervisor:
 
     def _clean_up(self, process: Process) -> None:
         """Delete what the executor had to itself; its output stays for a while."""
-        self._places.clear(process.name, process.number)
+        if process.place is not None:
+            self._places.clear(process.place)
         executor = process.key[0] if process.key is not None else ""
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
             self._places.leave(executor, process.name)

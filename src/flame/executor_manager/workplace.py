@@ -13,9 +13,12 @@ import os
 import shutil
 import tempfile
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from flame.executor_manager.accounts import Account
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +33,13 @@ class Workplace:
     """What one executor has to itself.
 
     Attributes:
+        name: Of its files.
         directory: Where its service runs unless the application says; shared by its incarnations.
         private: A short one for sockets, of this process alone.
         temporary: For temporary files; in one of the two.
     """
 
+    name: str
     directory: str
     private: str
     temporary: str
@@ -48,11 +53,16 @@ class Workplaces:
     Args:
         directory: The executor manager's; absolute.
         sockets: A directory with a short path.
+        shared: Whether other users' executors work here: they may pass through, and see no names.
     """
 
-    def __init__(self, directory: str, sockets: str) -> None:
+    def __init__(self, directory: str, sockets: str, shared: bool = False) -> None:
         self._directory = directory
         self._sockets = sockets
+        self._numbers = 0
+        if shared:
+            for path in (directory, sockets):
+                os.chmod(path, 0o711)  # noqa: S103 - to enter, not to list
         self._outputs: deque[str] = deque()
 
     def sweep(self) -> None:
@@ -68,36 +78,44 @@ class Workplaces:
         # Appending, so that a service which truncates or reopens it does not leave holes.
         return open(self.path(name, kind), "ab", opener=_private)
 
-    def prepare(self, executor: str, incarnation: int, spare: str, number: int) -> Workplace:
-        """Make a process's workplace; its output, so far called ``spare``, gets its name.
+    def prepare(self, executor: str, incarnation: int, owner: Account | None) -> Workplace:
+        """Make a process's workplace.
 
         Raises:
             OSError: It cannot be made.
         """
         name = f"{executor}-{incarnation}"
+        self._numbers += 1
         directory = os.path.join(self._directory, executor)
-        private = os.path.join(self._sockets, str(number))
-        for path in (directory, private):
-            os.makedirs(path, mode=0o700, exist_ok=True)
+        private = os.path.join(self._sockets, str(self._numbers))
         temporary = os.path.join(directory, "tmp")
         if len(temporary) + len(_LISTENER) > SOCKET_PATH_LIMIT:
             temporary = os.path.join(private, "tmp")
-        os.makedirs(temporary, mode=0o700, exist_ok=True)
-        for kind in ("out", "err"):
-            os.replace(self.path(spare, kind), self.path(name, kind))
-        return Workplace(
-            directory,
-            private,
-            temporary,
-            self.path(name, "cell"),
-            os.path.join(private, f"{executor}.sock"),
-        )
+        cell = self.path(name, "cell")
+        for path in (directory, private, temporary):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        open(cell, "ab", opener=_private).close()
+        _give((directory, private, temporary, cell), owner)
+        socket = os.path.join(private, f"{executor}.sock")
+        return Workplace(name, directory, private, temporary, cell, socket)
 
-    def clear(self, name: str, number: int) -> None:
+    def adopt_outputs(self, spare: str, name: str, owner: Account | None) -> list[str]:
+        """Give the output of a process its name; returns its paths.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        paths = [self.path(name, kind) for kind in ("out", "err")]
+        for kind, path in zip(("out", "err"), paths, strict=True):
+            os.replace(self.path(spare, kind), path)
+        _give(paths, owner)
+        return paths
+
+    def clear(self, place: Workplace) -> None:
         """Remove what a process that has ended had to itself; its output stays for a while."""
-        Path(self.path(name, "cell")).unlink(missing_ok=True)
-        _remove_soon(os.path.join(self._sockets, str(number)))
-        self._outputs.append(name)
+        Path(place.cell).unlink(missing_ok=True)
+        _remove_soon(place.private)
+        self._outputs.append(place.name)
         while len(self._outputs) > KEPT_OUTPUTS:
             self.delete_output(self._outputs.popleft())
 
@@ -124,6 +142,13 @@ class Workplaces:
 
 def _remove_soon(directory: str) -> None:
     asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory, True)
+
+
+def _give(paths: Iterable[str], owner: Account | None) -> None:
+    """Let a user own these; a link that an earlier process of theirs left is not followed."""
+    if owner is not None:
+        for path in paths:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,7 +1,7 @@
 """What clients ask for: applications and sessions, and the states everybody reads."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from flame.model.labels import Labels, Preferences
 from flame.model.resources import UNIT, Resources
@@ -69,6 +69,14 @@ class ShimKind(IntEnum):
     CUSTOM = 9  # provided by a package on the node; the option ``kind`` names it
 
 
+class Sandbox(StrEnum):
+    """What contains an application's services; the wire's words."""
+
+    NONE = ""
+    STRICT = "strict"  # and no network
+    NETWORK = "network"
+
+
 class Durability(IntEnum):
     """What an acknowledged task survives; the wire's numbers."""
 
@@ -118,6 +126,9 @@ class ApplicationSpec:
         reusable: A process may serve other sessions of this application and tenant later.
         shim_options: Name and value pairs, each name once; what they mean is the shim's affair.
         standby: An executor stays warm after its delay release while nobody wants its room.
+        sandbox: What contains its services.
+        preload: Python shim with an entry point: later executors start from a process that has
+            imported its module.
     """
 
     shim: ShimKind = ShimKind.HOST
@@ -140,6 +151,8 @@ class ApplicationSpec:
     reusable: bool = False
     pickled_service: bytes = b""
     shim_options: tuple[tuple[str, str], ...] = ()
+    sandbox: Sandbox = Sandbox.NONE
+    preload: bool = False
     pickled_with: str = ""
     local_modules: bytes = b""
     standby: bool = False

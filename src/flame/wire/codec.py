@@ -21,6 +21,7 @@ from flame.model.specs import (
     Event,
     EventCode,
     Failure,
+    Sandbox,
     SessionSpec,
     ShimKind,
     TaskState,
@@ -105,6 +106,14 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
     shim = _shim_of(message)
     if shim is ShimKind.PYTHON:
         _check_python_service(message)
+    if message.preload and not (shim is ShimKind.PYTHON and message.entry_point):
+        raise InvalidRequest(
+            "preload is set; it is for Python services with an entry_point, whose module is imported"
+        )
+    if message.preload and message.sandbox:
+        raise InvalidRequest(
+            "preload and sandbox are both set; an application may have one of them"
+        )
     if message.HasField("max_instances") and message.max_instances == 0:
         raise InvalidRequest("max_instances is 0; leave it out for no limit, or allow at least 1")
     if message.HasField("delay_release") and message.delay_release < 0:
@@ -155,10 +164,21 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         reusable=message.reusable,
         pickled_service=message.pickled_service,
         shim_options=tuple((option.name, option.value) for option in message.shim_options),
+        sandbox=_sandbox_of(message.sandbox),
+        preload=message.preload,
         pickled_with=message.pickled_with,
         local_modules=message.local_modules,
         standby=message.standby,
     )
+
+
+def _sandbox_of(text: str) -> Sandbox:
+    try:
+        return Sandbox(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"sandbox {text!r} is not known; allowed are 'strict' (no network), 'network', and none"
+        ) from None
 
 
 def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
@@ -184,6 +204,8 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         reusable=spec.reusable,
         pickled_service=spec.pickled_service,
         shim_options=[v1.Environment(name=n, value=v) for n, v in spec.shim_options],
+        sandbox=spec.sandbox.value,
+        preload=spec.preload,
         pickled_with=spec.pickled_with,
         local_modules=spec.local_modules,
         standby=spec.standby,

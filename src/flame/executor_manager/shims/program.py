@@ -19,8 +19,10 @@ from typing import ClassVar
 
 from flame.executor_manager.guardian_process import family
 from flame.executor_manager.reports import oom_kills
+from flame.executor_manager.sandbox import command_of_program
 from flame.executor_manager.shims import ServiceUnusable, ShimRequest
 from flame.executor_manager.shims.options import Options
+from flame.model.specs import Sandbox
 from flame.runtime.processes import signal_name
 from flame.wire import GRPC_SETTINGS
 
@@ -78,6 +80,7 @@ class Program:
             raise ServiceUnusable(
                 f"command {command.arguments[0]!r} cannot be started: {error}"
             ) from error
+        self._sandboxed = command.sandboxed
         Leftovers.started.add(self.process.pid)
         self._watcher = threading.Thread(target=self._watch, name="service-watch", daemon=True)
         self._watcher.start()
@@ -132,7 +135,7 @@ class Program:
 
     def ending(self) -> str:
         """Say how it ended."""
-        return exit_sentence(self.process.returncode, self._memory.ran_out())
+        return self._exit_sentence(self.process.returncode)
 
     def stderr(self) -> str:
         """Say what it wrote to its stderr, which is a file that it shares with the executor."""
@@ -146,7 +149,7 @@ class Program:
     def close(self) -> None:
         """SIGTERM to its group, SIGKILL after a grace period; then whatever it left behind."""
         self._closing.set()
-        self._signal(signal.SIGTERM)
+        self._terminate()
         self._ended.wait(STOP_GRACE)
         self._signal(signal.SIGKILL)  # what else is in its group goes with it
         self._ended.wait()
@@ -161,7 +164,23 @@ class Program:
         code = self.process.wait()
         self._ended.set()
         if self._bound and not self._closing.is_set():
-            self._request.service_died(f"service {exit_sentence(code, self._memory.ran_out())}")
+            self._request.service_died(f"service {self._exit_sentence(code)}")
+
+    def _exit_sentence(self, code: int) -> str:
+        if self._sandboxed and code > 128:
+            code = 128 - code  # that is how bwrap says that its program was ended by a signal
+        return exit_sentence(code, self._memory.ran_out())
+
+    def _terminate(self) -> None:
+        """Ask it to end."""
+        if not self._sandboxed:
+            self._signal(signal.SIGTERM)
+            return
+        # bwrap itself would end at once, and take its program with it.
+        for pid, runs in family(self.process.pid):
+            if runs:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -205,6 +224,12 @@ class Command:
                 f"(PATH is {path})"
             )
         self.program = program
+        self.sandboxed = application.sandbox is not Sandbox.NONE and not request.assignment.sandbox
+        if self.sandboxed:
+            self.arguments = command_of_program(
+                application, request.assignment, program, self.arguments[1:]
+            )
+            self.program = self.arguments[0]
 
 
 class Leftovers:

@@ -78,7 +78,8 @@ class WasmShim:
         self._environment = dict(application.environments)
         self._engine = _engine()
         # Beside the executors' directories, so that all of the node's have it.
-        cache = Path(request.assignment.directory).parent / "wasm-cache"
+        place = Path(request.assignment.directory)
+        cache = (place.parent if os.access(place.parent, os.W_OK) else place) / "wasm-cache"
         module = _compiled(self._engine, path, cache)
         exports = {export.name: export.type for export in module.exports}
         if not isinstance(exports.get("_start"), wasmtime.FuncType):
