@@ -1,7 +1,7 @@
 """Which cluster a command talks to.
 
 The same options on every command. What is not given comes from the environment
-(``FLAME_ENDPOINT``, ``FLAME_TOKEN``, ``FLAME_TOKEN_FILE``, ``FLAME_CA_FILE``), then from the current
+(``FLAME_ENDPOINT``, ``FLAME_TOKEN``, ``FLAME_TOKEN_FILE``, ``FLAME_CA_FILE``, ``FLAME_TENANT``), then from the current
 context of ``~/.flame/flame.yaml``, and in the end is the cluster that ``flame up`` starts on this
 machine.
 """
@@ -30,6 +30,7 @@ class Connection:
     token_file: str | None = None
     ca_file: str | None = None
     config: str | None = None
+    tenant: str | None = None
 
     def open(self, *, executors: int | None = None) -> flame.Client:
         """Connect to a running cluster, or start one with so many executors for this command.
@@ -50,6 +51,7 @@ class Connection:
                 token_file=self.token_file,
                 ca_file=self.ca_file,
                 config=self.config,
+                tenant=self.tenant,
                 default_endpoint=LOCAL_ENDPOINT,
                 timeout=CONNECT_TIMEOUT,
             )
@@ -69,14 +71,20 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         token_file: str | None,
         ca_file: str | None,
         config: str | None,
+        tenant: str | None,
         **kwargs: Any,
     ) -> Any:
-        connection = Connection(endpoint, token_file, ca_file, config)
+        connection = Connection(endpoint, token_file, ca_file, config, tenant)
         return command(*args, connection=connection, **kwargs)
 
     path = click.Path(dir_okay=False)
     decorated: Callable[..., Any] = with_connection
     for option in (
+        click.option(
+            "--tenant",
+            metavar="TENANT",
+            help="For whom, among those that the token is for (or FLAME_TENANT).",
+        ),
         click.option(
             "--config",
             type=path,

@@ -12,6 +12,8 @@ from typing import Any
 from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
+from flame.model.tenant_text import write_tenant
+from flame.sdk.admin import TenantInfo, TokenInfo
 from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
 
 Document = dict[str, Any]
@@ -53,6 +55,21 @@ NODES = {
     "GPU": 5,
     "LABELS": 20,
 }
+TENANTS = {
+    "NAME": 20,
+    "WEIGHT": 8,
+    "QUOTA": 15,
+    "LIMIT": 15,
+    "DESERVED": 10,
+    "GOT": 8,
+    "RATIO": 7,
+    "USAGE": 8,
+    "SESSIONS": 10,
+    "EXECUTORS": 11,
+    "QUEUED": 8,
+    "BYTES": 8,
+}
+TOKENS = {"ID": 18, "ROLE": 10, "TENANTS": 20, "NOTE": 15, "CREATED": 20}
 #: Labels that every node has by itself, and that a table shows already.
 OWN_LABELS = ("arch", "os", "hostname", "node")
 
@@ -343,12 +360,20 @@ def executor_document(executor: Executor) -> Document:
     }
 
 
+def node_state(node: Node) -> str:
+    """``Ready``, and whether it may be used: ``Ready,cordoned``, or how far its drain is."""
+    name = state_name(node.state)
+    if node.draining:
+        return f"{name},{'draining' if node.executors else 'drained'}"
+    return f"{name},cordoned" if node.cordoned else name
+
+
 def node_row(node: Node) -> list[object]:
     """A row of :data:`NODES`."""
     return [
         node.name,
         node.hostname,
-        state_name(node.state),
+        node_state(node),
         f"{node.capacity.cpu_millis / 1000:g}",
         format_bytes(node.capacity.memory_bytes),
         node.arch,
@@ -363,7 +388,8 @@ def node_properties(node: Node) -> list[tuple[str, object]]:
     return [
         ("Name", node.name),
         ("Hostname", node.hostname),
-        ("State", state_name(node.state)),
+        ("State", node_state(node)),
+        ("Executors", node.executors),
         ("Capacity", node.capacity),
         ("Allocatable", node.allocatable),
         ("Arch", node.arch),
@@ -381,6 +407,9 @@ def node_document(node: Node) -> Document:
         "spec": {"hostname": node.hostname, "labels": dict(node.labels)},
         "status": _present(
             state=state_name(node.state),
+            cordoned=node.cordoned,
+            draining=node.draining,
+            executors=node.executors,
             capacity=resources_document(node.capacity),
             allocatable=resources_document(node.allocatable),
             arch=node.arch,
@@ -400,6 +429,97 @@ def resources_document(resources: Resources) -> Document:
         "gpu": resources.gpus,
         **dict(resources.extras),
     }
+
+
+# --- Tenants and tokens ------------------------------------------------------------------------
+
+
+def tenant_row(info: TenantInfo) -> list[object]:
+    """A row of :data:`TENANTS`."""
+    return [
+        info.name,
+        f"{info.spec.weight:g}",
+        info.spec.quota,
+        info.spec.limit,
+        _percent(info.deserved),
+        _percent(info.got),
+        _ratio(info),
+        _percent(info.usage),
+        info.open_sessions,
+        info.executors,
+        info.queued_tasks,
+        format_bytes(info.queued_bytes),
+    ]
+
+
+def tenant_properties(info: TenantInfo) -> list[tuple[str, object]]:
+    """What ``flmctl tenant view`` prints."""
+    spec = info.spec
+    return [
+        ("Name", info.name),
+        ("Declared", "by the configuration file" if info.declared else "no"),
+        ("Created", date_time(info.created_ms)),
+        ("Weight", f"{spec.weight:g}"),
+        ("Quota", spec.quota),
+        ("Limit", spec.limit),
+        ("Lends", "yes" if spec.lends else "no"),
+        ("Borrows", "yes" if spec.borrows else "no"),
+        ("Sessions", _of(info.open_sessions, spec.max_sessions)),
+        ("Queued tasks", _of(info.queued_tasks, spec.max_queued_tasks)),
+        ("Queued bytes", _of(info.queued_bytes, spec.max_queued_bytes)),
+        ("Executors", info.executors),
+        ("Deserved", f"{_percent(info.deserved)} of the cluster"),
+        ("Got", f"{_percent(info.got)} of the cluster"),
+        ("Got/deserved", _ratio(info)),
+        ("Over time", f"got {_percent(info.usage)}, deserved {_percent(info.usage_deserved)}"),
+    ]
+
+
+def tenant_document(info: TenantInfo) -> Document:
+    """The whole tenant, in the form that ``flmctl tenant apply`` reads."""
+    return {
+        "metadata": {"name": info.name},
+        "spec": write_tenant(info.spec),
+        "status": _present(
+            declared=info.declared,
+            created=date_time(info.created_ms),
+            deserved=info.deserved,
+            got=info.got,
+            ratio=info.ratio,
+            usage=info.usage,
+            usage_deserved=info.usage_deserved,
+            open_sessions=info.open_sessions,
+            executors=info.executors,
+            queued_tasks=info.queued_tasks,
+            queued_bytes=info.queued_bytes,
+        ),
+    }
+
+
+def token_row(info: TokenInfo) -> list[object]:
+    """A row of :data:`TOKENS`."""
+    return [info.id, info.role, ",".join(info.tenants), info.note, date_time(info.created_ms)]
+
+
+def token_document(info: TokenInfo) -> Document:
+    """All that is known of a token."""
+    return {
+        "metadata": {"id": info.id},
+        "spec": {"role": info.role, "tenants": list(info.tenants), "note": info.note},
+        "status": _present(created=date_time(info.created_ms)),
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _ratio(info: TenantInfo) -> str | None:
+    return None if info.ratio is None else f"{info.ratio:.2f}"
+
+
+def _of(count: int, most: int | None) -> str:
+    return f"{count:,}" if most is None else f"{count:,} of {most:,}"
 
 
 # --- Parts -------------------------------------------------------------------------------------

@@ -5,8 +5,11 @@ import click
 from flame.cli.ctl.applications import register, unregister, update
 from flame.cli.ctl.completion import completion
 from flame.cli.ctl.listing import list_
+from flame.cli.ctl.nodes import cordon, drain, uncordon
 from flame.cli.ctl.sessions import close, create
 from flame.cli.ctl.storage import backup, migrate
+from flame.cli.ctl.tenants import tenant
+from flame.cli.ctl.tokens import token
 from flame.cli.ctl.view import view
 from flame.cli.outcomes import Group
 
@@ -18,6 +21,9 @@ Examples:
   flmctl view -s flmping-x1y2z3      one session
   flmctl register -f pi.yaml         what may be run
   flmctl create -a pi -s 2           a session of two-slot instances
+  flmctl tenant list                 who gets what it deserves
+  flmctl token create --for research a token for a user of that tenant
+  flmctl drain node-1                move its work elsewhere
   flmctl backup -u sqlite:///flame.db -f copy.db
   eval "$(flmctl completion bash)"   completion for this shell
 """
@@ -36,6 +42,11 @@ for command in (
     register,
     unregister,
     update,
+    tenant,
+    token,
+    cordon,
+    uncordon,
+    drain,
     migrate,
     backup,
     completion,

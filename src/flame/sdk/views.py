@@ -152,6 +152,9 @@ class Node:
         labels: (name, value) pairs.
         last_heartbeat: Seconds since the epoch.
         isolation: What limits and contains its executors, for people.
+        cordoned: Nothing new starts on it.
+        draining: Its executors also leave; once there are none it is drained.
+        executors: How many it has.
     """
 
     name: str
@@ -165,6 +168,9 @@ class Node:
     last_heartbeat: int
     labels: Labels = ()
     isolation: str = ""
+    cordoned: bool = False
+    draining: bool = False
+    executors: int = 0
 
 
 def session_of(message: v1.Session) -> SessionInfo:
@@ -240,6 +246,9 @@ def node_of(message: v1.Node) -> Node:
         os=status.info.os,
         addresses=tuple((address.type, address.address) for address in status.addresses),
         last_heartbeat=status.last_heartbeat_time,
+        cordoned=status.cordoned,
+        draining=status.draining,
+        executors=status.executors,
         labels=codec.labels_of(message.spec.labels, "labels"),
         isolation=status.isolation,
     )
