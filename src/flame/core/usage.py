@@ -1,4 +1,4 @@
-"""Once a second: who had how much of what it deserved, so that a tenant starved now is repaid.
+"""Once a second or so: who had how much of what it deserved, so that a tenant starved now is repaid.
 
 Only while sessions of two tenants are open: alone, everybody has what there is.
 """
@@ -9,8 +9,9 @@ from flame.model.ids import Tenant
 from flame.scheduling.deserved import fairness
 from flame.scheduling.usage import Usage
 
-#: Seconds between two looks.
+#: Seconds between two looks, for every so many sessions: each takes some milliseconds then.
 PERIOD = 1.0
+SESSIONS = 200
 _KEY = ("usage", 0)
 
 
@@ -18,7 +19,8 @@ def watch(state: State, now: float) -> None:
     """See to it that usage is noted, if there is anything to compare."""
     if not state.usage_watched and _tenants(state) > 1:
         state.usage_watched = True
-        state.deadlines.set(_KEY, now + PERIOD)
+        periods = 1 + len(state.ledger.leaves) // SESSIONS
+        state.deadlines.set(_KEY, now + PERIOD * periods)
 
 
 def note(state: State, now: float) -> None:

@@ -7,15 +7,19 @@ not take flows to its siblings. Where sessions ask for different things, the lev
 resource is used up; who needs that one stays where it is, the others go on (progressive filling).
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flame.model.ids import SessionNumber, Tenant
+from flame.model.resources import Resources
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.tree import Branch, Leaf
 
-_ROUNDS = 30  # of halving, when a resource other than the dominant one may run out first
+_ROUNDS = 40  # at most, when a resource other than the dominant one may run out first
+_TOLERANCE = 1e-6  # of a resource that may be overdrawn
+_FLAT = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,116 +55,218 @@ def fairness(ledger: Ledger) -> tuple[dict[Tenant, Fairness], dict[SessionNumber
 
 def deserved(ledger: Ledger) -> dict[SessionNumber, float]:
     """Return every session's fluid dominant share. Tiers are served one after the other."""
+    leaves = ledger.leaves
+    have = dict(ledger.total.named())
+    # Resources of which nothing is left: who needs one rises no more.
+    spent = {
+        name: None
+        for request in dict.fromkeys(leaf.wish.request for leaf in leaves.values())
+        for name, amount in request.named()
+        if amount and not have.get(name)
+    }
+    caps = {
+        s: 0.0 if _needs(leaf, spent) else leaf.wish.wanted * leaf.price / WHOLE
+        for s, leaf in leaves.items()
+    }
+    floors = _guaranteed(ledger, caps)
     frozen: dict[SessionNumber, float] = {}
     for tier in sorted(ledger.tiers, reverse=True):
-        mine = [leaf for leaf in ledger.leaves.values() if leaf.tier == tier]
-        caps = {leaf.wish.session: leaf.wish.wanted * leaf.price / WHOLE for leaf in mine}
-        open_ = dict.fromkeys(caps)
-        while open_:
-            level = _fill(ledger, {**caps, **frozen}, frozen, 1.0e9)
-            if not _overused(ledger, level):
-                frozen.update({s: level[s] for s in open_})
-                break
-            low, high = 0.0, float(len(ledger.total.named()))
-            for _ in range(_ROUNDS):
-                middle = (low + high) / 2
-                if _overused(ledger, _fill(ledger, {**caps, **frozen}, frozen, middle)):
-                    high = middle
-                else:
-                    low = middle
-            level = _fill(ledger, {**caps, **frozen}, frozen, low)
-            short = _overused(ledger, _fill(ledger, {**caps, **frozen}, frozen, high))
-            stopped = [s for s in open_ if _needs(ledger.leaves[s], short)]
-            for session in stopped or list(open_):
-                frozen[session] = level[session]
-                del open_[session]
+        rising = {s: caps[s] for s, leaf in leaves.items() if leaf.tier == tier}
+        for session in [s for s in rising if _needs(leaves[s], spent)]:
+            frozen[session] = floors.get(session, 0.0)
+            del rising[session]
+        while rising:
+            lows = {**floors, **frozen}
+            vessels = _Vessels(ledger, {**lows, **rising}, lows, spent)
+            most, short = vessels.most()
+            got = vessels.fill(most)
+            spent.update(dict.fromkeys(short))
+            stopped = [s for s in rising if _needs(leaves[s], short)] if short else []
+            for session in stopped or list(rising):
+                frozen[session] = got.get(session, 0.0)
+                del rising[session]
     return frozen
 
 
-def _fill(
-    ledger: Ledger,
-    caps: dict[SessionNumber, float],
-    floors: dict[SessionNumber, float],
-    amount: float,
-) -> dict[SessionNumber, float]:
-    """Pour ``amount`` into the tree; nobody gets more than its cap or less than its floor."""
-    got: dict[SessionNumber, float] = {}
-    limits: dict[int, tuple[float, float]] = {}
-
-    def bounds(branch: Branch) -> tuple[float, float]:
-        low = high = 0.0
-        for child in branch.children:
-            child_low, child_high = bounds(child)
-            low, high = low + child_low, high + child_high
-        for leaf in branch.leaves.values():
-            low += floors.get(leaf.wish.session, 0.0)
-            high += caps.get(leaf.wish.session, 0.0)
-        ceiling = branch.spec.ceiling
-        if ceiling is not None:
-            high = min(high, ceiling.dominant_share(ledger.total))
-        if branch.guaranteed is not None:
-            low = max(low, min(high, branch.guaranteed.dominant_share(ledger.total)))
-        limits[branch.order] = (min(low, high), high)
-        return limits[branch.order]
-
-    def pour(branch: Branch, share: float) -> None:
-        children: list[Branch | Leaf] = [*branch.children, *branch.leaves.values()]
-        parts = []
-        for child in children:
-            if isinstance(child, Leaf):
-                session = child.wish.session
-                low, high = floors.get(session, 0.0), caps.get(session, 0.0)
-            else:
-                low, high = limits[child.order]
-            parts.append((child.weight, low, high))
-        for child, part in zip(children, water_fill(share, parts), strict=True):
-            if isinstance(child, Leaf):
-                got[child.wish.session] = part
-            else:
-                pour(child, part)
-
-    _, most = bounds(ledger.root)
-    pour(ledger.root, min(amount, most))
-    return got
+def _guaranteed(ledger: Ledger, caps: dict[SessionNumber, float]) -> dict[SessionNumber, float]:
+    """Return what sessions deserve by their tenants' guarantees, whatever their tier."""
+    if all(branch.guaranteed is None for branch in ledger.branches.values()):
+        return {}
+    vessels = _Vessels(ledger, caps, {}, guarantees=True)
+    floors = vessels.fill(vessels.least)
+    excess, _ = vessels.excess(floors)
+    cut = 1 + max(0.0, excess)  # more may be guaranteed than there is
+    return {session: floor / cut for session, floor in floors.items() if floor}
 
 
-def water_fill(amount: float, parts: Sequence[tuple[float, float, float]]) -> list[float]:
-    """Divide ``amount`` by weight, everybody between its (weight, low, high).
+class _Vessels:
+    """The tree with those who can have something, ready to be filled again and again.
 
-    If the lows are more than there is, they are cut in proportion.
+    Nobody gets more than its cap or less than its floor.
+
+    Attributes:
+        least: What the floors and guarantees are together.
     """
-    lows = sum(low for _, low, _ in parts)
-    if lows > amount:
-        return [low * amount / lows for _, low, _ in parts]
-    # The sum rises with the level, in straight lines between the levels where somebody starts or
-    # stops to rise.
-    turns = sorted(
-        [(low / weight, weight) for weight, low, high in parts if high > low]
-        + [(high / weight, -weight) for weight, low, high in parts if high > low]
-    )
-    total, slope, level = lows, 0.0, 0.0
-    for at, change in turns:
-        if slope > 0 and total + slope * (at - level) >= amount:
-            break
-        total, level, slope = total + slope * (at - level), at, slope + change
-    if slope > 1e-12:
-        level += max(0.0, amount - total) / slope
-    return [min(high, max(low, level * weight)) for weight, low, high in parts]
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        caps: dict[SessionNumber, float],
+        floors: dict[SessionNumber, float],
+        spent: Collection[str] = (),
+        *,
+        guarantees: bool = False,
+    ) -> None:
+        self._spent = spent
+        self._ledger = ledger
+        self._have = dict(ledger.total.named())
+        self._vessels: list[_Vessel] = []  # every tenant before those below it
+        total = ledger.total
+        capped: dict[int, list[Leaf]] = {}
+        for session, cap in caps.items():
+            if cap > 0.0:
+                leaf = ledger.leaves[session]
+                capped.setdefault(leaf.parent.order, []).append(leaf)
+
+        def visit(branch: Branch) -> tuple[float, float] | None:
+            """Return the tenant's bounds; None: nobody below it can have anything."""
+            parts: list[tuple[float, float, float]] = []
+            below: list[_Vessel | Leaf] = []
+            place = len(self._vessels)
+            vessel = _Vessel()
+            self._vessels.append(vessel)
+            for child in branch.children:
+                first = len(self._vessels)
+                bounds = visit(child)
+                if bounds is not None:
+                    parts.append((child.weight, *bounds))
+                    below.append(self._vessels[first])
+            for leaf in capped.get(branch.order, ()):
+                session = leaf.wish.session
+                parts.append((leaf.weight, floors.get(session, 0.0), caps[session]))
+                below.append(leaf)
+            if not parts:
+                del self._vessels[place:]
+                return None
+            vessel.put(below, parts)
+            low, high = sum(p[1] for p in parts), sum(p[2] for p in parts)
+            ceiling = branch.spec.ceiling
+            if ceiling is not None:
+                high = min(high, ceiling.dominant_share(total))
+            if guarantees and branch.guaranteed is not None:
+                low = max(low, min(high, branch.guaranteed.dominant_share(total)))
+            return min(low, high), high
+
+        bounds = visit(ledger.root)
+        self.least, self._most = bounds if bounds is not None else (0.0, 0.0)
+
+    def fill(self, amount: float) -> dict[SessionNumber, float]:
+        """Pour so much into the tree; return what each session gets."""
+        got: dict[SessionNumber, float] = {}
+        if not self._vessels:
+            return got
+        self._vessels[0].amount = min(amount, self._most)
+        for vessel in self._vessels:
+            for child, part in zip(vessel.below, vessel.divided(), strict=True):
+                if isinstance(child, _Vessel):
+                    child.amount = part
+                else:
+                    got[child.wish.session] = part
+        return got
+
+    def most(self) -> tuple[float, list[str]]:
+        """Return the most that can be poured, and the resources that forbid more."""
+        excess, short = self.excess(self.fill(self._most))
+        if excess <= _TOLERANCE:
+            return self._most, []
+        low, high, below, above = self.least, self._most, -1.0, excess
+        for turn in range(_ROUNDS):
+            # What is used rises in straight lines: guess where it reaches what there is, and halve
+            # now and then, where a corner misleads.
+            part = -below / (above - below) if turn % 3 != 2 else 0.5
+            middle = low + (high - low) * min(0.999, max(0.001, part))
+            excess, names = self.excess(self.fill(middle))
+            if excess > _TOLERANCE:
+                high, above, short = middle, excess, names
+            else:
+                low, below = middle, excess
+            if 0 <= excess <= _TOLERANCE or high - low < _FLAT:
+                break
+        return low, short
+
+    def excess(self, shares: dict[SessionNumber, float]) -> tuple[float, list[str]]:
+        """By what part the scarcest resource is overdrawn, and every one that is."""
+        counts: dict[Resources, float] = {}
+        for session, share in shares.items():
+            leaf = self._ledger.leaves[session]
+            request = leaf.wish.request
+            counts[request] = counts.get(request, 0.0) + share * WHOLE / leaf.price
+        used: dict[str, float] = {}
+        for request, executors in counts.items():
+            for name, each in request.named():
+                if each:
+                    used[name] = used.get(name, 0.0) + each * executors
+        over = {
+            name: count / self._have[name] - 1
+            for name, count in used.items()
+            if count and name not in self._spent
+        }
+        return max(over.values(), default=-1.0), [n for n, o in over.items() if o > _TOLERANCE]
 
 
-def _overused(ledger: Ledger, shares: dict[SessionNumber, float]) -> list[str]:
-    """Return the resources of which more is given than there is."""
-    used: dict[str, float] = {}
-    for session, share in shares.items():
-        leaf = ledger.leaves[session]
-        executors = share * WHOLE / leaf.price
-        for name, amount in leaf.wish.request.named():
-            used[name] = used.get(name, 0.0) + amount * executors
-    have = dict(ledger.total.named())
-    return [name for name, amount in used.items() if amount > have.get(name, 0) * (1 + 1e-6)]
+class _Vessel:
+    """One tenant's children, each with (weight, low, high).
+
+    The sum of what they get rises with the level, in straight lines between the corners, the levels
+    at which one of them starts or stops to rise.
+    """
+
+    __slots__ = ("_lows", "_parts", "_totals", "_levels", "_slopes", "amount", "below")
+
+    def __init__(self) -> None:
+        self.amount = 0.0
+        self.below: list[_Vessel | Leaf] = []
+
+    def put(self, below: "list[_Vessel | Leaf]", parts: list[tuple[float, float, float]]) -> None:
+        """Say who is in it."""
+        self.below, self._parts = below, parts
+        turns = sorted(
+            [(low / weight, weight) for weight, low, high in parts if high > low]
+            + [(high / weight, -weight) for weight, low, high in parts if high > low]
+        )
+        total = self._lows = sum([low for _, low, _ in parts])
+        level = slope = 0.0
+        self._totals, self._levels, self._slopes = [total], [level], [slope]
+        for at, change in turns:
+            total, level, slope = total + slope * (at - level), at, slope + change
+            self._totals.append(total)
+            self._levels.append(level)
+            self._slopes.append(slope)
+
+    def divided(self) -> list[float]:
+        """Return its amount's parts. If the lows are more than there is, they are cut in proportion."""
+        amount = self.amount
+        if self._lows > amount:
+            return [low * amount / self._lows for _, low, _ in self._parts]
+        corner = bisect_right(self._totals, amount) - 1
+        level, slope = self._levels[corner], self._slopes[corner]
+        if slope > _FLAT:
+            level += (amount - self._totals[corner]) / slope
+        return [
+            high if level * weight > high else low if level * weight < low else level * weight
+            for weight, low, high in self._parts
+        ]
 
 
-def _needs(leaf: Leaf, resources: Sequence[str]) -> bool:
+def water_fill(amount: float, parts: list[tuple[float, float, float]]) -> list[float]:
+    """Divide ``amount`` by weight, everybody between its (weight, low, high)."""
+    vessel = _Vessel()
+    vessel.put([], parts)
+    vessel.amount = amount
+    return vessel.divided()
+
+
+def _needs(leaf: Leaf, resources: Collection[str]) -> bool:
     return any(amount and name in resources for name, amount in leaf.wish.request.named())
 
 
