@@ -13,7 +13,7 @@ from flame.core.executor import Executor
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import HELD, Task
-from flame.model.ids import TaskId
+from flame.model.ids import ExecutorId, TaskId
 
 #: Tasks, and bytes of input, handed out in one go.
 HAND_OUT_TASKS = 2048
@@ -22,17 +22,21 @@ HAND_OUT_BYTES = 8 * 1024 * 1024
 WHOLE = 16
 #: An executor with a larger window works through it in a few milliseconds: not worth a take-back.
 TAKE_BACK_WINDOW = 16
+#: Of those that hold more than one task, so many are compared to find who holds most.
+LOOKED_AT = 64
 
 
 def dispatch(state: State, session: Session) -> None:
     """Hand queued tasks to the session's executors that have room."""
     if not session.queued or session.unreported or session.closing is not None:
         return
-    ready = [e for e in session.executors.values() if e.is_usable and len(e.held) < e.window]
-    if not ready:
-        return
-    if len(ready) > 1:
-        ready.sort(key=_tasks_in_hand)
+    ready = _first(session.empty, session.queued)
+    if len(ready) < session.queued:
+        ready = _first(session.roomy)
+        if not ready:
+            return
+        if len(ready) > 1:
+            ready.sort(key=_tasks_in_hand)
     share = -(-session.queued // len(session.executors))
     for executor in ready:
         # A few quick tasks are not worth a frame to each executor: one gets them whole.
@@ -48,14 +52,46 @@ def rebalance(state: State, session: Session) -> None:
     """Ask for unstarted tasks back where one executor holds several and another has none."""
     if session.queued or len(session.executors) < 2 or session.closing is not None:
         return
-    usable = [e for e in session.executors.values() if e.is_usable]
-    if all(e.held for e in usable):
+    if not _first(session.empty, 1):
         return
-    richest = max(
-        (e for e in usable if e.take_back == 0 and _is_slow(e)), key=_tasks_in_hand, default=None
-    )
-    if richest is not None and len(richest.held) > 1:
+    richest = _richest(session)
+    if richest is not None:
         ask_back(state, richest, len(richest.held) // 2)
+
+
+def _first(index: dict[ExecutorId, Executor], count: int = 0) -> list[Executor]:
+    """Return the first ``count`` in the index (0: all) that have room; drop those that have none."""
+    found: list[Executor] = []
+    stale: list[ExecutorId] = []
+    for executor in index.values():
+        if executor.is_usable and len(executor.held) < executor.window:
+            found.append(executor)
+            if len(found) == count:
+                break
+        else:
+            stale.append(executor.id)
+    for executor_id in stale:
+        del index[executor_id]
+    return found
+
+
+def _richest(session: Session) -> Executor | None:
+    """Return the one that holds most and may be asked, of the first few that hold more than one task."""
+    richest: Executor | None = None
+    stale: list[ExecutorId] = []
+    looked_at = 0
+    for executor in session.ahead.values():
+        if len(executor.held) < 2:
+            stale.append(executor.id)
+        elif executor.is_usable and executor.take_back == 0 and _is_slow(executor):
+            if richest is None or len(executor.held) > len(richest.held):
+                richest = executor
+            looked_at += 1
+            if looked_at == LOOKED_AT:
+                break
+    for executor_id in stale:
+        del session.ahead[executor_id]
+    return richest
 
 
 def ask_back(state: State, executor: Executor, count: int, task_ids: Sequence[TaskId] = ()) -> None:
@@ -99,6 +135,7 @@ def _hand_out(state: State, session: Session, executor: Executor, count: int) ->
                 break
     session.count_queued(-len(ids), -size)
     if ids:
+        session.holds_more(executor)
         state.emit(SendTasks(executor.id, ids, inputs, attempts if retried else []))
         state.deadlines.clear(("idle", executor.id))
 

@@ -238,6 +238,8 @@ def _agree(
         found.holder = executor
         executor.held[task_id] = found
     executor.take_back = 0
+    session.has_room(executor)
+    session.holds_more(executor)
     if unwanted:
         ask_back(state, executor, 0, unwanted)
         state.emit(SendCancel(executor.id, unwanted))
@@ -256,6 +258,7 @@ def _hold_final(state: State, executor: Executor, task_id: TaskId, now: float) -
 
 def _drop_from_hand(session: Session, executor: Executor, task: Task) -> None:
     del executor.held[task.id]
+    session.has_room(executor)
     if executor.started is task:
         executor.started = None
         if task.stage == STARTED:
@@ -284,6 +287,7 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
 
 def _bound(state: State, executor: Executor, session: Session, now: float) -> None:
     executor.state = ExecutorState.BOUND
+    session.has_room(executor)
     state.deadlines.clear(("bind", executor.id))
     session.bind_failures = 0
     if session.state is SessionState.CLOSED:
@@ -329,6 +333,7 @@ def on_window(state: State, executor: Executor, event: WindowChanged, now: float
     executor.window = event.window
     session = executor.session
     if session is not None:
+        session.has_room(executor)
         dispatch(state, session)
         rebalance(state, session)  # its tasks may have turned out to be slow
 
@@ -470,7 +475,7 @@ def detach(state: State, executor: Executor) -> None:
     session = executor.session
     state.touch_executor(executor)
     if session is not None:
-        session.executors.pop(executor.id, None)
+        session.drop_executor(executor)
         if session.closing is not None:
             state.deadlines.set(("review", session.number), 0.0)
     executor.session = None

@@ -157,6 +157,17 @@ def _hands(session: Session) -> Iterator[str]:
             started.stage != STARTED or executor.held.get(started.id) is not started
         ):
             yield f"{who}: executor {executor.id} runs task {started.id}, which is not STARTED there"
+        if executor.is_usable:
+            for what, index, belongs in (
+                ("roomy", session.roomy, len(executor.held) < executor.window),
+                ("empty", session.empty, not executor.held and executor.window > 0),
+                ("ahead", session.ahead, len(executor.held) > 1),
+            ):
+                if belongs and executor.id not in index:
+                    yield f"{who}: executor {executor.id} is missing in {what}"
+    for index in (session.roomy, session.empty, session.ahead):
+        if index.keys() - session.executors.keys():
+            yield f"{who}: {sorted(index.keys() - session.executors.keys())[:9]} have left it"
     for task_id, task in session.live.items():
         if task.stage == STARTED and (task.holder is None or task.holder.started is not task):
             yield f"{who}: task {task_id} is STARTED; its executor does not say so"

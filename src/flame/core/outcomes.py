@@ -55,6 +55,7 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
         return
     executor.recorded = event.sequence
     stale = _take_from_hand(session, executor, event.task_ids, event.attempts)
+    session.has_room(executor)
     ids, outputs, failures = event.task_ids, event.outputs, event.failures
     if stale:
         state.stale_results += len(stale)

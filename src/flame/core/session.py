@@ -43,6 +43,8 @@ class Session:
         queue: Tasks to hand out, lowest id first; those not QUEUED any more are skipped.
         queued, queued_bytes: Tasks in ``queue`` that are QUEUED, and their inputs' size.
         running: Executors whose task counts as started.
+        roomy, empty, ahead: Executors that have room for a task, have it and hold none, hold more than
+            one. Who does not, or is not usable, is dropped when it is looked at; nobody is missing.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
@@ -77,6 +79,9 @@ class Session:
     acknowledged: int = 0
     tail: Tail = field(default_factory=Tail)
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
+    roomy: dict[ExecutorId, Executor] = field(default_factory=dict)
+    empty: dict[ExecutorId, Executor] = field(default_factory=dict)
+    ahead: dict[ExecutorId, Executor] = field(default_factory=dict)
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
@@ -123,6 +128,24 @@ class Session:
             count += 1
             size += len(task.input or b"")
         self.count_queued(count, size)
+
+    def has_room(self, executor: Executor) -> None:
+        """An executor holds less than before, or can be handed tasks again."""
+        self.roomy[executor.id] = executor
+        if not executor.held:
+            self.empty[executor.id] = executor
+
+    def holds_more(self, executor: Executor) -> None:
+        """An executor holds more than before."""
+        if executor.held:
+            self.empty.pop(executor.id, None)
+            if len(executor.held) > 1:
+                self.ahead[executor.id] = executor
+
+    def drop_executor(self, executor: Executor) -> None:
+        """An executor serves the session no more."""
+        for index in (self.executors, self.roomy, self.empty, self.ahead):
+            index.pop(executor.id, None)
 
     def withdraw(self, task: Task) -> None:
         """Take a QUEUED task out: it is about to get an outcome. The queue drops it later."""
