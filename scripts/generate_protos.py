@@ -1,8 +1,8 @@
 """Generate ``flame.wire.pb`` from ``proto/``: messages only, as ``flame.wire`` names the rpcs itself.
 
-Two changes are made to what protoc writes: imports point into this package, and the descriptors go
-into a pool of their own, so that a process may load another package that describes ``flame.v1``
-(the released SDK does) beside ours.
+What protoc writes is changed: imports point into this package; the descriptors go into a pool of
+their own, so that a process may load another package that describes ``flame.v1`` (the released SDK
+does) beside ours; and the classes are made by ``flame.wire.pb.pool``.
 """
 
 import re
@@ -34,7 +34,15 @@ def localize(source: str) -> str:
         "from google.protobuf import descriptor_pool as _descriptor_pool",
         "from flame.wire.pb.pool import POOL as _POOL",
     )
-    return source.replace("_descriptor_pool.Default()", "_POOL")
+    source = source.replace("_descriptor_pool.Default()", "_POOL")
+    # protobuf's own builder loads its implementation in Python, which is not used.
+    source = source.replace(
+        "from google.protobuf.internal import builder as _builder",
+        "from flame.wire.pb import pool as _builder",
+    )
+    return re.sub(
+        r"^(from google\.protobuf import symbol_database.*|_sym_db = .*)\n", "", source, flags=re.M
+    )
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.follow import Follow, Submitted
 from flame.cli.items import fill, has_places, read_items, with_place
-from flame.cli.outcomes import Command
+from flame.cli.outcomes import Command, end_with
 from flame.cli.progress import StderrBar
 from flame.model.errors import FlameError, InvalidRequest, TaskCancelled, TaskError
 from flame.model.resources import Resources
@@ -342,7 +342,7 @@ class Show:
 
 def main() -> None:
     """Entry point."""
-    flmexec(prog_name="flmexec")
+    end_with(lambda: flmexec(prog_name="flmexec"))
 
 
 if __name__ == "__main__":

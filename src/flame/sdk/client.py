@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flame.model.errors import InvalidRequest, WrongState
 from flame.model.resources import Resources
@@ -13,13 +13,15 @@ from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
 from flame.sdk.admin import Admin
 from flame.sdk.configuration import ClientConfiguration, resolve
 from flame.sdk.connection import Connection
-from flame.sdk.embedded import EmbeddedUse, use_embedded
 from flame.sdk.future import resolve as resolve_futures
 from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
-from flame.sdk.local_cluster import LocalCluster
 from flame.sdk.session import Session
 from flame.sdk.session_options import SessionOptions, new_session
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
+
+if TYPE_CHECKING:
+    from flame.sdk.embedded import EmbeddedUse
+    from flame.sdk.local_cluster import LocalCluster
 
 T = TypeVar("T")
 
@@ -99,7 +101,7 @@ def choose(
     executors: int | None,
     storage: str | None,
     configured: Callable[[], ClientConfiguration],
-) -> tuple[ClientConfiguration, EmbeddedUse | None]:
+) -> tuple[ClientConfiguration, "EmbeddedUse | None"]:
     """Return what to connect to; start the cluster of this process's own if that is it.
 
     Raises:
@@ -114,6 +116,8 @@ def choose(
     configuration = ClientConfiguration() if own else configured()
     if configuration.endpoints:
         return configuration, None
+    from flame.sdk.embedded import use_embedded  # most clients need none of it
+
     embedded = use_embedded(executors, storage)
     return embedded.configuration, embedded
 
@@ -125,7 +129,7 @@ class Client:
     embedded cluster is the exception: it ends with its last client.)
     """
 
-    def __init__(self, connection: Connection, embedded: EmbeddedUse | None) -> None:
+    def __init__(self, connection: Connection, embedded: "EmbeddedUse | None") -> None:
         """Made by :func:`connect`."""
         self._connection = connection
         self._embedded = embedded
@@ -137,7 +141,7 @@ class Client:
         return str(self._connection.managers.current)
 
     @property
-    def embedded(self) -> LocalCluster | None:
+    def embedded(self) -> "LocalCluster | None":
         """The cluster of this process's own that it uses, if it does."""
         return None if self._embedded is None else self._embedded.cluster
 

@@ -12,8 +12,8 @@ from typing import Any
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
+from flame.wire.pb.pool import message_class
 from flame.wire.pb.v1 import backend_pb2, frontend_pb2, shim_pb2
 from flame.wire.pb.v1.frontend_pb2 import (
     CloseSessionRequest,
@@ -124,8 +124,8 @@ def methods(service: ServiceDescriptor) -> Mapping[str, Method]:
         {
             method.name: Method(
                 f"/{service.full_name}/{method.name}",
-                GetMessageClass(method.input_type),
-                GetMessageClass(method.output_type),
+                message_class(method.input_type),
+                message_class(method.output_type),
                 method.client_streaming,
                 method.server_streaming,
             )

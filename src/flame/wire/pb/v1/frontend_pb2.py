@@ -7,8 +7,7 @@
 from google.protobuf import descriptor as _descriptor
 from flame.wire.pb.pool import POOL as _POOL
 from google.protobuf import runtime_version as _runtime_version
-from google.protobuf import symbol_database as _symbol_database
-from google.protobuf.internal import builder as _builder
+from flame.wire.pb import pool as _builder
 _runtime_version.ValidateProtobufRuntimeVersion(
     _runtime_version.Domain.PUBLIC,
     7,
@@ -19,7 +18,6 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 )
 # @@protoc_insertion_point(imports)
 
-_sym_db = _symbol_database.Default()
 
 
 from flame.wire.pb.v1 import types_pb2 as flame_dot_v1_dot_types__pb2
