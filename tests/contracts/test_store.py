@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from flame.model.specs import (
     Event,
     SessionState,
     ShimKind,
+    TaskLimits,
     TaskState,
 )
 from flame.model.tenants import TenantSpec
@@ -237,6 +239,18 @@ def test_a_restart_brings_back_sessions_with_their_counts_and_pending_tasks(
     assert two.put == session_put(S2, state=SessionState.CLOSED, closed_ms=9)
     assert (two.next_task_id, two.log_end) == (1, 0)
     assert found.recovered.next_session == 3
+
+
+def test_tasks_come_back_with_the_limits_that_some_of_them_have(
+    engine: Engine, store: Store
+) -> None:
+    limits = {0: TaskLimits(1, 2), 2: TaskLimits(0, 2**41)}
+    batch = replace(submitted(1, b"1", None, b"3"), limits=limits)
+    store.commit([batch, submitted(4, b"4", first_number=3), recorded(0, 1)], sync=False)
+    assert [task.input for task in store.tasks(S1, 0, 9)] == [b"1", None, b"3", b"4"]
+    found = engine.restart()
+    assert [task[:2] for task in found.pending[S1]] == [(2, None), (3, b"3"), (4, b"4")]
+    assert found.recovered.sessions[0].limits == {3: TaskLimits(0, 2**41)}
 
 
 def test_adjacent_ranges_of_a_submitter_come_back_as_one(engine: Engine, store: Store) -> None:

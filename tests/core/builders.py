@@ -11,7 +11,7 @@ from flame.core.state import Limits
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import GIB, Resources
-from flame.model.specs import ApplicationSpec, ExecutorState, Failure, SessionSpec
+from flame.model.specs import ApplicationSpec, ExecutorState, Failure, SessionSpec, TaskLimits
 from flame.storage.memory import MemoryStore
 from flame.testing.recording import Recorder
 
@@ -68,6 +68,14 @@ class Bench(Recorder):
 
     def submit(self, *inputs: bytes | None, attachment: int = 1, first: int = 0) -> None:
         self.post(events.SubmitTasks(attachment, first, list(inputs)))
+
+    def submit_limited(
+        self, *limits: TaskLimits | None, attachment: int = 1, first: int = 0
+    ) -> None:
+        """Submit a task for each of these; None: without limits of its own."""
+        own = {index: one for index, one in enumerate(limits) if one is not None}
+        inputs = [b"in %d" % index for index in range(1, len(limits) + 1)]
+        self.post(events.SubmitTasks(attachment, first, inputs, own))
 
     def close(self, name: str = "s", *, cancel_running: bool = False, reply: str = "close") -> None:
         self.post(events.CloseSession(DEFAULT_TENANT, name, cancel_running, reply))

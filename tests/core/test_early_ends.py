@@ -1,10 +1,12 @@
 """Cancels, timeouts, deadlines, clients that vanish: one outcome each, and no service goes on for ever."""
 
+from typing import Any
+
 from flame.core import effects, events
 from flame.core.sessions import FIRST_ATTACH
 from flame.core.state import Limits
 from flame.model.ids import TaskId
-from flame.model.specs import EventCode, ExecutorState, SessionState
+from flame.model.specs import EventCode, ExecutorState, SessionState, TaskLimits
 from tests.core.builders import Bench, bench, running
 
 GRACE = Limits().cancel_grace
@@ -238,3 +240,84 @@ def test_a_session_to_which_nobody_ever_attached_is_closed_too() -> None:
     assert b.session("never").state is SessionState.OPEN
     b.later(0.2)
     assert b.session("never").state is SessionState.CLOSED
+
+
+# --- a task's own limits -----------------------------------------------------------------------
+
+
+def limited(*limits: TaskLimits | None, **spec: Any) -> Bench:
+    """Tasks with these limits, in the hands of an executor."""
+    b = Bench()
+    b.register()
+    b.open(**spec)
+    b.attach()
+    b.node()
+    b.submit_limited(*limits)
+    b.bind(window=len(limits))
+    return b
+
+
+def test_a_tasks_own_timeout_counts_instead_of_its_sessions() -> None:
+    b = limited(TaskLimits(timeout_ms=300), TaskLimits(timeout_ms=5000), None, task_timeout_ms=1000)
+    for task, runs in ((1, 0.3), (2, 5.0), (3, 1.0)):
+        b.started(task)
+        b.later(runs - 0.1)
+        assert b.session().failed == task - 1
+        b.later(0.2)
+        code, message = outcome(b, task)
+        assert code == EventCode.TIMED_OUT
+        assert f"{runs:g} s" in message
+        b.finish(task, sequence=task)
+
+
+def test_only_the_task_with_a_timeout_has_one() -> None:
+    b = limited(TaskLimits(timeout_ms=300), None)
+    b.started(1)
+    b.later(0.4)
+    assert outcome(b, 1)[0] == EventCode.TIMED_OUT
+    b.finish(1)
+    b.started(2)
+    b.later(60.0)
+    assert (b.session().failed, b.session().running) == (1, 1)
+
+
+def test_a_tasks_own_deadline_counts_instead_of_its_sessions() -> None:
+    b = bench()
+    b.open("d", deadline_ms=1000)
+    b.attach(2, name="d")
+    b.submit_limited(TaskLimits(deadline_ms=5000), None, TaskLimits(deadline_ms=300), attachment=2)
+    b.later(0.5)
+    assert list(b.session("d").live) == [1, 2]
+    b.later(0.6)
+    assert list(b.session("d").live) == [1]
+    b.later(4.0)
+    code, message = outcome(b, 1)
+    assert code == EventCode.DEADLINE_PASSED
+    assert "5 s after its creation, its own deadline" in message
+    assert b.session("d").limits == {}
+
+
+def test_own_deadlines_are_kept_by_a_session_without_one_whatever_their_order() -> None:
+    b = bench()
+    b.submit_limited(TaskLimits(deadline_ms=9000), None)
+    b.submit_limited(TaskLimits(deadline_ms=2000), first=2)
+    b.later(2.5)
+    assert list(b.session().live) == [1, 2]
+    b.later(7.0)
+    assert list(b.session().live) == [2]
+
+
+def test_limits_survive_a_restart_with_their_tasks() -> None:
+    b = bench()
+    b.submit_limited(None, TaskLimits(deadline_ms=2000), TaskLimits(timeout_ms=70))
+    b = b.restart()
+    assert b.session().limits == {2: TaskLimits(0, 2000), 3: TaskLimits(70, 0)}
+    b.later(2.1)
+    assert list(b.session().live) == [1, 3]
+
+
+def test_what_was_submitted_before_keeps_its_limits_when_it_comes_again_with_more() -> None:
+    b = bench()
+    b.submit_limited(TaskLimits(timeout_ms=1), None)
+    b.submit_limited(TaskLimits(timeout_ms=5), None, TaskLimits(timeout_ms=3))
+    assert b.session().limits == {1: TaskLimits(1, 0), 3: TaskLimits(3, 0)}

@@ -13,8 +13,8 @@ from flame.model.errors import (
     TaskLost,
     WrongState,
 )
-from flame.model.specs import EventCode, TaskState
-from flame.sdk.future import PENDING, Future, resolve
+from flame.model.specs import EventCode, TaskLimits, TaskState
+from flame.sdk.future import PENDING, Future, LimitedFuture, resolve
 from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream, State
 from flame.wire import frames
 from flame.wire.batches import pack_failures
@@ -464,3 +464,20 @@ def test_every_task_is_sent_once(size: int) -> None:
     h.run(*[index.to_bytes(4, "little") for index in range(size)])
     sent = [data for _, inputs in h.submits() for data in inputs]
     assert sent == [index.to_bytes(4, "little") for index in range(size)]
+
+
+def test_limits_of_their_own_travel_with_the_tasks_that_have_some_also_when_sent_again() -> None:
+    h = Harness()
+    h.run(b"a")
+    h.stream.limited = True
+    h.stream.pile.items.append(LimitedFuture(Owner(), b"b", TaskLimits(5, 0)))
+    h.run(b"c")
+    h.stream.pile.items.append(LimitedFuture(Owner(), b"d", TaskLimits(0, 7)))
+    for _ in range(2):
+        (frame,) = h.sent()
+        submit = frame.submit
+        assert list(submit.inputs) == [b"a", b"b", b"c", b"d"]
+        assert list(submit.limited) == [1, 3]
+        assert (list(submit.timeout_ms), list(submit.deadline_ms)) == ([5, 0], [0, 7])
+        h.stream.disconnected()
+        h.attach()

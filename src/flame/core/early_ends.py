@@ -13,6 +13,7 @@ from flame.core.outcomes import end_without_result
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, HELD, STARTED, Task
+from flame.core.task_limits import has_own_deadline, next_due, past_due
 from flame.model.specs import EventCode, Failure, TaskState
 
 
@@ -51,24 +52,20 @@ def doom(state: State, executor: Executor, task: Task, now: float) -> None:
 def set_deadline(state: State, session: Session) -> None:
     """Look at the session when its oldest task that is not final has had its time."""
     key = ("deadline", session.number)
-    if key not in state.deadlines:
-        oldest = next((t for t in session.live.values() if t.stage != FINISHING), None)
-        if oldest is not None:
-            due = (oldest.created_ms + session.spec.deadline_ms + 1) / 1000
+    if key not in state.deadlines or session.dues:
+        due = next_due(session)
+        if due is not None:
             state.deadlines.set(key, due)
 
 
 def deadline_overdue(state: State, session: Session, now: float) -> None:
-    """End the tasks that were not final in time. They are there by rising age of creation."""
-    limit = milliseconds(now) - session.spec.deadline_ms
-    late: list[Task] = []
-    for task in session.live.values():
-        if task.created_ms > limit:
-            break
-        late.append(task)
-    if late:
-        seconds = session.spec.deadline_ms / 1000
-        text = f"it was not final {seconds:g} s after its creation, its session's deadline"
+    """End the tasks that were not final in time."""
+    by_limit: dict[int, list[Task]] = {}
+    for task, limit_ms in past_due(session, milliseconds(now)):
+        by_limit.setdefault(limit_ms, []).append(task)
+    for limit_ms, late in by_limit.items():
+        whose = "its own" if has_own_deadline(session, late[0]) else "its session's"
+        text = f"it was not final {limit_ms / 1000:g} s after its creation, {whose} deadline"
         failure: Failure = (TaskState.FAILED, int(EventCode.DEADLINE_PASSED), text)
         end_early(state, session, late, failure, now)
     set_deadline(state, session)

@@ -4,7 +4,7 @@ One event may carry a whole batch (parallel lists). ``reply`` and ``attachment``
 shell chose; the core only hands them back inside effects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flame.core.records import OutcomesRecorded
@@ -12,7 +12,7 @@ from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import Resources
-from flame.model.specs import ApplicationSpec, Failure, SessionSpec
+from flame.model.specs import ApplicationSpec, Failure, SessionSpec, TaskLimits
 from flame.model.tenants import TenantSpec
 
 Reply = object  # whatever the shell needs to answer one call
@@ -110,11 +110,15 @@ class Detach:
 
 @dataclass(slots=True)
 class SubmitTasks:
-    """New tasks from an attachment; answered by an Accepted or a SubmitRefused effect."""
+    """New tasks from an attachment; answered by an Accepted or a SubmitRefused effect.
+
+    ``limits`` has those of the tasks that have some of their own, by their index.
+    """
 
     attachment: AttachmentId
     first_number: int
     inputs: Sequence[bytes | None]
+    limits: Mapping[int, TaskLimits] | None = None
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from flame.core.records import BindingDeleted, BindingPut, SessionEvent
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED, Task
+from flame.core.task_limits import timeout_of
 from flame.model.attempts import Cause, Loss, bounded
 from flame.model.errors import WrongState
 from flame.model.ids import ExecutorId, TaskId
@@ -362,9 +363,9 @@ def _mark_started(
     session.running += 1
     if session.preempted:
         state.touch_session(session)  # it may run a task that is not to be thrown away again
-    limit = session.spec.task_timeout_ms
+    limit = timeout_of(session, task)
     if limit:
-        state.deadlines.set(("timeout", executor.id), since + limit / 1000)
+        state.deadlines.set(("timeout", executor.id), since + limit)
 
 
 def on_taken_back(state: State, executor: Executor, event: TasksTakenBack, now: float) -> None:
@@ -508,10 +509,12 @@ def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> No
         return
     state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
     session = executor.session
-    if session is not None and session.spec.task_timeout_ms and executor.started is None:
-        # A task may run and keep its process from saying so: count from when it fell silent.
-        due = now + session.spec.task_timeout_ms / 1000
-        state.deadlines.set(("timeout", executor.id), due)
+    first = next(iter(executor.held.values()), None)
+    if session is not None and first is not None and executor.started is None:
+        # It may run and keep its process from saying so: count from when it fell silent.
+        limit = timeout_of(session, first)
+        if limit:
+            state.deadlines.set(("timeout", executor.id), now + limit)
 
 
 def on_exited(state: State, event: ExecutorExited, now: float) -> None:

@@ -14,6 +14,7 @@ from flame.core.reports import KEPT, demand, holding_of, machine_of
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED
+from flame.core.task_limits import next_due, timeout_of
 from flame.model.ids import SessionNumber
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
@@ -316,15 +317,14 @@ def _waits(state: State) -> Iterator[str]:
         if (
             started is not None
             and executor.session is not None
-            and executor.session.spec.task_timeout_ms
+            and timeout_of(executor.session, started)
             and ("timeout", executor.id) not in due
         ):
             yield f"{who} runs task {started.id} without a timeout"
     for session in state.sessions.values():
         if session.resting and ("rest", session.number) not in due:
             yield f"session {session.number} has tasks that rest for ever"
-        waits = any(t.stage != FINISHING for t in session.live.values())
-        if session.spec.deadline_ms and waits and ("deadline", session.number) not in due:
+        if next_due(session) is not None and ("deadline", session.number) not in due:
             yield f"session {session.number} has tasks and no deadline"
         closing = session.closing
         if closing is not None and closing.begun and ("close", session.number) not in due:

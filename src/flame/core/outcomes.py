@@ -230,6 +230,9 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
     if session.history:
         for task_id in batch.task_ids:
             session.history.pop(task_id, None)
+    if session.limits:
+        for task_id in batch.task_ids:
+            session.limits.pop(task_id, None)
     if session.preempted:
         for task_id in batch.task_ids:
             session.preempted.pop(task_id, None)

@@ -14,6 +14,7 @@ from flame.core.reports import kept_by
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, Task
+from flame.core.task_limits import timeout_of
 from flame.model.attempts import Cause, Loss
 from flame.model.specs import EventCode, ExecutorState, Failure, TaskState
 
@@ -89,16 +90,19 @@ def running_task(executor: Executor) -> Task | None:
 
 
 def timeout_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
-    """A task may have run for as long as its session allows: end it, then its service."""
-    task, limit = executor.started, session.spec.task_timeout_ms / 1000
+    """A task may have run for as long as it is allowed to: end it, then its service."""
+    task = executor.started
     if task is None and not executor.connected:
         task = next(iter(executor.held.values()), None)
-    elif task is not None and now < executor.started_at + limit:
-        state.deadlines.set(("timeout", executor.id), executor.started_at + limit)
-        return
     if task is None or task.stage == FINISHING:
         return
-    text = f"it ran for {limit:g} s, as long as its session allows (task_timeout)"
+    limit = timeout_of(session, task)
+    if not limit:
+        return
+    if task is executor.started and now < executor.started_at + limit:
+        state.deadlines.set(("timeout", executor.id), executor.started_at + limit)
+        return
+    text = f"it ran for {limit:g} s, as long as it may (task_timeout, or its own timeout)"
     failure: Failure = (TaskState.FAILED, int(EventCode.TIMED_OUT), text)
     end_early(state, session, [task], failure, now)
 

@@ -5,13 +5,21 @@ well (see ``flame.storage``). A batch of tasks is one record: parallel lists, ne
 Times are milliseconds since the epoch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flame.model.attempts import Attempt, Loss
 from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
-from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, SessionState, TaskState
+from flame.model.specs import (
+    ApplicationSpec,
+    Event,
+    Failure,
+    SessionSpec,
+    SessionState,
+    TaskLimits,
+    TaskState,
+)
 from flame.model.tenants import TenantSpec
 
 
@@ -66,7 +74,8 @@ class TasksSubmitted:
     """Tasks first_id, first_id + 1, ... exist, one for each input.
 
     ``submitter`` is empty for a caller that does not number its submits; otherwise its numbers
-    first_number, first_number + 1, ... belong to these tasks.
+    first_number, first_number + 1, ... belong to these tasks. ``limits`` has those of the tasks that
+    have some of their own, by their index.
     """
 
     session: SessionNumber
@@ -75,6 +84,7 @@ class TasksSubmitted:
     first_id: TaskId
     inputs: Sequence[bytes | None]
     created_ms: int
+    limits: Mapping[int, TaskLimits] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +246,7 @@ class RecoveredSession:
         submitters: For each, its ranges by rising number; adjacent ranges are merged.
         pending: Not final, by rising id: (id, input, created_ms, attempts spent). Read once.
         history: The spent attempts of those that are pending; few tasks have any.
+        limits: Of those that are pending and have their own; filled while ``pending`` is read.
     """
 
     put: SessionPut
@@ -248,6 +259,7 @@ class RecoveredSession:
     submitters: dict[bytes, list[SubmittedRange]] = field(default_factory=dict)
     pending: Iterable[tuple[TaskId, bytes | None, int, int]] = ()
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
+    limits: dict[TaskId, TaskLimits] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from flame.core.session import Session
 from flame.core.state import State, await_client, milliseconds
 from flame.core.submitter import Submitter
 from flame.core.task import Task
+from flame.core.task_limits import limit
 from flame.model.ids import NodeName
 from flame.model.resources import Resources
 from flame.model.specs import Durability, Event, EventCode, ExecutorState, NodeState, SessionState
@@ -45,7 +46,7 @@ def restore(state: State, recovered: Recovered, now: float) -> None:
         if session.state is SessionState.OPEN:
             session.backlog.add_session(1)
             await_client(state, session, now, CLIENT_RETURN)
-            if session.spec.deadline_ms:
+            if session.spec.deadline_ms or session.dues:
                 set_deadline(state, session)
     for binding in recovered.bindings:
         _executor(state, binding, now)
@@ -79,6 +80,8 @@ def _session(state: State, known: RecoveredSession) -> Session:
         task.attempts = attempts
         tasks.append(task)
         session.live[task_id] = task
+    for task_id, own in known.limits.items():
+        limit(session, {task_id: own}, session.live[task_id].created_ms)
     session.history = {task_id: list(known.history[task_id]) for task_id in known.history}
     session.enqueue(tasks)
     return session

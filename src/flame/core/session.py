@@ -16,7 +16,7 @@ from flame.core.submitter import Submitter
 from flame.core.task import FINISHING, QUEUED, Task
 from flame.model.attempts import Attempt
 from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
-from flame.model.specs import Durability, Event, SessionSpec, SessionState
+from flame.model.specs import Durability, Event, SessionSpec, SessionState, TaskLimits
 
 MAX_EVENTS = 100
 
@@ -48,6 +48,9 @@ class Session:
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
+        limits: Of live tasks that have some of their own. Few tasks have any.
+        dues: A heap of (when, task), in milliseconds, of those with a deadline of their own, and of
+            some that are final.
         resting: Tasks that will be queued again at a time, by id.
         preempted: How often live tasks were thrown away for others, since the manager started.
         bind_failures: In a row, since an executor was bound.
@@ -85,6 +88,8 @@ class Session:
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
+    limits: dict[TaskId, TaskLimits] = field(default_factory=dict)
+    dues: list[tuple[int, TaskId]] = field(default_factory=list)
     resting: dict[TaskId, float] = field(default_factory=dict)
     preempted: dict[TaskId, int] = field(default_factory=dict)
     bind_failures: int = 0

@@ -20,6 +20,7 @@ from flame.core.session import Session
 from flame.core.state import State, await_client, milliseconds
 from flame.core.submitter import Submitter
 from flame.core.task import Task
+from flame.core.task_limits import limit
 from flame.core.views import task_view
 from flame.model.errors import FlameError, InvalidRequest, ResourceExhausted, WrongState
 from flame.model.ids import TaskId
@@ -146,8 +147,11 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     session.next_id += len(inputs)
     submitter.accept(known, len(inputs), first_id)
     cost = _cost(inputs)
+    limits = event.limits
+    if limits and repeated:
+        limits = {index - repeated: own for index, own in limits.items() if index >= repeated}
     record = TasksSubmitted(
-        session.number, attachment.submitter, known, first_id, inputs, milliseconds(now)
+        session.number, attachment.submitter, known, first_id, inputs, milliseconds(now), limits
     )
     state.store(record, SubmitStored(session, event.attachment, cost), session=session)
 
@@ -237,7 +241,10 @@ def tasks_stored(
     for task in tasks:
         session.live[task.id] = task
     session.enqueue(tasks)
-    if session.spec.deadline_ms:
+    if record.limits:
+        limits = {tasks[index].id: own for index, own in record.limits.items()}
+        limit(session, limits, created)
+    if session.spec.deadline_ms or record.limits:
         set_deadline(state, session)
     if isinstance(cause, SubmitStored):
         _acknowledge(state, record, cause)

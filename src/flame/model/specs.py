@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from flame.model.labels import Labels, Preferences
 from flame.model.resources import UNIT, Resources
@@ -197,6 +198,13 @@ class SessionSpec:
     require: Labels = ()
     prefer: Preferences = ()
     near: tuple[str, ...] = ()
+
+
+class TaskLimits(NamedTuple):
+    """Limits of one task, in milliseconds, which count instead of its session's; 0: the session's."""
+
+    timeout_ms: int = 0
+    deadline_ms: int = 0
 
 
 #: Why a task did not succeed: (state, event code, message).

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from flame.model.errors import FlameError, WrongState
 from flame.model.resources import Resources
-from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, TaskLimits
 from flame.sdk.admin import AsyncAdmin
 from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
 from flame.sdk.configuration import resolve
@@ -27,7 +27,7 @@ from flame.sdk.io_thread import check_not_forked, io_thread
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
-from flame.sdk.session_options import SessionOptions, new_session
+from flame.sdk.session_options import SessionOptions, new_session, task_limits
 from flame.sdk.session_stream import Deliver, SessionStream
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
 
@@ -56,6 +56,14 @@ class AsyncFuture(asyncio.Future[bytes | None]):
         if cancelled:
             self._feed.request_cancel(self)
         return cancelled
+
+
+class AsyncLimitedFuture(AsyncFuture):
+    """The outcome of a task that has limits of its own; see ``AsyncSession.run``."""
+
+    __slots__ = ("limits",)
+
+    limits: TaskLimits
 
 
 class Delivery:
@@ -107,17 +115,27 @@ class AsyncSession:
         self._feed = Feed(client._connection, stream)
         self._loop = asyncio.get_running_loop()
 
-    def run(self, input: Input = None) -> AsyncFuture:
-        """Submit a task and return its future, at once.
+    def run(
+        self,
+        input: Input = None,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> AsyncFuture:
+        """Submit a task and return its future, at once; limits are those of ``Session.run``.
 
         While more than 262,144 tasks or 64 MiB of this session wait to be sent it blocks the loop:
         memory is bounded here as everywhere. :meth:`submit` awaits in that case.
 
         Raises:
-            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes.
+            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes; or a
+                limit is no number of seconds.
             WrongState: The session or its client is closed.
         """
         stream, pile = self._stream, self._pile
+        limits = None
+        if timeout is not None or deadline is not None:
+            limits = task_limits(timeout, deadline)
         if input.__class__ is not bytes or len(input) > SMALL:
             data = self._feed.accept(input)
             if data is not None and len(data) > SMALL:
@@ -130,7 +148,12 @@ class AsyncSession:
             self._block_until_room()
         if stream.error is not None:
             raise stream.error
-        future = AsyncFuture(loop=self._loop)
+        if limits is None:
+            future = AsyncFuture(loop=self._loop)
+        else:
+            future = limited = AsyncLimitedFuture(loop=self._loop)
+            limited.limits = limits
+            stream.limited = True
         future._task = data
         future._feed = self._feed
         pile.items.append(future)
@@ -138,12 +161,18 @@ class AsyncSession:
             self._feed.wake()
         return future
 
-    async def submit(self, input: Input = None) -> AsyncFuture:
+    async def submit(
+        self,
+        input: Input = None,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> AsyncFuture:
         """Submit a task as :meth:`run` does, but first await that there is room to queue it."""
         while self._pile.is_full and self._stream.error is None:
             self._feed.wake()
             await self._room()
-        return self.run(input)
+        return self.run(input, timeout=timeout, deadline=deadline)
 
     async def _room(self) -> None:
         room = asyncio.Event()

@@ -18,6 +18,7 @@ from itertools import repeat
 from typing import Final, Protocol
 
 from flame.model.errors import FlameError, TaskCancelled, WrongState
+from flame.model.specs import TaskLimits
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +174,16 @@ class Future:
         else:
             state = "succeeded"
         return f"<flame.Future task={self.task_id or '?'} {state}>"
+
+
+class LimitedFuture(Future):
+    """The outcome of a task that has limits of its own; see ``Session.run``."""
+
+    __slots__ = ("limits",)
+
+    def __init__(self, owner: TaskOwner, input: bytes | None, limits: TaskLimits) -> None:
+        super().__init__(owner, input)
+        self.limits = limits
 
 
 def resolve(futures: Iterable[Future], outcomes: Iterable[Outcome]) -> None:

@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flame.sdk.connection import Feed
-from flame.sdk.future import Future
+from flame.sdk.future import Future, LimitedFuture
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
+from flame.sdk.session_options import task_limits
 from flame.sdk.session_stream import SessionStream
 from flame.sdk.views import SessionInfo, Task
 
@@ -51,17 +52,33 @@ class Session:
 
     # --- tasks ----------------------------------------------------------------------------------
 
-    def run(self, input: Input = None) -> Future:
+    def run(
+        self,
+        input: Input = None,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> Future:
         """Submit a task and return its future, at once.
 
         The calls of one thread are queued in their order. It blocks only while more than 262,144
         tasks or 64 MiB of this session wait to be sent.
 
+        Args:
+            input: Given to the service.
+            timeout: Seconds that the task may run, instead of the session's ``task_timeout``.
+            deadline: Seconds from its creation within which it must be final, instead of the
+                session's ``deadline``.
+
         Raises:
-            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes.
+            InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes; or a
+                limit is no number of seconds.
             WrongState: The session or its client is closed.
         """
         stream, pile = self._stream, self._pile
+        limits = None
+        if timeout is not None or deadline is not None:
+            limits = task_limits(timeout, deadline)
         if input.__class__ is not bytes or len(input) > SMALL:
             data = self._feed.accept(input)
             if data is not None and len(data) > SMALL:
@@ -74,7 +91,11 @@ class Session:
             self._wait_for_room()
         if stream.error is not None:
             raise stream.error
-        future = Future(self._feed, data)
+        if limits is None:
+            future = Future(self._feed, data)
+        else:
+            future = LimitedFuture(self._feed, data, limits)
+            stream.limited = True
         self._append(future)
         # The I/O thread clears the flag before it looks into the pile: what is appended while the
         # flag is set will be seen.

@@ -9,7 +9,13 @@ from flame.model.ids import MAX_NAME_LENGTH, check_name
 from flame.model.labels import Labels, Preferences, check_labels, parse_labels, parse_preferences
 from flame.model.resource_text import parse_resources
 from flame.model.resources import UNIT, Resources
-from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, SessionSpec
+from flame.model.specs import (
+    DEFAULT_MAX_ATTEMPTS,
+    ApplicationSpec,
+    Durability,
+    SessionSpec,
+    TaskLimits,
+)
 from flame.sdk.applications import application_of
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -97,10 +103,10 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
         resources=UNIT if resources is None else resources,
         durability=_durability(options.durability),
         max_attempts=options.max_attempts,
-        task_timeout_ms=_milliseconds("task_timeout", options.task_timeout) or 0,
-        deadline_ms=_milliseconds("deadline", options.deadline) or 0,
+        task_timeout_ms=milliseconds("task_timeout", options.task_timeout) or 0,
+        deadline_ms=milliseconds("deadline", options.deadline) or 0,
         retry_on_failure=options.retry_on_failure,
-        client_lost_ms=_milliseconds("on_client_lost", options.on_client_lost, least=0.0),
+        client_lost_ms=milliseconds("on_client_lost", options.on_client_lost, least=0.0),
         require=_required(options.require),
         prefer=_preferred(options.prefer),
         near=_nodes(options.near),
@@ -129,7 +135,23 @@ def _nodes(given: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_name(str(node), "near: a node") for node in given))
 
 
-def _milliseconds(what: str, seconds: object, least: float = 0.001) -> int | None:
+def task_limits(timeout: float | None, deadline: float | None) -> TaskLimits:
+    """Check the limits of one task.
+
+    Raises:
+        InvalidRequest: One of them is no number of seconds.
+    """
+    return TaskLimits(
+        milliseconds("timeout", timeout) or 0, milliseconds("deadline", deadline) or 0
+    )
+
+
+def milliseconds(what: str, seconds: object, least: float = 0.001) -> int | None:
+    """Return seconds as whole milliseconds.
+
+    Raises:
+        InvalidRequest: It is no number of at least ``least``.
+    """
     if seconds is None:
         return None
     if not isinstance(seconds, int | float) or not least <= seconds < 2**31:

@@ -94,6 +94,7 @@ class SessionStream:
         alias: The stream's number on the current connection; 0 while it has none.
         position: The position of the next outcome.
         closed: The session is closed, and every outcome is here.
+        limited: A task with limits of its own was put into the pile, some time; any thread may set it.
     """
 
     def __init__(self, name: str, deliver: Deliver, *, position: int | None = 0) -> None:
@@ -107,6 +108,7 @@ class SessionStream:
         self.alias = 0
         self.position = position or 0
         self.closed = False
+        self.limited = False
         self._deliver = deliver
         self._from_now_on = position is None
         self._submitter = token_bytes(16)
@@ -203,11 +205,12 @@ class SessionStream:
         if batch is None:
             return None
         elements, absent = pack(batch.inputs)
-        return frames.ClientFrame(
-            submit=frames.Submit(
-                alias=self.alias, first_number=batch.first, inputs=elements, absent=absent
-            )
+        submit = frames.Submit(
+            alias=self.alias, first_number=batch.first, inputs=elements, absent=absent
         )
+        if self.limited:
+            _add_limits(submit, batch.futures)
+        return frames.ClientFrame(submit=submit)
 
     @property
     def has_something_to_send(self) -> bool:
@@ -561,6 +564,15 @@ class SessionStream:
             ended, self._ended = self._ended, []
             for callback in ended:
                 callback()
+
+
+def _add_limits(submit: frames.Submit, futures: Sequence[AnyFuture]) -> None:
+    for index, future in enumerate(futures):
+        own = getattr(future, "limits", None)
+        if own is not None:
+            submit.limited.append(index)
+            submit.timeout_ms.append(own.timeout_ms)
+            submit.deadline_ms.append(own.deadline_ms)
 
 
 def _sizes(inputs: Sequence[bytes | None]) -> list[int]:

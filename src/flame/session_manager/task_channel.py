@@ -14,7 +14,7 @@ from flame.core.effects import AttachedView
 from flame.core.events import AttachmentId
 from flame.model.errors import FlameError, InvalidRequest, Unauthenticated, Unavailable
 from flame.model.ids import TaskId
-from flame.model.specs import Failure
+from flame.model.specs import Failure, TaskLimits
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an acknowledgement may wait for outcomes to travel with.
 ACCEPTED_WITHIN = 0.002
+
+
+#: The longest timeout or deadline of a task, some 68 years: the SDK's as well.
+MAX_LIMIT_MS = 2**31 * 1000
 
 
 @dataclass(slots=True)
@@ -213,7 +217,8 @@ class _Client:
             raise InvalidRequest("a submit without inputs arrived; send at least one")
         attachment = self._attachment(submit.alias)
         inputs = batches.unpack(submit.inputs, submit.absent)
-        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs))
+        limits = _limits_of(submit) if submit.limited else None
+        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs, limits))
 
     def _hello(self, hello: frames.ClientHello) -> None:
         if self._greeted:
@@ -301,6 +306,17 @@ class _CancelReply:
 
     def refuse(self, error: FlameError) -> None:
         self.answer(None)  # nothing is attached any more: nothing of it can run
+
+
+def _limits_of(submit: frames.Submit) -> dict[int, TaskLimits]:
+    if not len(submit.limited) == len(submit.timeout_ms) == len(submit.deadline_ms):
+        raise InvalidRequest("submit: limited, timeout_ms and deadline_ms differ in length")
+    if max(submit.limited) >= len(submit.inputs):
+        raise InvalidRequest("submit: limited names a task beyond the last one")
+    if max(*submit.timeout_ms, *submit.deadline_ms) > MAX_LIMIT_MS:
+        raise InvalidRequest(f"submit: a task's limit is over {MAX_LIMIT_MS} ms")
+    own = map(TaskLimits, submit.timeout_ms, submit.deadline_ms)
+    return dict(zip(submit.limited, own, strict=True))
 
 
 def _refusal(error: FlameError) -> ManagerFrame:

@@ -199,7 +199,9 @@ class MemoryStore:
 class _Submitted:
     """A batch of tasks. ``inputs`` is the caller's list until the first of its tasks is dropped."""
 
-    __slots__ = ("first_id", "inputs", "created_ms", "submitter", "first_number", "live", "owned")
+    __slots__ = (
+        "first_id", "inputs", "created_ms", "submitter", "first_number", "live", "owned", "limits",
+    )  # fmt: skip
 
     def __init__(self, record: TasksSubmitted) -> None:
         self.first_id = record.first_id
@@ -209,6 +211,7 @@ class _Submitted:
         self.first_number = record.first_number
         self.live = len(record.inputs)
         self.owned: list[_Input] | None = None
+        self.limits = record.limits or {}
 
     def range(self) -> SubmittedRange:
         return SubmittedRange(self.first_number, self.first_id, len(self.inputs))
@@ -426,6 +429,13 @@ class _Session:
                 TaskId(task_id): list(known)
                 for task_id, known in self.spent.items()
                 if task_id not in self.where
+            },
+            limits={
+                TaskId(batch.first_id + index): own
+                for batch in self.batches
+                for index, own in batch.limits.items()
+                if batch.first_id + index not in self.where
+                and batch.inputs[index] is not _Mark.DROPPED
             },
         )
 

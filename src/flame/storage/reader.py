@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from flame.core.records import OutcomesRecorded, StoredTask
 from flame.model.attempts import Attempt, Loss, keep
 from flame.model.ids import SessionNumber, TaskId
-from flame.model.specs import TaskState
+from flame.model.specs import TaskLimits, TaskState
 from flame.storage import rows
 from flame.storage.batches import slice_outcomes
 from flame.storage.store import CorruptStore
@@ -189,11 +189,17 @@ def verified_batch(row: Row) -> tuple[int, int, int]:
 
 def batch_inputs(row: Row) -> list[bytes | None]:
     """Decode the inputs of a verified row of batches."""
+    return limited_inputs(row)[0]
+
+
+def limited_inputs(row: Row) -> tuple[list[bytes | None], dict[int, TaskLimits]]:
+    """Decode the inputs of a verified row of batches, and the limits that some of its tasks have."""
     key = row[0], row[1]
     inputs = rows.unseal(rows.inputs, row[7], row[6], "batches", key)
+    limits = rows.limits_of(inputs.pop()) if len(inputs) == row[2] + 1 else {}
     if len(inputs) != row[2]:
         raise CorruptStore(f"table batches, row {key}: {len(inputs)} inputs for {row[2]} tasks")
-    return inputs
+    return inputs, limits
 
 
 def verify_outcomes(row: Row) -> None:

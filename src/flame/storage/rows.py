@@ -10,7 +10,7 @@ version adds must have a default.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 from zlib import crc32
 
@@ -19,7 +19,7 @@ import msgspec
 from flame.core.records import OutcomesRecorded
 from flame.model.credentials import TokenSpec
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
-from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, TaskState
+from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, TaskLimits, TaskState
 from flame.model.tenants import TenantSpec
 from flame.storage.store import CorruptStore
 
@@ -58,6 +58,9 @@ inputs: Final = msgspec.msgpack.Decoder(list[bytes | None])
 ids: Final = msgspec.msgpack.Decoder(list[TaskId])
 results: Final = msgspec.msgpack.Decoder(Results)
 lost: Final = msgspec.msgpack.Decoder(Lost)
+
+
+_limits: Final = msgspec.msgpack.Decoder(dict[int, TaskLimits])
 
 
 def check_sum(table: str, *columns: Column) -> int:
@@ -145,3 +148,15 @@ def decode_results(
         index: (state, code, message) for index, state, code, message in failed
     }
     return OutcomesRecorded(session, first_position, task_ids, outputs, failures, finished_ms)
+
+
+def with_limits(
+    given: Sequence[bytes | None], limits: Mapping[int, TaskLimits] | None
+) -> Sequence[bytes | None]:
+    """Return what is stored as a batch's inputs: where tasks have limits, these come behind them."""
+    return [*given, _encoder.encode(limits)] if limits else given
+
+
+def limits_of(blob: bytes | None) -> dict[int, TaskLimits]:
+    """Undo :func:`with_limits` for what is behind the inputs."""
+    return _limits.decode(blob or b"\x80")

@@ -176,7 +176,8 @@ class Statements:
             record.created_ms,
         )
         check = rows.check_sum("batches", *columns)
-        self._execute(_BATCH, (*columns, check, rows.seal(record.inputs, check)))
+        inputs = rows.with_limits(record.inputs, record.limits)
+        self._execute(_BATCH, (*columns, check, rows.seal(inputs, check)))
 
     def _outcomes_recorded(self, record: OutcomesRecorded) -> None:
         if not record.task_ids or not self._knows(record.session):
