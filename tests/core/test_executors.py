@@ -123,6 +123,35 @@ def test_a_service_that_never_enters_is_given_up() -> None:
     assert b.session().bind_failures == 1
 
 
+def test_a_binding_may_take_longer_while_the_package_is_being_prepared() -> None:
+    b = bench()
+    b.node()
+    b.submit(b"a")
+    executor = b.executor()
+    b.post(events.StartDelayed(executor.id, executor.incarnation, 600.0))
+    waiting = b.cluster.session(DEFAULT_TENANT, "s").waiting
+    assert "package of application 'app' is being prepared on n;" in waiting
+    b.later(BIND_TIMEOUT + 500.0)
+    b.post(events.StartDelayed(executor.id, executor.incarnation, 0.0))
+    assert b.cluster.session(DEFAULT_TENANT, "s").waiting == ""
+    b.later(BIND_TIMEOUT - 1.0)
+    assert b.took(effects.StopExecutor) == []
+    b.later(2.0)
+    assert len(b.took(effects.StopExecutor)) == 1
+
+
+def test_a_delay_of_an_executor_that_was_replaced_changes_nothing() -> None:
+    b = bench()
+    b.node()
+    b.submit(b"a")
+    executor = b.executor()
+    b.post(events.StartDelayed(executor.id, executor.incarnation - 1, 600.0))
+    b.post(events.StartDelayed(ExecutorId("stranger"), 1, 600.0))
+    assert not executor.preparing
+    b.later(BIND_TIMEOUT + 1.0)
+    assert len(b.took(effects.StopExecutor)) == 1
+
+
 def test_a_process_that_dies_while_it_binds_counts_as_a_failed_bind() -> None:
     b = bench()
     b.node()

@@ -72,6 +72,8 @@ class FakeManager:
         self.heartbeat = heartbeat
         self.registrations: list[frames.Register] = []
         self.exits: list[frames.ExecutorExited] = []
+        self.packages: list[frames.PackageState] = []
+        self.delays: list[frames.StartDelayed] = []
         self.renewals = 0
         self.left = False
         self.confirm_exits = True
@@ -195,6 +197,10 @@ class FakeManager:
                 self.exits.append(frame.exited)
                 if self.confirm_exits:
                     self.order_stop(frame.exited.executor, frame.exited.incarnation, 0)
+            case "package":
+                self.packages.append(frame.package)
+            case "start_delayed":
+                self.delays.append(frame.start_delayed)
             case "leaving":
                 self.left = True
 

@@ -20,6 +20,7 @@ from flame.model.specs import (
     TaskState,
 )
 from flame.session_manager.replies import Answerable, Watching
+from flame.wire import v1
 
 
 def a_session(name: str = "s1", **fields: Any) -> SessionView:
@@ -88,6 +89,7 @@ class FakeManager:
         self.known_tasks: list[TaskView] = []
         self.known_sessions: list[SessionView] = []
         self.known_applications: list[ApplicationView] = []
+        self.changed: list[tuple[Tenant, str]] = []
         self.pages: list[tuple[int, int]] = []
         self.changes: list[TaskView] = []  # told at once to whoever watches
         self.watcher: Watching | None = None
@@ -119,6 +121,12 @@ class FakeManager:
             if view.name == name:
                 return view
         raise NotFound(f"no session {name!r}")
+
+    def packages_of(self, tenant: Tenant, application: str) -> list[v1.NodePackage]:
+        return [v1.NodePackage(node="n1", state="ready")] if application == "packaged" else []
+
+    def application_changed(self, tenant: Tenant, application: str) -> None:
+        self.changed.append((tenant, application))
 
     def executors(self) -> list[ExecutorView]:
         return [AN_EXECUTOR]

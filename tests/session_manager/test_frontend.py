@@ -403,6 +403,22 @@ async def test_common_data_that_does_not_fit_is_left_out(
     assert len(whole.spec.common_data) == 3 * MIB
 
 
+async def test_nodes_hear_of_a_changed_application_and_its_readers_of_them(
+    manager: FakeManager, client: Client
+) -> None:
+    spec = v1.ApplicationSpec(command="x")
+    for rpc in ("RegisterApplication", "UpdateApplication"):
+        assert (await client(rpc, name="packaged", application=spec)).return_code == 0
+    assert manager.changed == [("default", "packaged")] * 2
+    manager.answer = NotFound("there is none")
+    await client("UpdateApplication", name="other", application=spec)
+    assert len(manager.changed) == 2
+    manager.known_applications = [an_application("packaged"), an_application("other")]
+    seen = (await client("GetApplication", name="packaged")).status.packages
+    assert [(package.node, package.state) for package in seen] == [("n1", "ready")]
+    assert not (await client("GetApplication", name="other")).status.packages
+
+
 async def test_pickled_services_that_do_not_fit_are_left_out(
     manager: FakeManager, released_client: Client, client: Client
 ) -> None:

@@ -14,11 +14,14 @@ from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
 from flame.model.tenant_text import write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
-from flame.sdk.views import Application, Executor, Node, SessionInfo, Task
+from flame.sdk.views import Application, Executor, Node, NodePackage, SessionInfo, Task
 
 Document = dict[str, Any]
 
 #: Titles and usual widths of the tables; the mission's widths where it shows a table.
+READY = "ready"  # a package's state
+LOG_LINES = 15  # of a package's log that are shown
+
 SESSIONS = {
     "ID": 10,
     "State": 10,
@@ -292,6 +295,7 @@ def application_properties(application: Application) -> list[tuple[str, object]]
         ("Preload", "yes" if spec.preload else "no"),
         ("Package", spec.url),
         ("Installer", spec.installer),
+        ("Nodes", "\n".join(map(_package_line, application.packages))),
         ("Input", spec.schema_input),
         ("Output", spec.schema_output),
         ("Common data", spec.schema_common_data),
@@ -304,8 +308,30 @@ def application_document(application: Application) -> Document:
         "metadata": {"name": application.name},
         "spec": specification_document(application.spec),
         "status": _present(
-            state=state_name(application.state), created=date_time(application.created_ms)
+            state=state_name(application.state),
+            created=date_time(application.created_ms),
+            packages=[_package_document(package) for package in application.packages] or None,
         ),
+    }
+
+
+def _package_line(package: NodePackage) -> str:
+    """A node's package; where it failed, or is at work, with the end of its log."""
+    text = f"{package.node}  {package.state} since {date_time(package.since_ms)}"
+    if package.state == READY:
+        return text
+    said = "\n".join(f"  {line}" for line in package.log.strip().splitlines()[-LOG_LINES:])
+    return "\n".join(filter(None, [f"{text}: {package.message}", said]))
+
+
+def _package_document(package: NodePackage) -> Document:
+    return {
+        "node": package.node,
+        "url": package.url,
+        "state": package.state,
+        "since": date_time(package.since_ms),
+        "message": package.message,
+        "log": package.log,
     }
 
 

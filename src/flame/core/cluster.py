@@ -120,6 +120,7 @@ _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
     events.NodeDisconnected: nodes.on_node_disconnected,
     events.NodeLeft: nodes.on_node_left,
     events.ExecutorExited: executors.on_exited,
+    events.StartDelayed: executors.on_start_delayed,
     events.ExecutorConnected: executors.on_connected,
     events.ExecutorDisconnected: executors.on_disconnected,
     full_store.StoreFull: full_store.on_store_full,

@@ -297,6 +297,18 @@ class ExecutorExited:
     signal: int = 0
 
 
+@dataclass(slots=True)
+class StartDelayed:
+    """A node starts an executor's process within so many seconds only: it prepares its package.
+
+    0: the process starts now.
+    """
+
+    executor: ExecutorId
+    incarnation: int
+    seconds: float
+
+
 # --- executors ---------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ class Executor:
         connected: Its process has a channel to us now.
         process: The incarnation its process was started with; 0: no node was told to start one.
         granted: The last incarnation whose binding is stored, so that its process may know of it.
+        preparing: Its node prepares its application's package before its process starts.
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
 
@@ -73,6 +74,7 @@ class Executor:
     process: int = 0
     granted: int = 0
     gang: int = 0
+    preparing: bool = False
 
     @property
     def is_usable(self) -> bool:

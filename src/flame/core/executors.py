@@ -20,6 +20,7 @@ from flame.core.events import (
     ExecutorDisconnected,
     ExecutorExited,
     ExecutorUnbound,
+    StartDelayed,
     TasksTakenBack,
     TaskStarted,
     WindowChanged,
@@ -89,6 +90,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
         executor.window = FIRST_WINDOW  # a warm process knows how long its application's tasks take
     executor.recorded = executor.stored = executor.take_back = 0
     executor.doomed = None
+    executor.preparing = False
     executor.gang = 0
     session.executors[executor.id] = executor
     state.touch_executor(executor)
@@ -135,6 +137,19 @@ def binding_stored(state: State, cause: BindingStored, now: float) -> None:
             executor.resources,
         )
     )
+
+
+def on_start_delayed(state: State, event: StartDelayed, now: float) -> None:
+    """Its process starts later, or (0 seconds) now: the binding may take as long from then on."""
+    executor = state.executors.get(event.executor)
+    if (
+        executor is None
+        or executor.incarnation != event.incarnation
+        or executor.state is not ExecutorState.BINDING
+    ):
+        return  # stopped or replaced meanwhile
+    executor.preparing = event.seconds > 0
+    state.deadlines.set(("bind", executor.id), now + event.seconds + BIND_TIMEOUT)
 
 
 def _send_bind(state: State, executor: Executor, session: Session) -> None:
@@ -289,6 +304,7 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
 def _bound(state: State, executor: Executor, session: Session, now: float) -> None:
     executor.state = ExecutorState.BOUND
     session.has_room(executor)
+    executor.preparing = False
     state.deadlines.clear(("bind", executor.id))
     session.bind_failures = 0
     if session.state is SessionState.CLOSED:

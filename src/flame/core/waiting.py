@@ -22,6 +22,12 @@ def waiting_for(state: State, session: Session, now: float) -> str:
             f"after a restart, {len(session.unreported)} of its executors have not said yet "
             "what they hold"
         )
+    preparing = sorted({e.node for e in session.executors.values() if e.preparing})
+    if preparing and session.queued:
+        return (
+            f"the package of application {session.spec.application!r} is being prepared on "
+            f"{', '.join(preparing)}; `flmctl view -a {session.spec.application}` shows how far it is"
+        )
     if now < session.retry_at and session.unfinished > kept_by(session):
         return (
             f"no executor could be bound in {session.bind_failures or 'several'} attempts; "

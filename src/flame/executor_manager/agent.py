@@ -21,7 +21,8 @@ import grpc
 import grpc.aio
 
 from flame.executor_manager.capacity import node_info, own_address
-from flame.executor_manager.supervisor import Key, Supervisor
+from flame.executor_manager.packages.preparer import Key, Report
+from flame.executor_manager.supervisor import Supervisor
 from flame.model.errors import FlameError, Unauthenticated
 from flame.model.labels import Labels
 from flame.model.resources import Resources
@@ -141,6 +142,34 @@ class NodeAgent:
         if self._registered:
             self._tell(frames.NodeFrame(exited=report))
 
+    def delayed(self, key: Key, seconds: float) -> None:
+        """Say that an executor's process starts only within so many seconds; 0: now."""
+        if self._registered:
+            self._tell(
+                frames.NodeFrame(
+                    start_delayed=frames.StartDelayed(
+                        executor=key[0], incarnation=key[1], seconds=round(seconds)
+                    )
+                )
+            )
+
+    def package(self, report: Report) -> None:
+        """Say how far a package is."""
+        if self._registered:
+            self._tell(
+                frames.NodeFrame(
+                    package=frames.PackageState(
+                        tenant=report.wanted.tenant,
+                        application=report.wanted.application,
+                        url=report.wanted.url,
+                        state=report.state,
+                        message=report.message,
+                        log=report.log,
+                        since_ms=int(report.since * 1000),
+                    )
+                )
+            )
+
     async def leave(self) -> None:
         """Say that the node goes away on purpose, if anybody listens."""
         if not self._registered:
@@ -183,6 +212,10 @@ class NodeAgent:
         )
         for report in self._supervisor.unconfirmed.values():
             self._tell(frames.NodeFrame(exited=report))
+        for key in self._supervisor.preparing:
+            self.delayed(key, self._supervisor.packages.timeout)
+        for each in self._supervisor.packages.reports():
+            self.package(each)
         self._on_registered()
 
         def broken(error: BaseException) -> None:
@@ -232,6 +265,9 @@ class NodeAgent:
                 self._supervisor.stop_executor(*key, stop.grace_ms / 1000)
             case "renewed":
                 self._on_renewed()
+            case "retry_package":
+                retry = order.retry_package
+                self._supervisor.packages.retry(retry.tenant, retry.application, retry.shared)
             case "refusal":
                 self._on_refusal(order.refusal)
             case "registered":

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from flame.executor_manager.packages.place import Place
+
 READY = b"r"
 ASSIGNED = b"a"
 
@@ -41,6 +43,8 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         no_bwrap: Why it has none.
         hidden: What services in a sandbox must not see.
         sandbox: The sandbox that this process is in; empty: in none.
+        place: The release of the application's package; None: it has none.
+        unprepared: Why the package could not be prepared: the binding fails with it.
     """
 
     executor: str
@@ -60,6 +64,8 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     no_bwrap: str = "nobody looked for one"
     hidden: list[str] = []
     sandbox: str = ""
+    place: Place | None = None
+    unprepared: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

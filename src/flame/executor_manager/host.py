@@ -13,6 +13,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from flame.executor_manager.assignment import Assignment
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_TRACEBACK = 64 * 1024  # characters
 
 OK = 0
+INSTALL_FAILED = 10
 SHIM_FAILED = 11
 ENTER_FAILED = 12
 
@@ -145,9 +147,10 @@ class Host:
 
     def _enter(self, bind: frames.Bind) -> None:
         self._leave()
-        code, message = SHIM_FAILED, ""
+        code, message = INSTALL_FAILED, ""
         try:
-            application = application_spec_of(bind.application)
+            application = self._with_package(application_spec_of(bind.application))
+            code = SHIM_FAILED
             check_sandbox(application, self._assignment)
             self._surroundings.arrange(application)
             request = ShimRequest(
@@ -174,6 +177,27 @@ class Host:
                 "bind-failed session=%s code=%s reason=%s", bind.session_id, code, message[-500:]
             )
         self._reports.entered(bind.incarnation, code, message)
+
+    def _with_package(self, application: ApplicationSpec) -> ApplicationSpec:
+        """Add what the application finds because of its package.
+
+        Raises:
+            ServiceUnusable: This process was not started with that package.
+        """
+        if self._assignment.unprepared:
+            raise ServiceUnusable(self._assignment.unprepared)
+        place = self._assignment.place
+        wanted = (application.url, application.installer)
+        if place is None:
+            if all(wanted):
+                raise ServiceUnusable(f"this process was started without a package {wanted[0]}")
+            return application
+        if wanted != (place.url, place.installer):
+            raise ServiceUnusable(
+                f"the application's package is {wanted[0]} now; this process was started with "
+                f"{place.url}"
+            )
+        return replace(application, environments=place.surround(application.environments))
 
     def _leave(self) -> None:
         shim, self._shim = self._shim, None

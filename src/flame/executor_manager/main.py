@@ -15,6 +15,7 @@ import shutil
 import signal
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -36,6 +37,11 @@ from flame.executor_manager.limits import (
     Limits,
 )
 from flame.executor_manager.logs import log_to_stderr
+from flame.executor_manager.packages.preparer import DEFAULT_TIMEOUT as PACKAGE_TIMEOUT
+from flame.executor_manager.packages.preparer import Preparer, Report, Runs
+from flame.executor_manager.packages.releases import DEFAULT_SPACE as PACKAGE_SPACE
+from flame.executor_manager.packages.releases import Releases
+from flame.executor_manager.packages.sources import Sources
 from flame.executor_manager.sandbox import find_bubblewrap
 from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
 from flame.executor_manager.workplace import socket_directory
@@ -63,6 +69,8 @@ class Options:
     directory: str
     ready_fd: int | None
     parent: int | None  # end when this process does
+    package_timeout: float
+    package_space: int
 
 
 class Manager:
@@ -90,12 +98,32 @@ class Manager:
             (limits.description, accounts.describe(), f"sandbox: {bubblewrap.description}")
         )
         log.info("isolation %s", isolation)
-        self._supervisor = Supervisor(node, limits, self._on_exit, spares=min(MAX_SPARES, units))
+        self._supervisor = Supervisor(
+            node,
+            limits,
+            self._on_exit,
+            self._make_preparer,
+            lambda key, seconds: self._agent.delayed(key, seconds),
+            spares=min(MAX_SPARES, units),
+        )
         self._agent = NodeAgent(identity, self._supervisor, self._on_registered, isolation)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks("executor-manager", self._failed)
         self._grace: float | None = None
         self._ready_fd = options.ready_fd
+
+    def _make_preparer(self, run: Runs) -> Preparer:
+        options = self._options
+        identity, accounts = options.identity, options.accounts
+        releases = Releases(
+            Path(options.directory) / "packages", options.package_space, accounts.of
+        )
+        sources = Sources(lambda: self._supervisor.leader, identity.token, identity.ca_file)
+
+        def tell(report: Report) -> None:
+            self._agent.package(report)
+
+        return Preparer(sources, releases, run, tell, options.package_timeout)
 
     async def run(self) -> None:
         """Serve until a signal, the parent's death or a failure ends it.
@@ -249,6 +277,20 @@ Examples:
     metavar="TENANT=USER",
     help="Run this tenant's executors as this user. May be there several times.",
 )
+@click.option(
+    "--package-timeout",
+    type=click.FloatRange(min=1.0),
+    default=PACKAGE_TIMEOUT,
+    show_default=True,
+    help="Seconds that fetching, installing and checking a package may take.",
+)
+@click.option(
+    "--package-space",
+    type=click.IntRange(min=0),
+    default=PACKAGE_SPACE,
+    show_default=True,
+    help="Bytes that packages may take; what no executor uses is removed above that.",
+)
 @click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
 @click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
 def main(
@@ -270,6 +312,8 @@ def main(
     max_disk: str | None,
     user: str | None,
     tenant_users: tuple[str, ...],
+    package_timeout: float,
+    package_space: int,
     ready_fd: int | None,
     die_with_parent: bool,
 ) -> None:
@@ -306,7 +350,10 @@ def main(
         secrets = tuple(
             os.path.abspath(path) for path in (configuration_directory(), token_file or "") if path
         )
-        chosen = Options(identity, enforced, accounts, secrets, directory, ready_fd, parent)
+        chosen = Options(
+            identity, enforced, accounts, secrets, directory, ready_fd, parent,
+            package_timeout, package_space,
+        )  # fmt: skip
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(chosen))
     except FlameError as error:

@@ -91,12 +91,14 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
     )
 
 
-def never_started(executor: str, incarnation: int, reason: str) -> frames.ExecutorExited:
+def never_started(
+    executor: str, incarnation: int, reason: str, cause: Cause = Cause.NEVER_STARTED
+) -> frames.ExecutorExited:
     """Report an executor for which there was no process at all."""
     return frames.ExecutorExited(
         executor=executor,
         incarnation=incarnation,
-        cause=Cause.NEVER_STARTED,
+        cause=cause,
         detail=f"the executor could not be started: {reason}",
     )
 

@@ -104,10 +104,11 @@ def command_of_program(
 ) -> list[str]:
     """Return what runs a program in its application's sandbox."""
     own = (assignment.directory, os.path.dirname(assignment.socket))
+    package = () if assignment.place is None else (assignment.place.release,)
     readable = [os.path.dirname(program), *_named(application)]
     return [
         assignment.bwrap,
-        *_arguments(application.sandbox, own, readable, assignment.hidden),
+        *_arguments(application.sandbox, own, readable, assignment.hidden, package),
         "--",
         program,
         *arguments,
@@ -122,13 +123,17 @@ def command_of_executor(
     readable: Iterable[str],
     hidden: Iterable[str],
     ca_file: str | None,
+    package: Iterable[str] = (),
 ) -> list[str]:
-    """Return what runs an executor in its application's sandbox; ``writable`` is all it may change."""
+    """Return what runs an executor in its application's sandbox; ``writable`` is all it may change.
+
+    ``package`` is where its package is, which it sees wherever that is.
+    """
     visible = [*readable, *_named(application)]
     authority = ["--ro-bind", ca_file, ca_file] if ca_file is not None else []
     return [
         bubblewrap,
-        *_arguments(application.sandbox, writable, visible, hidden),
+        *_arguments(application.sandbox, writable, visible, hidden, package),
         *authority,
         "--",
         *command,
@@ -150,7 +155,11 @@ def _named(application: ApplicationSpec) -> list[str]:
 
 
 def _arguments(
-    sandbox: Sandbox, writable: Iterable[str], readable: Iterable[str], hidden: Iterable[str]
+    sandbox: Sandbox,
+    writable: Iterable[str],
+    readable: Iterable[str],
+    hidden: Iterable[str],
+    package: Iterable[str] = (),
 ) -> list[str]:
     with_network = sandbox is Sandbox.NETWORK
     arguments = ["--unshare-all", *(["--share-net"] if with_network else [])]
@@ -167,6 +176,8 @@ def _arguments(
     for path in readable:
         if os.path.isdir(path) and not any(_overlap(path, other) for other in hidden):
             arguments += ["--ro-bind", path, path]
+    for path in package:
+        arguments += ["--ro-bind", path, path]
     for path in writable:
         arguments += ["--bind", path, path]
     return [*arguments, "--remount-ro", "/run"]

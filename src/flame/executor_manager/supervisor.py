@@ -1,5 +1,7 @@
 """The node's executor processes: started and stopped as told, their ends reported.
 
+    preparing: what its application is made of, if that is a package
+      ▼
     spare ──assign──▶ alive ──▶ exited: a report, kept until the session manager confirms it
       ▲                 └─stop─▶ stopping ─┘
       └── kept in reserve: a process that has imported everything and is nobody yet
@@ -23,6 +25,9 @@ from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment
 from flame.executor_manager.cell import read_cell
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
+from flame.executor_manager.packages.errands import Errands, Transcript
+from flame.executor_manager.packages.place import Place
+from flame.executor_manager.packages.preparer import Key, Preparer, Runs, Unprepared, Wanted
 from flame.executor_manager.relay import Relay
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
 from flame.executor_manager.sandbox import (
@@ -35,8 +40,9 @@ from flame.executor_manager.sandbox import (
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
 from flame.executor_manager.watch import Overrun, Watched
 from flame.executor_manager.workplace import Workplace, Workplaces
+from flame.model.attempts import Cause
 from flame.model.errors import FlameError
-from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox
+from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox, ShimKind
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.channels import Endpoint
@@ -44,8 +50,6 @@ from flame.wire.codec import application_spec_of, resources_of
 from flame.wire.managers import show
 
 log = logging.getLogger(__name__)
-
-Key = tuple[str, int]  # executor, incarnation
 
 #: -P: what lies in the working directory cannot be imported by accident.
 COMMAND = (sys.executable, "-P", "-m", "flame.executor_manager.executor")
@@ -109,6 +113,8 @@ class Supervisor:
 
     Args:
         on_exit: Called when a report has been added to ``unconfirmed``.
+        make_preparer: Makes what prepares packages, given how to run its errands.
+        on_delay: Called when an executor's process starts only within so many seconds; 0: now.
         spares: How many processes to keep in reserve.
     """
 
@@ -117,11 +123,14 @@ class Supervisor:
         node: Node,
         limits: Limits,
         on_exit: Callable[[frames.ExecutorExited], None],
+        make_preparer: Callable[[Runs], Preparer],
+        on_delay: Callable[[Key, float], None],
         spares: int = MAX_SPARES,
     ) -> None:
         self._node = node
         self._limits = limits
         self._on_exit = on_exit
+        self._on_delay = on_delay
         self._wanted_spares = spares
         self._loop = asyncio.get_running_loop()
         self._guardian = Guardian(self._ended, limits.parents())
@@ -137,6 +146,11 @@ class Supervisor:
         self._places = Workplaces(node.directory, node.socket_directory, node.accounts.any)
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
         self._closing = False
+        self._errands = Errands(self._guardian)
+        #: What prepares packages.
+        self.packages = make_preparer(self._run_errand)
+        #: Executors whose package is being prepared.
+        self.preparing: set[Key] = set()
         #: Where this node is registered, and where executors may connect there without gRPC, as the
         #: session manager said last; 0: nowhere.
         self.leader = node.endpoints[0]
@@ -148,6 +162,7 @@ class Supervisor:
         """Start the guardian and the first spares."""
         self._places.sweep()
         self._guardian.start()
+        self.packages.start()
         self._tasks.start(self._watch(), "watch")
         self._replenish_soon(0.0)
 
@@ -172,6 +187,8 @@ class Supervisor:
         process = self._alive.get(key)
         if process is not None:
             self._stop(process, grace)
+        elif key in self.preparing:
+            self._starting[key].cancel()
         elif key in self._starting:
             self._tasks.start(self._stop_when_started(key, grace), f"stop {executor}")
 
@@ -189,6 +206,7 @@ class Supervisor:
         except TimeoutError:
             log.warning("stop-timeout executors=%s", len(self._alive))
         await self._tasks.close()
+        await self.packages.close()
         self._guardian.close()
         while self._by_pid:
             process = self._by_pid.popitem()[1]
@@ -202,9 +220,18 @@ class Supervisor:
     async def _start(self, key: Key, order: frames.StartExecutor) -> None:
         executor, incarnation = key
         try:
-            process = await self._assign(key, order)
+            application = application_spec_of(order.application)
+            package, problem = await self._prepare(key, order, application)
+            process = await self._assign(key, order, application, package, problem)
         except (OSError, GuardianLost, FlameError) as error:
+            self.packages.let_go(key)
             self._add_report(key, never_started(executor, incarnation, str(error)))
+        except asyncio.CancelledError:
+            self.packages.let_go(key)
+            if not self._closing:
+                reason = "it was told to stop while its package was being prepared"
+                self._add_report(key, never_started(executor, incarnation, reason, Cause.STOPPED))
+            raise
         else:
             log.info(
                 "executor-started executor=%s incarnation=%s pid=%s",
@@ -215,25 +242,67 @@ class Supervisor:
         finally:
             self._starting.pop(key, None)
 
-    async def _assign(self, key: Key, order: frames.StartExecutor) -> Process:
+    async def _prepare(
+        self, key: Key, order: frames.StartExecutor, application: ApplicationSpec
+    ) -> tuple[Place | None, str]:
+        """Prepare the application's package, if it has one; or say why that is not possible."""
+        wanted = Wanted.of(order.tenant, order.application_name, application)
+        if wanted is None:
+            return None, ""
+        self.preparing.add(key)
+        self._on_delay(key, self.packages.timeout)
+        try:
+            return await self.packages.prepare(key, wanted), ""
+        except Unprepared as error:
+            return None, str(error)
+        finally:
+            self.preparing.discard(key)
+            self._on_delay(key, 0.0)
+
+    async def _run_errand(
+        self,
+        tenant: str,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        directory: str,
+        transcript: Transcript,
+    ) -> int:
+        """Run a process for a package as its tenant's executors would be; see ``Errands.run``."""
+        account = self._node.accounts.of(tenant)
+        environment, confinement = {**self._environment, **variables}, {}
+        if account is not None:
+            environment |= account.environment()
+            confinement = account.confinement()
+        return await self._errands.run(command, environment, directory, transcript, confinement)
+
+    async def _assign(
+        self,
+        key: Key,
+        order: frames.StartExecutor,
+        application: ApplicationSpec,
+        package: Place | None,
+        problem: str,
+    ) -> Process:
         """Give a spare, or a new process, this identity.
 
         Raises:
             OSError, GuardianLost: There is none, or it cannot be confined.
-            FlameError: The order cannot be understood.
         """
         executor, incarnation = key
         account = self._node.accounts.of(order.tenant)
-        application = application_spec_of(order.application)
+        command = COMMAND
+        if package is not None and package.python and application.shim is ShimKind.PYTHON:
+            command = (package.python, *COMMAND[1:])  # the environment's own interpreter
         place = self._places.prepare(executor, incarnation, account)
         sandbox = Sandbox.NONE
         if takes_process(application) and self._node.bubblewrap.path:
             sandbox = application.sandbox
-            process = await self._spawn(account, self._sandboxed(application, account, place))
-        elif self._spares and account is self._node.accounts.default:
+            inside = self._sandboxed(application, command, account, place, package)
+            process = await self._spawn(account, inside, relayed=True)
+        elif self._spares and command is COMMAND and account is self._node.accounts.default:
             process = self._spares.popleft()
         else:
-            process = await self._spawn(account)
+            process = await self._spawn(account, command)
         try:
             self._limits.admit(process.number, resources_of(order.resources))
             outputs = self._places.adopt_outputs(process.name, place.name, account)
@@ -267,6 +336,8 @@ class Supervisor:
             no_bwrap=self._node.bubblewrap.description,
             hidden=list(self._node.hidden),
             sandbox=sandbox.value,
+            place=package,
+            unprepared=problem,
         )
         try:
             await self._loop.sock_sendall(process.control, encode(assignment))
@@ -275,7 +346,12 @@ class Supervisor:
         return process
 
     def _sandboxed(
-        self, application: ApplicationSpec, account: Account | None, place: Workplace
+        self,
+        application: ApplicationSpec,
+        command: Sequence[str],
+        account: Account | None,
+        place: Workplace,
+        package: Place | None,
     ) -> list[str]:
         """Return the command of an executor that is in its application's sandbox."""
 
@@ -285,15 +361,20 @@ class Supervisor:
         return command_of_executor(
             application,
             self._node.bubblewrap.path,
-            COMMAND,
+            command,
             (place.directory, place.private, place.cell),
             reached(interpreter_paths()),
             reached(self._node.hidden),
             self._node.ca_file,
+            () if package is None else (package.release,),
         )
 
-    async def _spawn(self, account: Account | None, command: Sequence[str] = COMMAND) -> Process:
+    async def _spawn(
+        self, account: Account | None, command: Sequence[str] = COMMAND, *, relayed: bool = False
+    ) -> Process:
         """Start a process that waits for its assignment.
+
+        ``relayed``: it is in a sandbox, perhaps without network, and asks us for connections.
 
         Raises:
             OSError, GuardianLost: There is none.
@@ -305,7 +386,7 @@ class Supervisor:
             ours, control = socket.socketpair()
             fds = [stack.enter_context(control).fileno()]
             fds += [stack.enter_context(output(name, kind)).fileno() for kind in ("out", "err")]
-            if command is not COMMAND:  # in a sandbox, perhaps without network
+            if relayed:
                 requests, theirs = socket.socketpair()
                 fds.append(stack.enter_context(theirs).fileno())
                 relay = Relay(requests, self._framed_address)
@@ -382,6 +463,7 @@ class Supervisor:
     def _ended(self, pid: int, status: int | None) -> None:
         process = self._by_pid.pop(pid, None)
         if process is None:
+            self._errands.ended(pid, status)
             return
         if process.killer is not None:
             process.killer.cancel()
@@ -405,6 +487,7 @@ class Supervisor:
             pid=process.pid,
         )
         del self._alive[key]
+        self.packages.let_go(key)
         self._limits.forget(process.number)
         self._clean_up(process)
         self._add_report(key, report(*key, ending))

@@ -19,6 +19,10 @@ BINARY = "binary"
 INSTALLERS = (PYTHON, BINARY)
 
 
+#: How a zip begins. Python looks at the end, where a tar archive may have a wheel that is in it.
+ZIP_HEADS = (b"PK\x03\x04", b"PK\x05\x06")
+
+
 def check_sha256(text: str) -> str:
     """Return the hash if it is one.
 

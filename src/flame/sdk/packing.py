@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flame.model.errors import InvalidRequest
-from flame.model.packages import BINARY, PYTHON
+from flame.model.packages import BINARY, PYTHON, ZIP_HEADS
 
 #: Never packed: histories, caches, environments and builds are no part of a program.
 EXCLUDES = (
@@ -250,7 +250,9 @@ def names_in(path: Path) -> list[str]:
         InvalidRequest: It is none of these, or damaged.
     """
     try:
-        if zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            is_zip = file.read(4) in ZIP_HEADS
+        if is_zip:
             with zipfile.ZipFile(path) as archive:
                 return archive.namelist()
         with tarfile.open(path) as tar:

@@ -117,13 +117,37 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePackage:
+    """How far a node is with an application's package.
+
+    Attributes:
+        state: ``preparing``, ``ready`` or ``failed``.
+        message: What is being done, or why it failed.
+        log: The end of what its installer printed.
+        since_ms: When that began, in milliseconds since the epoch.
+    """
+
+    node: str
+    url: str
+    state: str
+    message: str
+    log: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
-    """A registered application."""
+    """A registered application.
+
+    Attributes:
+        packages: How far nodes are with its package; empty in lists.
+    """
 
     name: str
     spec: ApplicationSpec
     state: ApplicationState
     created_ms: int
+    packages: tuple[NodePackage, ...] = ()
 
     @property
     def created(self) -> datetime:
@@ -217,6 +241,10 @@ def application_of(message: v1.Application) -> Application:
         spec=codec.application_spec_of(message.spec),
         state=ApplicationState(message.status.state),
         created_ms=message.status.creation_time,
+        packages=tuple(
+            NodePackage(p.node, p.url, p.state, p.message, p.log, p.since)
+            for p in message.status.packages
+        ),
     )
 
 

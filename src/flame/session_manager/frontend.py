@@ -61,6 +61,12 @@ class Manager(Protocol):
     def application(self, tenant: Tenant, name: str) -> ApplicationView:
         """Return one of them, or raise NotFound."""
 
+    def packages_of(self, tenant: Tenant, application: str) -> list[v1.NodePackage]:
+        """Return how far nodes are with an application's package."""
+
+    def application_changed(self, tenant: Tenant, application: str) -> None:
+        """An application was registered or updated."""
+
     def sessions(self, tenant: Tenant) -> list[SessionView]:
         """Return the tenant's sessions, closed ones too."""
 
@@ -198,10 +204,13 @@ class Frontend:
         package = kept_package(spec.url)
         if package is not None and self._check_package is not None:
             await self._check_package(caller.tenant, package[0])
-        return await self._result(
+        result = await self._result(
             context,
             lambda reply: events.RegisterApplication(caller.tenant, name, spec, reply, replace),
         )
+        if result.return_code == 0:
+            self._manager.application_changed(caller.tenant, name)
+        return result
 
     async def _unregister_application(
         self, request: v1.UnregisterApplicationRequest, caller: Caller, context: Context
@@ -226,7 +235,8 @@ class Frontend:
     ) -> bytes:
         name = check_name(request.name, "application")
         view = self._manager.application(caller.tenant, name)
-        return views.encode_application(view, self._limit_of(context))
+        packages = self._manager.packages_of(caller.tenant, name)
+        return views.encode_application(view, self._limit_of(context), packages)
 
     async def _list_application(
         self, _request: v1.ListApplicationRequest, caller: Caller, context: Context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flame.core import effects, events
 from flame.core.node import LEASE
 from flame.model.errors import FlameError, InvalidRequest
-from flame.model.ids import ExecutorId, NodeName, TaskId, check_name
+from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, TaskId, Tenant, check_name
 from flame.session_manager.access import executor_credential
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import codec, frames
@@ -32,6 +32,13 @@ class NodeChannels:
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
         return channel_handler(frames.NODE_CHANNEL, self._connect, NodeFrame, NodeOrder)
+
+    def retry_package(self, tenant: Tenant, application: str) -> None:
+        """Tell all nodes that an application was registered or changed."""
+        shared = tenant == DEFAULT_TENANT
+        order = frames.RetryPackage(tenant=tenant, application=application, shared=shared)
+        for node in self._streams.values():
+            node.stream.put(NodeOrder(retry_package=order))
 
     def performs(self) -> dict[type, Callable[[Any], None]]:
         """Return which effects this channel performs."""
@@ -65,6 +72,7 @@ class NodeChannels:
             self._alive.discard(node)
             if self._streams.get(node.name) is node:
                 del self._streams[node.name]
+                self._shell.package_states.forget(node.name)
                 self._shell.post(events.NodeDisconnected(node.name, node.instance))
 
     # --- effects ---------------------------------------------------------------------------------
@@ -138,6 +146,12 @@ class _Node:
                     exited.signal,
                 )
             )
+        elif kind == "package":
+            self._shell.package_states.put(self.name, frame.package)
+        elif kind == "start_delayed":
+            delayed = frame.start_delayed
+            executor = ExecutorId(delayed.executor)
+            self._shell.post(events.StartDelayed(executor, delayed.incarnation, delayed.seconds))
         elif kind == "leaving":
             self._shell.post(events.NodeLeft(self.name))
         else:

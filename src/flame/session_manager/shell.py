@@ -50,6 +50,7 @@ from flame.runtime.tasks import Tasks
 from flame.scheduling.policies import Policies
 from flame.session_manager.executor_channel import ExecutorChannels
 from flame.session_manager.node_channel import NodeChannels
+from flame.session_manager.package_states import PackageStates
 from flame.session_manager.recent import RecentTasks
 from flame.session_manager.replies import Answerable, CallReply, Watching
 from flame.session_manager.retention import Retention
@@ -58,6 +59,7 @@ from flame.session_manager.task_channel import TaskChannels
 from flame.session_manager.writer import StoreWriter
 from flame.storage.memory import MemoryStore
 from flame.storage.store import Store
+from flame.wire import v1
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._stopping = False
+        self.package_states = PackageStates()
         self.clients = TaskChannels(self)
         self.executors_connected = ExecutorChannels(self, token)
         self.nodes_connected = NodeChannels(self, token)
@@ -487,6 +490,14 @@ class Shell:
             if package is not None:
                 found.add((put.tenant, package[0]))
         return found
+
+    def packages_of(self, tenant: Tenant, application: str) -> list[v1.NodePackage]:
+        """Return how far nodes are with an application's package."""
+        return self.package_states.of(tenant, application)
+
+    def application_changed(self, tenant: Tenant, application: str) -> None:
+        """It was registered or updated: nodes may try again what failed."""
+        self.nodes_connected.retry_package(tenant, application)
 
     def sessions(self, tenant: Tenant) -> list[SessionView]:
         """Return the tenant's sessions, closed ones too."""

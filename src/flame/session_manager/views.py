@@ -214,9 +214,12 @@ def encode_sessions(views: Iterable[SessionView], limit_of: LimitOf) -> bytes:
     return _fitting(message, f"the list of {len(message.sessions)} sessions", limit)
 
 
-def encode_application(view: ApplicationView, limit_of: LimitOf) -> bytes:
+def encode_application(
+    view: ApplicationView, limit_of: LimitOf, packages: Iterable[v1.NodePackage] = ()
+) -> bytes:
     """Return the message's bytes; the pickled service, which only executors read, may be cut."""
     message = application_message(view)
+    message.status.packages.extend(packages)
     data = message.SerializeToString()
     if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
         return data

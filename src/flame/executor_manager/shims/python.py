@@ -78,10 +78,20 @@ def _load(request: ShimRequest) -> Any:
         if application.local_modules:
             _add_modules(application.local_modules, request.assignment.directory)
         return cloudpickle.loads(application.pickled_service)
-    module_name, _, attribute = application.entry_point.partition(":")
+    return import_entry_point(application.entry_point)
+
+
+def import_entry_point(entry_point: str) -> Any:
+    """Return what ``package.module:attribute`` names.
+
+    Raises:
+        ServiceUnusable: It is not of that form, or the module has no such attribute.
+        Exception: Whatever importing the module raises.
+    """
+    module_name, _, attribute = entry_point.partition(":")
     if not module_name or not attribute:
         raise ServiceUnusable(
-            f"entry_point {application.entry_point!r} is not of the form 'package.module:attribute'"
+            f"entry_point {entry_point!r} is not of the form 'package.module:attribute'"
         )
     importlib.invalidate_caches()
     found: Any = importlib.import_module(module_name)
@@ -91,8 +101,7 @@ def _load(request: ShimRequest) -> Any:
         except AttributeError:
             where = getattr(sys.modules[module_name], "__file__", "built in")
             raise ServiceUnusable(
-                f"entry_point {application.entry_point!r}: module {module_name} ({where}) "
-                f"has no {attribute!r}"
+                f"entry_point {entry_point!r}: module {module_name} ({where}) has no {attribute!r}"
             ) from None
     return found
 

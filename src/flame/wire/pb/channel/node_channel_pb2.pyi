@@ -9,30 +9,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeFrame(_message.Message):
-    __slots__ = ("register", "renew", "exited", "leaving")
+    __slots__ = ("register", "renew", "exited", "leaving", "package", "start_delayed")
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
     EXITED_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    START_DELAYED_FIELD_NUMBER: _ClassVar[int]
     register: Register
     renew: Renew
     exited: ExecutorExited
     leaving: Leaving
-    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., exited: _Optional[_Union[ExecutorExited, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ...) -> None: ...
+    package: PackageState
+    start_delayed: StartDelayed
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., exited: _Optional[_Union[ExecutorExited, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., package: _Optional[_Union[PackageState, _Mapping]] = ..., start_delayed: _Optional[_Union[StartDelayed, _Mapping]] = ...) -> None: ...
 
 class NodeOrder(_message.Message):
-    __slots__ = ("registered", "start", "stop", "renewed", "refusal")
+    __slots__ = ("registered", "start", "stop", "renewed", "refusal", "retry_package")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     RENEWED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_PACKAGE_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     start: StartExecutor
     stop: StopExecutor
     renewed: Renewed
     refusal: _common_pb2.Refusal
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., start: _Optional[_Union[StartExecutor, _Mapping]] = ..., stop: _Optional[_Union[StopExecutor, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
+    retry_package: RetryPackage
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., start: _Optional[_Union[StartExecutor, _Mapping]] = ..., stop: _Optional[_Union[StopExecutor, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ..., retry_package: _Optional[_Union[RetryPackage, _Mapping]] = ...) -> None: ...
 
 class RunningExecutor(_message.Message):
     __slots__ = ("executor", "incarnation")
@@ -133,6 +139,44 @@ class ExecutorExited(_message.Message):
     detail: str
     pid: int
     def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class PackageState(_message.Message):
+    __slots__ = ("tenant", "application", "url", "state", "message", "log", "since_ms")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    application: str
+    url: str
+    state: str
+    message: str
+    log: str
+    since_ms: int
+    def __init__(self, tenant: _Optional[str] = ..., application: _Optional[str] = ..., url: _Optional[str] = ..., state: _Optional[str] = ..., message: _Optional[str] = ..., log: _Optional[str] = ..., since_ms: _Optional[int] = ...) -> None: ...
+
+class StartDelayed(_message.Message):
+    __slots__ = ("executor", "incarnation", "seconds")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    seconds: int
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., seconds: _Optional[int] = ...) -> None: ...
+
+class RetryPackage(_message.Message):
+    __slots__ = ("tenant", "application", "shared")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    application: str
+    shared: bool
+    def __init__(self, tenant: _Optional[str] = ..., application: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class Leaving(_message.Message):
     __slots__ = ()

@@ -339,13 +339,31 @@ class ApplicationSpec(_message.Message):
     standby: bool
     def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., sandbox: _Optional[str] = ..., preload: _Optional[bool] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ..., standby: _Optional[bool] = ...) -> None: ...
 
+class NodePackage(_message.Message):
+    __slots__ = ("node", "url", "state", "message", "log", "since")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    url: str
+    state: str
+    message: str
+    log: str
+    since: int
+    def __init__(self, node: _Optional[str] = ..., url: _Optional[str] = ..., state: _Optional[str] = ..., message: _Optional[str] = ..., log: _Optional[str] = ..., since: _Optional[int] = ...) -> None: ...
+
 class ApplicationStatus(_message.Message):
-    __slots__ = ("state", "creation_time")
+    __slots__ = ("state", "creation_time", "packages")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
     state: ApplicationState
     creation_time: int
-    def __init__(self, state: _Optional[_Union[ApplicationState, str]] = ..., creation_time: _Optional[int] = ...) -> None: ...
+    packages: _containers.RepeatedCompositeFieldContainer[NodePackage]
+    def __init__(self, state: _Optional[_Union[ApplicationState, str]] = ..., creation_time: _Optional[int] = ..., packages: _Optional[_Iterable[_Union[NodePackage, _Mapping]]] = ...) -> None: ...
 
 class Application(_message.Message):
     __slots__ = ("metadata", "spec", "status")
