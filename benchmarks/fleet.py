@@ -26,7 +26,8 @@ from flame.executor_manager.supervisor import Key, Supervisor
 from flame.model.resources import UNIT
 from flame.runtime.framed import FramedProtocol
 from flame.wire import frames
-from flame.wire.channels import Endpoint
+from flame.wire.channels import Endpoint, bearer
+from flame.wire.framed import framed_hello
 
 FEW, MANY = 2, 200
 WINDOW = 1024  # tasks in an executor's hands; a real one announces about as many for a no-op
@@ -49,12 +50,13 @@ class SimulatedExecutor:
 
     async def connect(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self._protocol, host, port)
+        await loop.create_connection(lambda: self._protocol, host, port)  # as from other machines
+        hello = framed_hello(frames.EXECUTOR_CHANNEL, bearer(self._credential))
+        self._protocol.send((hello.SerializeToString(),))
         self.send(
             hello=frames.ExecutorHello(
                 executor=self._id,
                 incarnation=self._incarnation,
-                credential=self._credential,
                 window=WINDOW,
             )
         )
@@ -96,7 +98,7 @@ class SimulatedProcesses:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.leader = endpoint
-        self.framed_port = 0
+        self.framed = frames.FramedAddress()
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
         self.agent: NodeAgent | None = None
         self._endpoint = endpoint
@@ -111,7 +113,7 @@ class SimulatedProcesses:
         if key in self._alive or key in self.unconfirmed:
             return
         executor = self._alive[key] = SimulatedExecutor(start)
-        connecting = asyncio.create_task(executor.connect(self._endpoint.host, self.framed_port))
+        connecting = asyncio.create_task(executor.connect(self._endpoint.host, self.framed.port))
         self._connecting.add(connecting)
         connecting.add_done_callback(self._connecting.discard)
 

@@ -89,10 +89,11 @@ def _http2(dice: random.Random) -> bytes:
 
 
 def _hello(dice: random.Random) -> bytes:
-    hello = frames.ExecutorHello(
-        executor="nobody", incarnation=dice.getrandbits(40), credential="x.nobody.1." + "0" * 64
-    )
-    return frames.ExecutorFrame(hello=hello).SerializeToString()
+    channels = (frames.EXECUTOR_CHANNEL, frames.TASK_CHANNEL, frames.NODE_CHANNEL, "/nothing")
+    number = dice.getrandbits(40)
+    return frames.FramedHello(
+        channel=dice.choice(channels), credential=f"x.nobody.{number}." + "0" * 64
+    ).SerializeToString()
 
 
 def _cut(data: bytes, dice: random.Random) -> bytes:

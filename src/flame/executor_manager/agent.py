@@ -200,7 +200,7 @@ class NodeAgent:
         managers.found()
         registered = first.registered
         self._supervisor.leader = managers.current
-        self._supervisor.framed_port = registered.framed_port
+        self._supervisor.framed = registered.framed
         self._registered = self._ever_registered = True
         self._last_received = asyncio.get_running_loop().time()
         log.info(

@@ -37,6 +37,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         socket: Path at which a service of the host shim shall listen.
         max_output_bytes: The largest output of a task.
         framed_port: The leading one's port for streams without gRPC; 0: it has none.
+        framed_local: And the name of its local socket for them.
         environment: Variables for its services, which an application's own beat.
         memory_events: A file that counts what the kernel kills here for memory; empty: there is none.
         bwrap: The program that makes sandboxes; empty: this node has none.
@@ -58,6 +59,7 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     socket: str
     max_output_bytes: int
     framed_port: int = 0
+    framed_local: str = ""
     environment: dict[str, str] = {}
     memory_events: str = ""
     bwrap: str = ""

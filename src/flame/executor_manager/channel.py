@@ -24,17 +24,18 @@ import grpc.aio
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import Cell
-from flame.executor_manager.framed_call import FramedCall
 from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave, held_of
 from flame.executor_manager.outbox import Outbox
 from flame.executor_manager.relay import relayed_connection
 from flame.executor_manager.window import Window
 from flame.model.specs import Sandbox
 from flame.runtime.backoff import Backoff
+from flame.runtime.framed_call import FramedCall
 from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
-from flame.wire.channels import Endpoint, bearer
+from flame.wire.channels import FRAME_OVERHEAD, Endpoint, bearer
+from flame.wire.framed import client_tls, framed_hello
 from flame.wire.managers import (
     CEILING_AMONG_SEVERAL,
     HELLO_AMONG_SEVERAL,
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 RIPE_RESULTS = 512  # results that are sent though more are coming
 STARTED_AFTER = 10_000_000  # ns after which a task is reported as started
+FRAMED_TIMEOUT = 3.0  # seconds to connect without gRPC; then gRPC's own port is used
 HELLO_TIMEOUT = 15.0  # seconds that a session manager may take to answer a hello
 DEFAULT_HEARTBEAT = 5.0  # seconds, if the session manager names none
 SILENT_HEARTBEATS = 3  # after so many without a word the other side is gone
@@ -91,7 +93,7 @@ class ExecutorChannel:
         self._last_sent = 0.0
         self._last_received = 0.0
         #: Where a stream without gRPC may be tried, once.
-        self._framed_ports: dict[Endpoint, int] = {}
+        self._framed: dict[Endpoint, frames.FramedAddress] = {}
 
     # --- from any thread
 
@@ -112,7 +114,9 @@ class ExecutorChannel:
     async def run(self) -> None:
         """Keep a stream to the session manager, for as long as this process lives."""
         endpoints = parse_endpoints(self._assignment.endpoint)
-        self._framed_ports[endpoints[0]] = self._assignment.framed_port
+        self._framed[endpoints[0]] = frames.FramedAddress(
+            port=self._assignment.framed_port, local=self._assignment.framed_local
+        )
         async with Managers(
             endpoints,
             ca_file=self._assignment.ca_file,
@@ -147,31 +151,48 @@ class ExecutorChannel:
 
     async def _connect(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> Call:
         """Return a stream: without gRPC where the session manager offers it and it is reached."""
+        metadata = bearer(self._assignment.credential)
         if self._assignment.sandbox == Sandbox.STRICT:
-            return await self._relayed(endpoint.tls)
-        port = self._framed_ports.pop(endpoint, 0)  # the welcome names it again
-        if port:
-            most_bytes = self._assignment.max_output_bytes + 1024 * 1024
+            call = await self._relayed(endpoint)
+            await call.write(framed_hello(frames.EXECUTOR_CHANNEL, metadata))
+            return call
+        framed = self._framed.pop(endpoint, None)  # the welcome names it again
+        if framed is not None and framed.port:
             try:
-                return await FramedCall.open(endpoint, port, self._assignment.ca_file, most_bytes)
+                call = await FramedCall.open(
+                    endpoint.host,
+                    framed.port,
+                    framed.local,
+                    client_tls(endpoint, self._assignment.ca_file),
+                    frames.ExecutorOrder.FromString,
+                    most_bytes=self._assignment.max_output_bytes + FRAME_OVERHEAD,
+                    timeout=FRAMED_TIMEOUT,
+                )
+                await call.write(framed_hello(frames.EXECUTOR_CHANNEL, metadata))
+                return call
             except (OSError, TimeoutError) as error:
-                log.info("framed-port-unreachable port=%d error=%r", port, error)
+                log.info("framed-port-unreachable port=%d error=%r", framed.port, error)
         connect = channel.stream_stream(
             frames.EXECUTOR_CHANNEL,
             request_serializer=frames.ExecutorFrame.SerializeToString,
             response_deserializer=frames.ExecutorOrder.FromString,
         )
-        return connect(metadata=bearer(self._assignment.credential))
+        return connect(metadata=metadata)
 
-    async def _relayed(self, tls: bool) -> FramedCall:
+    async def _relayed(self, endpoint: Endpoint) -> FramedCall:
         """Return a stream over a connection that the executor manager makes: here is no network."""
         backoff = Backoff()
-        most_bytes = self._assignment.max_output_bytes + 1024 * 1024
         while True:
             try:
                 connection, host = await asyncio.to_thread(relayed_connection)
-                ca_file = self._assignment.ca_file
-                return await FramedCall.through(connection, host, tls, ca_file, most_bytes)
+                return await FramedCall.through(
+                    connection,
+                    host,
+                    client_tls(endpoint, self._assignment.ca_file),
+                    frames.ExecutorOrder.FromString,
+                    most_bytes=self._assignment.max_output_bytes + FRAME_OVERHEAD,
+                    timeout=FRAMED_TIMEOUT,
+                )
             except (OSError, TimeoutError) as error:
                 log.info("relay-failed error=%r", error)
                 await asyncio.sleep(backoff.next_delay())
@@ -190,11 +211,8 @@ class ExecutorChannel:
 
     async def _converse(self, call: Call, managers: Managers, backoff: Backoff) -> str:
         """Use one stream until it ends; return why it did."""
-        hello = self._hello()
-        if isinstance(call, FramedCall):
-            hello.hello.credential = self._assignment.credential
         async with asyncio.timeout(HELLO_AMONG_SEVERAL if managers.several else HELLO_TIMEOUT):
-            await call.write(hello)
+            await call.write(self._hello())
             first = await call.read()
         if first is grpc.aio.EOF:
             await raise_status(call)
@@ -203,7 +221,7 @@ class ExecutorChannel:
             return self._unwelcome(first)
         backoff.reset()
         managers.found()
-        self._framed_ports[managers.current] = first.welcome.framed_port
+        self._framed[managers.current] = first.welcome.framed
         heartbeat = first.welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
         self._last_received = self._last_sent = self._loop.time()
 

@@ -152,9 +152,9 @@ class Supervisor:
         #: Executors whose package is being prepared.
         self.preparing: set[Key] = set()
         #: Where this node is registered, and where executors may connect there without gRPC, as the
-        #: session manager said last; 0: nowhere.
+        #: session manager said last.
         self.leader = node.endpoints[0]
-        self.framed_port = 0
+        self.framed = frames.FramedAddress()
         #: Ends that the session manager has not confirmed.
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
 
@@ -326,7 +326,8 @@ class Supervisor:
             cell=place.cell,
             socket=place.socket,
             max_output_bytes=DEFAULT_MAX_INPUT_BYTES,
-            framed_port=self.framed_port,
+            framed_port=self.framed.port,
+            framed_local=self.framed.local,
             environment={
                 **thread_variables(order.resources.cpu, self._environment),
                 **temporary_variables(place.temporary),
@@ -405,7 +406,7 @@ class Supervisor:
         return process
 
     def _framed_address(self) -> tuple[str, int]:
-        return self.leader.host, self.framed_port
+        return self.leader.host, self.framed.port
 
     def _heard(self, process: Process) -> None:
         try:

@@ -19,15 +19,13 @@ from flame.sdk.io_thread import IoThread, check_not_forked
 from flame.sdk.results import ResultLog
 from flame.sdk.session_options import NewSession
 from flame.sdk.session_stream import Deliver, SessionStream, State
-from flame.sdk.task_channel import TaskChannel
+from flame.sdk.task_channel import RECEIVE_LIMIT, TaskChannel
 from flame.sdk.views import Package, SessionInfo
 from flame.wire.managers import Managers
 
 if TYPE_CHECKING:
     from flame.sdk.packing import Packed, Progress
 
-#: What one message from the manager may be; it says itself how large its answers get.
-RECEIVE_LIMIT = 1024 * 1024 * 1024
 #: Seconds that a closed session's last outcomes may take to arrive.
 LAST_OUTCOMES = 10.0
 

@@ -21,18 +21,25 @@ import grpc.aio
 
 from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
 from flame.runtime.backoff import Backoff
+from flame.runtime.framed_call import FramedCall
 from flame.sdk.configuration import Credential
 from flame.sdk.frontend import backoff_among
 from flame.sdk.session_stream import SessionStream, State
 from flame.wire import frames
+from flame.wire.channels import Endpoint
+from flame.wire.framed import client_tls, framed_hello
 from flame.wire.managers import HELLO_AMONG_SEVERAL, Managers
 from flame.wire.status import error_of, error_of_refusal
 
 _log = logging.getLogger(__name__)
 
+FRAMED_TIMEOUT = 1.0  # seconds to connect without gRPC before its stream is kept
 HELLO_TIMEOUT = 10.0  # seconds that a manager may take to answer a new stream
 DEFAULT_HEARTBEAT = 5  # seconds, of a manager that does not say
 SILENCE = 3  # heartbeats without a word, and the manager is gone
+
+#: What one message from the manager may be; it says itself how large its answers get.
+RECEIVE_LIMIT = 1024 * 1024 * 1024
 
 #: The session manager lets us in never, rather than later.
 _FINAL = (Unauthenticated, PermissionDenied)
@@ -58,6 +65,7 @@ class TaskChannel:
             )
             for endpoint, channel in managers.channels.items()
         }
+        self._only_grpc: set[Endpoint] = set()
         self.hello: frames.ManagerHello | None = None
         self._first_hello: asyncio.Future[frames.ManagerHello] = self._loop.create_future()
         self._last_error: FlameError | None = None
@@ -156,6 +164,12 @@ class TaskChannel:
             call = self._connect[endpoint](metadata=self._metadata)
             error: FlameError
             try:
+                self.hello = hello = await self._greet(call)
+                if not self._first_hello.done():
+                    self._first_hello.set_result(hello)
+                if hello.framed.port and endpoint not in self._only_grpc:
+                    call = await self._without_grpc(call, endpoint, hello.framed)
+                self._managers.found()
                 await self._serve(call, backoff)
             except grpc.aio.AioRpcError as failure:
                 error = error_of(
@@ -199,8 +213,8 @@ class TaskChannel:
         for stream in list(self._streams):
             stream.end(told)
 
-    async def _serve(self, call: Any, backoff: Backoff) -> NoReturn:
-        """Speak the protocol on one stream until it ends, which is always an error."""
+    async def _greet(self, call: Any) -> frames.ManagerHello:
+        """Exchange hellos on a new stream."""
         patience = HELLO_AMONG_SEVERAL if self._managers.several else HELLO_TIMEOUT
         client = f"{os.path.basename(sys.argv[0]) or 'python'}[{os.getpid()}]"
         try:
@@ -211,8 +225,48 @@ class TaskChannel:
             raise Unavailable(f"no hello within {patience:g} s") from None
         if first is grpc.aio.EOF:
             await _raise_status(call)
-        self._welcomed(first)
-        self._managers.found()
+        if first.WhichOneof("frame") == "refusal":
+            raise error_of_refusal(first.refusal)
+        if first.WhichOneof("frame") != "hello":
+            raise FlameError(
+                f"{self._managers.current} did not begin with a hello; is it a session manager?"
+            )
+        hello: frames.ManagerHello = first.hello
+        return hello
+
+    async def _without_grpc(
+        self, call: Any, endpoint: Endpoint, address: frames.FramedAddress
+    ) -> Any:
+        """Return a framed stream in the place of a call, or that call where there is no way."""
+        port = address.port
+        try:
+            framed = await FramedCall.open(
+                endpoint.host,
+                port,
+                address.local,
+                client_tls(endpoint, self._managers.ca_file),
+                frames.ManagerFrame.FromString,
+                most_bytes=RECEIVE_LIMIT,
+                timeout=FRAMED_TIMEOUT,
+            )
+        except OSError as error:
+            _log.info("framed-port-unreachable port=%d error=%r", port, error)
+            if isinstance(error, TimeoutError):
+                self._only_grpc.add(endpoint)  # a firewall stays: do not wait for it every time
+            return call
+        usable = False
+        try:
+            await framed.write(framed_hello(frames.TASK_CHANNEL, self._metadata))
+            await self._greet(framed)
+            usable = True
+        except (FlameError, asyncio.InvalidStateError) as error:
+            _log.info("framed-port-unusable port=%d error=%r", port, error)
+        finally:
+            (call if usable else framed).cancel()
+        return framed if usable else call
+
+    async def _serve(self, call: Any, backoff: Backoff) -> NoReturn:
+        """Speak the protocol on one stream until it ends, which is always an error."""
         backoff.reset()
         self._heard = self._spoke = True
         self._beat_due = False
@@ -231,17 +285,6 @@ class TaskChannel:
             if not part.cancelled() and (failure := part.exception()) is not None:
                 raise failure
         await _raise_status(call)
-
-    def _welcomed(self, frame: frames.ManagerFrame) -> None:
-        if frame.WhichOneof("frame") == "refusal":
-            raise error_of_refusal(frame.refusal)
-        if frame.WhichOneof("frame") != "hello":
-            raise FlameError(
-                f"{self._managers} did not begin with a hello; is it a session manager?"
-            )
-        self.hello = frame.hello
-        if not self._first_hello.done():
-            self._first_hello.set_result(frame.hello)
 
     async def _read(self, call: Any) -> None:
         handlers = self._handlers

@@ -1,24 +1,15 @@
 """The executor channel: executor processes bind, pull tasks and send results."""
 
-import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
-
 from flame.core import effects, events
-from flame.model.errors import (
-    FlameError,
-    InvalidRequest,
-    PermissionDenied,
-    Unauthenticated,
-    WrongState,
-)
+from flame.model.errors import FlameError, InvalidRequest, PermissionDenied, WrongState
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
-from flame.session_manager.access import caller_of, verify_executor_credential
+from flame.session_manager.access import Caller, caller_of
+from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, codec, frames
@@ -45,64 +36,28 @@ class _StoredItem:
 class ExecutorChannels:
     """All executors' streams."""
 
-    def __init__(self, shell: "Shell", token: str) -> None:
+    def __init__(self, shell: "Shell") -> None:
         self._shell = shell
-        self._token = token
         self._streams: dict[ExecutorId, _Executor] = {}
-        self._server: asyncio.Server | None = None
-        self._framed: set[FramedStream] = set()
-        self.framed_port = 0
-
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Accept framed streams on ``port``, or on any free one if that is taken."""
-        loop = asyncio.get_running_loop()
-        for wanted in (port, 0):
-            try:
-                self._server = await loop.create_server(self._accept, host, wanted, ssl=tls)
-                break
-            except OSError:
-                if wanted == 0:
-                    raise
-        if self._server is not None:
-            self.framed_port = self._server.sockets[0].getsockname()[1]
-
-    async def close(self) -> None:
-        """Accept no more, and end the framed streams."""
-        if self._server is not None:
-            self._server.close()
-            for stream in list(self._framed):
-                stream.cancel()
-            await self._server.wait_closed()
-
-    def _accept(self) -> asyncio.Protocol:
-        executor = _Executor(self._shell, self, ExecutorId(""))
-
-        def receive(message: bytes) -> None:
-            try:
-                frame = ExecutorFrame.FromString(message)
-            except DecodeError as error:
-                raise InvalidRequest(f"a frame that cannot be read: {error}") from error
-            if not executor.id:
-                hello = frame.hello
-                named = verify_executor_credential(self._token, hello.credential)
-                if named is None:
-                    raise Unauthenticated("the hello's credential is not one of this cluster's")
-                executor.id = named[0]
-                stream.greeted(self._shell.limits.max_input_bytes + 1024 * 1024)
-            executor.receive(frame)
-
-        def ended() -> None:
-            self._framed.discard(stream)
-            self._gone(executor)
-
-        stream = FramedStream(receive, ended, _build, _refusal)
-        self._framed.add(stream)
-        executor.stream = stream
-        return stream.protocol
 
     def handler(self) -> Any:
         """Return the generic rpc handler of this channel."""
         return channel_handler(frames.EXECUTOR_CHANNEL, self._connect, ExecutorFrame, ExecutorOrder)
+
+    def refusal(self, error: FlameError) -> ExecutorOrder:
+        """Return the frame that tells an executor of an error."""
+        return _refusal(error)
+
+    def accept(self, caller: Caller, stream: FramedStream) -> None:
+        """Take an executor's framed stream."""
+        executor = _Executor(self._shell, self, caller.executor)
+        executor.stream = stream
+        stream.serve(
+            decoder(ExecutorFrame, executor.receive),
+            lambda: self._gone(executor),
+            _build,
+            _refusal,
+        )
 
     def performs(self) -> dict[type, Callable[[Any], None]]:
         """Return which effects this channel performs."""
@@ -264,7 +219,7 @@ class _Executor:
                 welcome=frames.Welcome(
                     epoch=self._shell.epoch,
                     heartbeat_seconds=int(self._shell.heartbeat),
-                    framed_port=self._channels.framed_port,
+                    framed=self._shell.framed,
                 )
             )
         )

@@ -1,8 +1,6 @@
-"""Executors' streams without gRPC: the same frames on a plain TCP connection.
+"""The manager's side of one framed stream: the twin of :class:`.stream.Stream`.
 
-gRPC costs each side about 0.1 ms a message; between our own processes that is most of a round trip.
-Access is the same: a connection that does not begin with a hello whose credential is an executor's of
-this cluster is ended, and where gRPC has TLS this has it too.
+Until the port has admitted its peer it takes one small message; then it is some channel's.
 """
 
 import asyncio
@@ -21,26 +19,23 @@ HELLO_TIMEOUT = 10.0  # seconds
 
 
 class FramedStream:
-    """The manager's side of one framed connection; the twin of :class:`.stream.Stream`.
+    """One connection.
 
     Args:
-        receive: Called with each message's bytes.
-        ended: Called once when the connection is over.
-        build: Turns what piled up in the outbox into frames, in order.
-        refusal: Makes the frame that tells the peer of an error before the stream ends.
+        begin: Called with the first message.
+        gone: Called once when the connection is over.
     """
 
     def __init__(
         self,
-        receive: Callable[[bytes], None],
-        ended: Callable[[], None],
-        build: Callable[[list[Any]], list[Any]],
-        refusal: Callable[[FlameError], Any],
+        begin: "Callable[[FramedStream, bytes], None]",
+        gone: "Callable[[FramedStream], None]",
     ) -> None:
-        self._receive = receive
-        self._ended = ended
-        self._build = build
-        self._refusal = refusal
+        self._receive: Callable[[bytes], None] = lambda message: begin(self, message)
+        self._gone = gone
+        self._ended: Callable[[], None] | None = None
+        self._build: Callable[[list[Any]], list[Any]] = list
+        self._refusal: Callable[[FlameError], Any] | None = None
         self._outbox: list[Any] = []
         self._scheduled = False
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -50,10 +45,28 @@ class FramedStream:
         self.protocol = FramedProtocol(self._on_message, self._on_end, self._flush, HELLO_BYTES)
         self._hello_timer = self._loop.call_later(HELLO_TIMEOUT, self._no_hello)
 
-    def greeted(self, most_bytes: int) -> None:
+    def admitted(self, most_bytes: int) -> None:
         """The peer has shown who it is: it may send whole frames."""
         self._hello_timer.cancel()
         self.protocol.most_bytes = most_bytes
+
+    def serve(
+        self,
+        receive: Callable[[bytes], None],
+        ended: Callable[[], None],
+        build: Callable[[list[Any]], list[Any]],
+        refusal: Callable[[FlameError], Any],
+    ) -> None:
+        """Be a channel's from now on.
+
+        Args:
+            receive: Called with each message's bytes.
+            ended: Called once when the connection is over.
+            build: Turns what piled up in the outbox into frames, in order.
+            refusal: Makes the frame that tells the peer of an error before the stream ends.
+        """
+        self._receive, self._ended = receive, ended
+        self._build, self._refusal = build, refusal
 
     def put(self, item: Any) -> None:
         """Have an item sent, with whatever else is put before the loop turns."""
@@ -71,7 +84,12 @@ class FramedStream:
     def close(self, error: FlameError) -> None:
         """Send what waits, then the error, then end the stream."""
         self._flush()
-        self.protocol.send([self._refusal(error).SerializeToString()])
+        if self._refusal is not None:
+            self.end(self._refusal(error))
+
+    def end(self, last: Any) -> None:
+        """Send one more frame, then end the stream."""
+        self.protocol.send([last.SerializeToString()])
         self.protocol.close()
 
     def cancel(self) -> None:
@@ -107,4 +125,6 @@ class FramedStream:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         log.debug("framed-ended reason=%s", reason)
-        self._ended()
+        self._gone(self)
+        if self._ended is not None:
+            self._ended()

@@ -172,7 +172,7 @@ class _Node:
                     epoch=self._shell.epoch,
                     heartbeat_seconds=int(self._shell.heartbeat),
                     lease_seconds=int(LEASE),
-                    framed_port=self._shell.executors_connected.framed_port,
+                    framed=self._shell.framed,
                 )
             )
         )

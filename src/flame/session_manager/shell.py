@@ -49,6 +49,7 @@ from flame.runtime.memory import Trimmer
 from flame.runtime.tasks import Tasks
 from flame.scheduling.policies import Policies
 from flame.session_manager.executor_channel import ExecutorChannels
+from flame.session_manager.framed_port import FramedChannel
 from flame.session_manager.node_channel import NodeChannels
 from flame.session_manager.package_states import PackageStates
 from flame.session_manager.recent import RecentTasks
@@ -59,7 +60,7 @@ from flame.session_manager.task_channel import TaskChannels
 from flame.session_manager.writer import StoreWriter
 from flame.storage.memory import MemoryStore
 from flame.storage.store import Store
-from flame.wire import v1
+from flame.wire import frames, v1
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +131,10 @@ class Shell:
         self._timer_due = float("inf")
         self._stopping = False
         self.package_states = PackageStates()
+        #: Where channels may go on without gRPC; whoever listens there says so.
+        self.framed = frames.FramedAddress()
         self.clients = TaskChannels(self)
-        self.executors_connected = ExecutorChannels(self, token)
+        self.executors_connected = ExecutorChannels(self)
         self.nodes_connected = NodeChannels(self, token)
         self._perform_of: dict[type, Callable[[Any], None]] = {
             effects.Done: lambda e: e.reply.answer(None),
@@ -170,7 +173,6 @@ class Shell:
     async def stop(self) -> None:
         """Commit what is on its way and let go of the store."""
         self._stopping = True
-        await self.executors_connected.close()
         await self._tasks.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -538,6 +540,13 @@ class Shell:
             self.executors_connected.handler(),
             self.nodes_connected.handler(),
         ]
+
+    def framed_channels(self) -> dict[str, FramedChannel]:
+        """Return those channels whose streams may do without gRPC."""
+        return {
+            frames.TASK_CHANNEL: self.clients,
+            frames.EXECUTOR_CHANNEL: self.executors_connected,
+        }
 
 
 def _nothing() -> None:

@@ -16,6 +16,8 @@ from flame.model.errors import FlameError, InvalidRequest, Unauthenticated, Unav
 from flame.model.ids import TaskId
 from flame.model.specs import Failure, TaskLimits
 from flame.session_manager.access import Caller, caller_of
+from flame.session_manager.framed_port import decoder
+from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
@@ -91,13 +93,31 @@ class TaskChannels:
         self._attached.pop(attachment, None)
 
     async def _connect(self, _requests: Any, context: Any) -> None:
-        client = _Client(self._shell, self, context, caller_of(context))
+        client = _Client(self._shell, self, caller_of(context))
+        stream = Stream(context, client.receive, _build, _refusal)
+        client.stream = stream
         self._clients.add(client)
         try:
-            await client.stream.run()
+            await stream.run()
         finally:
-            self._clients.discard(client)
-            client.leave()
+            self._gone(client)
+
+    def refusal(self, error: FlameError) -> ManagerFrame:
+        """Return the frame that tells a client of an error."""
+        return _refusal(error)
+
+    def accept(self, caller: Caller, stream: FramedStream) -> None:
+        """Take a client's framed stream."""
+        client = _Client(self._shell, self, caller)
+        client.stream = stream
+        self._clients.add(client)
+        stream.serve(
+            decoder(ClientFrame, client.receive), lambda: self._gone(client), _build, _refusal
+        )
+
+    def _gone(self, client: "_Client") -> None:
+        self._clients.discard(client)
+        client.leave()
 
     # --- effects ---------------------------------------------------------------------------------
 
@@ -156,9 +176,9 @@ class TaskChannels:
 class _Client:
     """One client process's stream."""
 
-    def __init__(
-        self, shell: "Shell", channels: TaskChannels, context: Any, caller: Caller
-    ) -> None:
+    stream: Stream | FramedStream
+
+    def __init__(self, shell: "Shell", channels: TaskChannels, caller: Caller) -> None:
         self._shell = shell
         self._channels = channels
         self._tenant = caller.tenant
@@ -166,7 +186,6 @@ class _Client:
         self._name = ""
         self._greeted = False
         self._aliases: dict[int, AttachmentId] = {}
-        self.stream = Stream(context, self._receive, _build, _refusal)
 
     def beat(self, now: float) -> None:
         """Keep the peer informed, or notice that it is gone."""
@@ -182,7 +201,8 @@ class _Client:
             self._channels.detach(attachment)
         self._aliases.clear()
 
-    def _receive(self, frame: ClientFrame) -> None:
+    def receive(self, frame: ClientFrame) -> None:
+        """Take one frame."""
         kind = frame.WhichOneof("frame")
         if kind == "submit":
             self._submit(frame.submit)
@@ -231,6 +251,7 @@ class _Client:
                     epoch=self._shell.epoch,
                     heartbeat_seconds=int(self._shell.heartbeat),
                     max_input_bytes=self._shell.limits.max_input_bytes,
+                    framed=self._shell.framed,
                 )
             )
         )

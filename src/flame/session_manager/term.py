@@ -22,6 +22,7 @@ from flame.session_manager.admin import Admin
 from flame.session_manager.backend import backend_handler
 from flame.session_manager.configuration import Configuration
 from flame.session_manager.defaults import register_default_applications
+from flame.session_manager.framed_port import FramedPort
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import STOP_GRACE, Listener, TlsFiles
 from flame.session_manager.package_store import PackageStore, package_directory
@@ -34,7 +35,7 @@ from flame.storage.candidacy import Candidacy
 from flame.storage.memory import MemoryStore
 from flame.storage.open import open_store
 from flame.storage.store import SharedStore, Store
-from flame.wire.channels import Endpoint
+from flame.wire.channels import FRAME_OVERHEAD, Endpoint
 
 log = logging.getLogger("flame.session_manager")
 
@@ -104,6 +105,11 @@ class Term:
         self._shell = _make_shell(configuration, token, self._store, self._shared)
         self._places = contextlib.ExitStack()
         self._packages: Packages | None = None
+        self._framed = FramedPort(
+            self._listener.access.admit,
+            self._shell.framed_channels(),
+            configuration.max_input_bytes + FRAME_OVERHEAD,
+        )
         if self._shared is not None:
             self._loop = asyncio.get_running_loop()
             self._shared.on_lost = self._on_lost
@@ -166,7 +172,7 @@ class Term:
         ]
         listener.access.find_token = shell.token
         where = self.endpoint
-        await shell.executors_connected.listen(where.host, where.port + 1, listener.tls_context())
+        shell.framed = await self._framed.listen(where.host, where.port + 1, listener.tls_context())
         if standby and self._shared is not None:
             self._duty.lead(handlers, self._shared.leads)
             await listener.leads()
@@ -218,6 +224,7 @@ class Term:
         if leads:
             log.info("stopping")
         await self._listener.stop(STOP_GRACE if leads else 0.0)
+        await self._framed.close()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
         with self._places:

@@ -16,13 +16,15 @@ from flame.model.errors import InvalidConfiguration
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 
 AUTHORIZATION = "authorization"
+#: What a message may be larger than the largest payload.
+FRAME_OVERHEAD = 1024 * 1024
 
 Options = Sequence[tuple[str, int | str]]
 
 
 def channel_options(max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES) -> Options:
     """Return the gRPC options of clients and servers alike."""
-    limit = max_input_bytes + 1024 * 1024
+    limit = max_input_bytes + FRAME_OVERHEAD
     return (
         ("grpc.max_send_message_length", limit),
         ("grpc.max_receive_message_length", limit),

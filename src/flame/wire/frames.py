@@ -1,6 +1,12 @@
 """The message classes of the channels, under one roof."""
 
-from flame.wire.pb.channel.common_pb2 import Failure, Heartbeat, Refusal
+from flame.wire.pb.channel.common_pb2 import (
+    Failure,
+    FramedAddress,
+    FramedHello,
+    Heartbeat,
+    Refusal,
+)
 from flame.wire.pb.channel.executor_channel_pb2 import (
     Bind,
     BindResult,
@@ -91,6 +97,8 @@ __all__ = [
     "ExecutorHello",
     "ExecutorOrder",
     "Failure",
+    "FramedAddress",
+    "FramedHello",
     "Heartbeat",
     "Leaving",
     "Left",

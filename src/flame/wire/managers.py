@@ -62,6 +62,7 @@ class Managers:
             InvalidConfiguration: ``ca_file`` cannot be read.
         """
         self.endpoints = tuple(endpoints)
+        self.ca_file = ca_file
         self.channels: dict[Endpoint, grpc.aio.Channel] = {
             endpoint: open_channel(endpoint, ca_file=ca_file, max_input_bytes=max_input_bytes)
             for endpoint in self.endpoints

@@ -18,6 +18,24 @@ class Refusal(_message.Message):
     closing: bool
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., closing: _Optional[bool] = ...) -> None: ...
 
+class FramedAddress(_message.Message):
+    __slots__ = ("port", "local")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    local: str
+    def __init__(self, port: _Optional[int] = ..., local: _Optional[str] = ...) -> None: ...
+
+class FramedHello(_message.Message):
+    __slots__ = ("channel", "credential", "tenant")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    credential: str
+    tenant: str
+    def __init__(self, channel: _Optional[str] = ..., credential: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+
 class Failure(_message.Message):
     __slots__ = ("state", "code", "message")
     STATE_FIELD_NUMBER: _ClassVar[int]

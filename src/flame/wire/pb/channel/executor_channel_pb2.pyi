@@ -52,7 +52,7 @@ class ExecutorOrder(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., bind: _Optional[_Union[Bind, _Mapping]] = ..., tasks: _Optional[_Union[Tasks, _Mapping]] = ..., results_stored: _Optional[_Union[ResultsStored, _Mapping]] = ..., take_back: _Optional[_Union[TakeBack, _Mapping]] = ..., cancel: _Optional[_Union[CancelTasks, _Mapping]] = ..., unbind: _Optional[_Union[Unbind, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class ExecutorHello(_message.Message):
-    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "credential", "running_ms", "gpu_ids")
+    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "running_ms", "gpu_ids")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
@@ -61,7 +61,6 @@ class ExecutorHello(_message.Message):
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
-    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     RUNNING_MS_FIELD_NUMBER: _ClassVar[int]
     GPU_IDS_FIELD_NUMBER: _ClassVar[int]
     executor: str
@@ -72,20 +71,19 @@ class ExecutorHello(_message.Message):
     task_ids: _containers.RepeatedScalarFieldContainer[int]
     attempts: _containers.RepeatedScalarFieldContainer[int]
     running: int
-    credential: str
     running_ms: int
     gpu_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., credential: _Optional[str] = ..., running_ms: _Optional[int] = ..., gpu_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., running_ms: _Optional[int] = ..., gpu_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "framed_port")
+    __slots__ = ("epoch", "heartbeat_seconds", "framed")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    FRAMED_PORT_FIELD_NUMBER: _ClassVar[int]
+    FRAMED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
-    framed_port: int
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., framed_port: _Optional[int] = ...) -> None: ...
+    framed: _common_pb2.FramedAddress
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
 
 class Bind(_message.Message):
     __slots__ = ("session", "session_id", "application_name", "application", "common_data", "incarnation", "tenant", "rank", "peers")

@@ -24,7 +24,7 @@ from flame.wire.pb.channel import common_pb2 as flame_dot_channel_dot_v1_dot_com
 from flame.wire.pb.v1 import types_pb2 as flame_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/node_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x14\x66lame/v1/types.proto\"\xbc\x02\n\tNodeFrame\x12.\n\x08register\x18\x01 \x01(\x0b\x32\x1a.flame.channel.v1.RegisterH\x00\x12(\n\x05renew\x18\x02 \x01(\x0b\x32\x17.flame.channel.v1.RenewH\x00\x12\x32\n\x06\x65xited\x18\x03 \x01(\x0b\x32 .flame.channel.v1.ExecutorExitedH\x00\x12,\n\x07leaving\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.LeavingH\x00\x12\x31\n\x07package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.PackageStateH\x00\x12\x37\n\rstart_delayed\x18\x15 \x01(\x0b\x32\x1e.flame.channel.v1.StartDelayedH\x00\x42\x07\n\x05\x66rame\"\xbf\x02\n\tNodeOrder\x12\x32\n\nregistered\x18\x01 \x01(\x0b\x32\x1c.flame.channel.v1.RegisteredH\x00\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.flame.channel.v1.StartExecutorH\x00\x12.\n\x04stop\x18\x03 \x01(\x0b\x32\x1e.flame.channel.v1.StopExecutorH\x00\x12,\n\x07renewed\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.RenewedH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x12\x37\n\rretry_package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.RetryPackageH\x00\x42\x07\n\x05\x66rame\"8\n\x0fRunningExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"\xa3\x02\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12/\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12 \n\x04info\x18\x04 \x01(\x0b\x32\x12.flame.v1.NodeInfo\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x34\n\texecutors\x18\x06 \x03(\x0b\x32!.flame.channel.v1.RunningExecutor\x12(\n\taddresses\x18\x07 \x03(\x0b\x32\x15.flame.v1.NodeAddress\x12\x1f\n\x06labels\x18\x08 \x03(\x0b\x32\x0f.flame.v1.Label\x12\x11\n\tisolation\x18\x65 \x01(\t\"b\n\nRegistered\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12\x13\n\x0b\x66ramed_port\x18\x04 \x01(\r\"\x07\n\x05Renew\"\t\n\x07Renewed\"\xd6\x01\n\rStartExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x30\n\tresources\x18\x05 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\"G\n\x0cStopExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08grace_ms\x18\x03 \x01(\r\"\xa8\x01\n\x0e\x45xecutorExited\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07task_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x11\n\texit_code\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x03\"\x7f\n\x0cPackageState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0b\n\x03log\x18\x06 \x01(\t\x12\x10\n\x08since_ms\x18\x07 \x01(\x03\"F\n\x0cStartDelayed\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\r\"C\n\x0cRetryPackage\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\t\n\x07Leaving2V\n\x0bNodeChannel\x12G\n\x07\x43onnect\x12\x1b.flame.channel.v1.NodeFrame\x1a\x1b.flame.channel.v1.NodeOrder(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/node_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x14\x66lame/v1/types.proto\"\xbc\x02\n\tNodeFrame\x12.\n\x08register\x18\x01 \x01(\x0b\x32\x1a.flame.channel.v1.RegisterH\x00\x12(\n\x05renew\x18\x02 \x01(\x0b\x32\x17.flame.channel.v1.RenewH\x00\x12\x32\n\x06\x65xited\x18\x03 \x01(\x0b\x32 .flame.channel.v1.ExecutorExitedH\x00\x12,\n\x07leaving\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.LeavingH\x00\x12\x31\n\x07package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.PackageStateH\x00\x12\x37\n\rstart_delayed\x18\x15 \x01(\x0b\x32\x1e.flame.channel.v1.StartDelayedH\x00\x42\x07\n\x05\x66rame\"\xbf\x02\n\tNodeOrder\x12\x32\n\nregistered\x18\x01 \x01(\x0b\x32\x1c.flame.channel.v1.RegisteredH\x00\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.flame.channel.v1.StartExecutorH\x00\x12.\n\x04stop\x18\x03 \x01(\x0b\x32\x1e.flame.channel.v1.StopExecutorH\x00\x12,\n\x07renewed\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.RenewedH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x12\x37\n\rretry_package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.RetryPackageH\x00\x42\x07\n\x05\x66rame\"8\n\x0fRunningExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"\xa3\x02\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12/\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12 \n\x04info\x18\x04 \x01(\x0b\x32\x12.flame.v1.NodeInfo\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x34\n\texecutors\x18\x06 \x03(\x0b\x32!.flame.channel.v1.RunningExecutor\x12(\n\taddresses\x18\x07 \x03(\x0b\x32\x15.flame.v1.NodeAddress\x12\x1f\n\x06labels\x18\x08 \x03(\x0b\x32\x0f.flame.v1.Label\x12\x11\n\tisolation\x18\x65 \x01(\t\"~\n\nRegistered\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12/\n\x06\x66ramed\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\"\x07\n\x05Renew\"\t\n\x07Renewed\"\xd6\x01\n\rStartExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x30\n\tresources\x18\x05 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\"G\n\x0cStopExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08grace_ms\x18\x03 \x01(\r\"\xa8\x01\n\x0e\x45xecutorExited\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07task_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x11\n\texit_code\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x03\"\x7f\n\x0cPackageState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0b\n\x03log\x18\x06 \x01(\t\x12\x10\n\x08since_ms\x18\x07 \x01(\x03\"F\n\x0cStartDelayed\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\r\"C\n\x0cRetryPackage\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\t\n\x07Leaving2V\n\x0bNodeChannel\x12G\n\x07\x43onnect\x12\x1b.flame.channel.v1.NodeFrame\x1a\x1b.flame.channel.v1.NodeOrder(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTER']._serialized_start=810
   _globals['_REGISTER']._serialized_end=1101
   _globals['_REGISTERED']._serialized_start=1103
-  _globals['_REGISTERED']._serialized_end=1201
-  _globals['_RENEW']._serialized_start=1203
-  _globals['_RENEW']._serialized_end=1210
-  _globals['_RENEWED']._serialized_start=1212
-  _globals['_RENEWED']._serialized_end=1221
-  _globals['_STARTEXECUTOR']._serialized_start=1224
-  _globals['_STARTEXECUTOR']._serialized_end=1438
-  _globals['_STOPEXECUTOR']._serialized_start=1440
-  _globals['_STOPEXECUTOR']._serialized_end=1511
-  _globals['_EXECUTOREXITED']._serialized_start=1514
-  _globals['_EXECUTOREXITED']._serialized_end=1682
-  _globals['_PACKAGESTATE']._serialized_start=1684
-  _globals['_PACKAGESTATE']._serialized_end=1811
-  _globals['_STARTDELAYED']._serialized_start=1813
-  _globals['_STARTDELAYED']._serialized_end=1883
-  _globals['_RETRYPACKAGE']._serialized_start=1885
-  _globals['_RETRYPACKAGE']._serialized_end=1952
-  _globals['_LEAVING']._serialized_start=1954
-  _globals['_LEAVING']._serialized_end=1963
-  _globals['_NODECHANNEL']._serialized_start=1965
-  _globals['_NODECHANNEL']._serialized_end=2051
+  _globals['_REGISTERED']._serialized_end=1229
+  _globals['_RENEW']._serialized_start=1231
+  _globals['_RENEW']._serialized_end=1238
+  _globals['_RENEWED']._serialized_start=1240
+  _globals['_RENEWED']._serialized_end=1249
+  _globals['_STARTEXECUTOR']._serialized_start=1252
+  _globals['_STARTEXECUTOR']._serialized_end=1466
+  _globals['_STOPEXECUTOR']._serialized_start=1468
+  _globals['_STOPEXECUTOR']._serialized_end=1539
+  _globals['_EXECUTOREXITED']._serialized_start=1542
+  _globals['_EXECUTOREXITED']._serialized_end=1710
+  _globals['_PACKAGESTATE']._serialized_start=1712
+  _globals['_PACKAGESTATE']._serialized_end=1839
+  _globals['_STARTDELAYED']._serialized_start=1841
+  _globals['_STARTDELAYED']._serialized_end=1911
+  _globals['_RETRYPACKAGE']._serialized_start=1913
+  _globals['_RETRYPACKAGE']._serialized_end=1980
+  _globals['_LEAVING']._serialized_start=1982
+  _globals['_LEAVING']._serialized_end=1991
+  _globals['_NODECHANNEL']._serialized_start=1993
+  _globals['_NODECHANNEL']._serialized_end=2079
 # @@protoc_insertion_point(module_scope)

@@ -71,16 +71,16 @@ class Register(_message.Message):
     def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., capacity: _Optional[_Union[_types_pb2.ResourceRequirement, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.NodeInfo, _Mapping]] = ..., hostname: _Optional[str] = ..., executors: _Optional[_Iterable[_Union[RunningExecutor, _Mapping]]] = ..., addresses: _Optional[_Iterable[_Union[_types_pb2.NodeAddress, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[_types_pb2.Label, _Mapping]]] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class Registered(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds", "framed_port")
+    __slots__ = ("epoch", "heartbeat_seconds", "lease_seconds", "framed")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    FRAMED_PORT_FIELD_NUMBER: _ClassVar[int]
+    FRAMED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
     lease_seconds: int
-    framed_port: int
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., framed_port: _Optional[int] = ...) -> None: ...
+    framed: _common_pb2.FramedAddress
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
 
 class Renew(_message.Message):
     __slots__ = ()

@@ -58,14 +58,16 @@ class ClientHello(_message.Message):
     def __init__(self, client: _Optional[str] = ...) -> None: ...
 
 class ManagerHello(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "max_input_bytes")
+    __slots__ = ("epoch", "heartbeat_seconds", "max_input_bytes", "framed")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FRAMED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
     max_input_bytes: int
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., max_input_bytes: _Optional[int] = ...) -> None: ...
+    framed: _common_pb2.FramedAddress
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., max_input_bytes: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("alias", "session", "submitter", "subscribe", "position", "outcome_credit")
