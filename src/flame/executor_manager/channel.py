@@ -30,7 +30,7 @@ from flame.executor_manager.relay import relayed_connection
 from flame.executor_manager.window import Window
 from flame.model.specs import Sandbox
 from flame.runtime.backoff import Backoff
-from flame.runtime.framed_call import FramedCall
+from flame.runtime.framed_call import FramedCall, deliver
 from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
@@ -233,13 +233,9 @@ class ExecutorChannel:
             tasks.start(self._send(call), "send")
             tasks.start(self._beat(call, heartbeat), "heartbeat")
             self._watch_running()
-            while True:
-                order = await call.read()
-                if order is grpc.aio.EOF:
-                    await raise_status(call)
-                    return "the session manager ended the stream"
-                self._last_received = self._loop.time()
-                self._obey(order)
+            await deliver(call, self._obey)
+            await raise_status(call)
+            return "the session manager ended the stream"
 
     def _hello(self) -> frames.ExecutorFrame:
         """Return the first frame of a stream, which makes all that was on its way obsolete."""
@@ -381,6 +377,7 @@ class ExecutorChannel:
     # --- obeying
 
     def _obey(self, order: frames.ExecutorOrder) -> None:
+        self._last_received = self._loop.time()
         match order.WhichOneof("frame"):
             case "tasks":
                 self._on_tasks(order.tasks)

@@ -26,6 +26,8 @@ class FramedCall:
         self._arrived: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._take: Callable[[Any], None] | None = None
+        self._failure: Exception | None = None
         self._is_over = False
         self.protocol = FramedProtocol(self._received, self._ended, self._writable, most_bytes)
 
@@ -105,6 +107,21 @@ class FramedCall:
             await self._reader
         return self._decode(self._arrived.popleft())
 
+    async def deliver(self, take: Callable[[Any], None]) -> None:
+        """Call ``take`` with every message, as soon as it has arrived; return at the end.
+
+        Raises:
+            Exception: What ``take`` raised.
+        """
+        while self._arrived:
+            take(self._decode(self._arrived.popleft()))
+        self._take = take
+        if not self._is_over:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        if self._failure is not None:
+            raise self._failure
+
     def cancel(self) -> None:
         """End the connection."""
         self.protocol.abort("given up")
@@ -114,8 +131,15 @@ class FramedCall:
         return grpc.StatusCode.OK
 
     def _received(self, message: bytes) -> None:
-        self._arrived.append(message)
-        _wake(self._reader)
+        if self._take is None:
+            self._arrived.append(message)
+            _wake(self._reader)
+            return
+        try:
+            self._take(self._decode(message))
+        except Exception as error:
+            self._failure = error
+            self.cancel()
 
     def _ended(self, reason: str) -> None:
         self._is_over = True
@@ -124,6 +148,15 @@ class FramedCall:
 
     def _writable(self) -> None:
         _wake(self._writer)
+
+
+async def deliver(call: Any, take: Callable[[Any], None]) -> None:
+    """Call ``take`` with every message of a framed or a gRPC call; return at its end."""
+    if isinstance(call, FramedCall):
+        await call.deliver(take)  # without a task to wake for each of them
+        return
+    while (message := await call.read()) is not grpc.aio.EOF:
+        take(message)
 
 
 def _connect_locally(name: str) -> socket.socket | None:

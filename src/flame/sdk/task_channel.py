@@ -21,7 +21,7 @@ import grpc.aio
 
 from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
 from flame.runtime.backoff import Backoff
-from flame.runtime.framed_call import FramedCall
+from flame.runtime.framed_call import FramedCall, deliver
 from flame.sdk.configuration import Credential
 from flame.sdk.frontend import backoff_among
 from flame.sdk.session_stream import SessionStream, State
@@ -288,12 +288,15 @@ class TaskChannel:
 
     async def _read(self, call: Any) -> None:
         handlers = self._handlers
-        while (frame := await call.read()) is not grpc.aio.EOF:
+
+        def take(frame: frames.ManagerFrame) -> None:
             self._heard = True
             kind = frame.WhichOneof("frame")
-            handler = handlers.get(kind)
+            handler = handlers.get(kind) if kind is not None else None
             if handler is not None:  # otherwise a newer manager says something we need not know
                 handler(getattr(frame, kind))
+
+        await deliver(call, take)
 
     async def _write(self, call: Any) -> None:
         while True:
