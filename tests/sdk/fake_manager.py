@@ -54,6 +54,7 @@ class FakeManager:
     def __init__(self, *, token: str | None = TOKEN, heartbeat: int = 5) -> None:
         self.token = token
         self.heartbeat = heartbeat
+        self.framed = frames.FramedAddress()
         self.max_input_bytes = 1024 * 1024
         self.submit_credit = 1 << 40
         self.regrant = True
@@ -311,6 +312,7 @@ class _Stream:
                         epoch=1,
                         heartbeat_seconds=manager.heartbeat,
                         max_input_bytes=manager.max_input_bytes,
+                        framed=manager.framed,
                     )
                 )
             elif kind == "attach":

@@ -1,5 +1,6 @@
 """Sessions over a real task channel, against a manager that can be told to misbehave."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,30 @@ def test_ten_thousand_tasks_each_get_their_own_output(client: flame.Client) -> N
     futures = [session.run(data) for data in inputs]
     assert [future.result(10) for future in futures] == [data[::-1] for data in inputs]
     assert sorted(future.task_id or 0 for future in futures) == list(range(1, 10_001))
+
+
+def test_a_framed_port_that_nobody_answers_leaves_the_client_on_grpc(manager: FakeManager) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        manager.framed = frames.FramedAddress(port=unused.getsockname()[1], local="nobody")
+        with flame.connect(manager.endpoint, token=TOKEN) as client:
+            assert client.create_session("app").invoke(b"ab", timeout=10) == b"ba"
+
+
+def test_a_framed_port_of_another_program_leaves_the_client_on_grpc(manager: FakeManager) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        manager.framed = frames.FramedAddress(port=other.getsockname()[1])
+
+        def hang_up() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1024)
+
+        stranger = threading.Thread(target=hang_up)
+        stranger.start()
+        with flame.connect(manager.endpoint, token=TOKEN) as client:
+            assert client.create_session("app").invoke(b"ab", timeout=10) == b"ba"
+        stranger.join(10)
 
 
 def test_no_input_and_empty_input_are_different(client: flame.Client) -> None:
