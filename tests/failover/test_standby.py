@@ -1,5 +1,6 @@
 """Session managers that stand by for one another, as whole processes on a real PostgreSQL."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -50,6 +51,31 @@ def test_a_standby_says_that_it_does_not_lead_and_who_does(managers: Managers) -
         connect(managers, standby.endpoint, timeout=1.0)
     with connect(managers) as client:
         assert client.endpoint == leader.endpoint
+
+
+def test_flmctl_shows_which_one_leads_also_when_none_does(managers: Managers) -> None:
+    leader, standby = managers.start()
+    assert flmctl_lists(managers) == {leader.endpoint: "leader", standby.endpoint: "standby"}
+    leader.kill()
+    wait_until(standby.leads, "the other one to lead")
+    assert flmctl_lists(managers) == {leader.endpoint: "unreachable", standby.endpoint: "leader"}
+    standby.kill()
+    assert set(flmctl_lists(managers).values()) == {"unreachable"}
+
+
+def flmctl_lists(managers: Managers) -> dict[str, str]:
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "flame.cli.flmctl", "list", "-m", "-o", "json"),
+            *("--endpoint", managers.endpoint, "--token-file", str(managers.token_file)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=True,
+    )
+    found = json.loads(ran.stdout)
+    return {each["metadata"]["endpoint"]: each["status"]["role"] for each in found}
 
 
 def test_one_that_stops_in_order_is_followed_at_once(managers: Managers) -> None:

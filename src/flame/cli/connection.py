@@ -15,6 +15,7 @@ import click
 
 import flame
 from flame.model.errors import Unavailable
+from flame.sdk.managers import ManagerInfo, list_managers
 
 LOCAL_ENDPOINT = "http://127.0.0.1:8080"
 
@@ -59,6 +60,16 @@ class Connection:
             if LOCAL_ENDPOINT not in str(error):
                 raise
             raise Unavailable(f"{error}. To start a cluster here: flame up") from error
+
+    def list_managers(self) -> list[ManagerInfo]:
+        """Return the session managers that are named, whichever of them leads."""
+        return list_managers(
+            self.endpoint,
+            token_file=self.token_file,
+            ca_file=self.ca_file,
+            config=self.config,
+            default_endpoint=LOCAL_ENDPOINT,
+        )
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +117,8 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--endpoint",
             metavar="URL",
-            help=f"Session manager (or FLAME_ENDPOINT; default {LOCAL_ENDPOINT}).",
+            help="Session manager, or several with commas if they stand by for one another "
+            f"(or FLAME_ENDPOINT; default {LOCAL_ENDPOINT}).",
         ),
     ):
         decorated = option(decorated)

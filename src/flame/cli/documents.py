@@ -14,6 +14,7 @@ from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
 from flame.model.tenant_text import write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
+from flame.sdk.managers import ManagerInfo
 from flame.sdk.views import Application, Executor, Node, NodePackage, SessionInfo, Task
 
 Document = dict[str, Any]
@@ -58,6 +59,7 @@ NODES = {
     "GPU": 5,
     "LABELS": 20,
 }
+MANAGERS = {"ENDPOINT": 30, "ROLE": 12, "DETAIL": 20}
 TENANTS = {
     "NAME": 20,
     "WEIGHT": 8,
@@ -366,6 +368,19 @@ def specification_document(spec: ApplicationSpec) -> Document:
 
 
 # --- Executors and nodes -----------------------------------------------------------------------
+
+
+def manager_row(manager: ManagerInfo) -> list[object]:
+    """A row of :data:`MANAGERS`."""
+    return [manager.endpoint, manager.role, manager.detail]
+
+
+def manager_document(manager: ManagerInfo) -> Document:
+    """The whole session manager."""
+    return {
+        "metadata": {"endpoint": manager.endpoint},
+        "status": _present(role=manager.role, detail=manager.detail or None),
+    }
 
 
 def executor_row(executor: Executor) -> list[object]:

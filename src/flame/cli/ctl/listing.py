@@ -19,6 +19,7 @@ Examples:
   flmctl list                sessions by number, open ones first
   flmctl list -s             sessions by id, with resources and priority
   flmctl list -a -o yaml     applications, as `flmctl register -f` reads them
+  flmctl list -m             session managers, and which of them leads
 """
 
 
@@ -65,22 +66,36 @@ LISTINGS = {
     ),
 }
 
+#: Asked for themselves: none of them may lead.
+MANAGERS = Listing(
+    lambda _client: (), documents.MANAGERS, documents.manager_row, documents.manager_document
+)
+
 
 @click.command("list", cls=Command, epilog=EXAMPLES)
 @click.option("-s", "--sessions", is_flag=True, help="Sessions, with resources and priority.")
 @click.option("-a", "--applications", is_flag=True, help="Applications.")
 @click.option("-e", "--executors", is_flag=True, help="Executors.")
 @click.option("-n", "--nodes", is_flag=True, help="Nodes.")
+@click.option(
+    "-m",
+    "--managers",
+    is_flag=True,
+    help="The session managers of --endpoint, and which one leads.",
+)
 @form_option
 @connection_options
 def list_(connection: Connection, *, form: str, **flags: bool) -> None:
-    """List sessions (the default), applications, executors or nodes."""
+    """List sessions (the default), applications, executors, nodes or session managers."""
     chosen = [name for name, given in flags.items() if given]
     if len(chosen) > 1:
         raise click.UsageError(f"one list at a time, not {' and '.join(chosen)}")
-    listing = LISTINGS[chosen[0] if chosen else ""]
-    with connection.open() as client:
-        items = list(listing.fetch(client))
+    if chosen == ["managers"]:
+        listing, items = MANAGERS, connection.list_managers()
+    else:
+        listing = LISTINGS[chosen[0] if chosen else ""]
+        with connection.open() as client:
+            items = list(listing.fetch(client))
     if form == TABLE:
         click.echo(table(listing.columns, [listing.row(item) for item in items]))
     else:
