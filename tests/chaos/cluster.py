@@ -21,23 +21,34 @@ class ChaosCluster(LocalCluster):
 
     Args:
         bug: The name of a bug of ``flame.testing.planted`` that its session manager has.
+        database: Where its tasks are stored; a file in the directory by default.
+        module: Runs in the place of ``flame.session_manager``.
 
     Attributes:
         restarts: Seconds from the end of each process to the ready line of its successor.
         storage: The URL of its database.
     """
 
-    def __init__(self, directory: Path, executors: int, bug: str | None = None) -> None:
-        super().__init__(executors=executors, directory=directory)
+    def __init__(
+        self,
+        directory: Path,
+        executors: int,
+        bug: str | None = None,
+        *,
+        database: Path | None = None,
+        module: str | None = None,
+    ) -> None:
+        self.storage = f"sqlite://{database or directory / 'flame.db'}"
+        super().__init__(executors=executors, directory=directory, storage=self.storage)
         self.bug = bug
-        self.storage = f"sqlite://{directory / 'flame.db'}"
+        self._module = module
         self.restarts: dict[str, list[float]] = {MANAGER: [], NODE: []}
 
     def _manager_command(self, where: "object") -> list[str]:
         command = super()._manager_command(where)  # type: ignore[arg-type]
-        if self.bug is None:
-            return command
         assert command[:2] == ["-m", "flame.session_manager"]
+        if self.bug is None:
+            return command if self._module is None else ["-m", self._module, *command[2:]]
         return ["-m", "tests.chaos.planted_manager", self.bug, *command[2:]]
 
     def _keep(self, child: _Child) -> None:

@@ -88,6 +88,7 @@ class Experiment:
         self._sessions: list[tuple[flame.Session, bool, int]] = []
         self._watching = threading.Event()
         self._client: flame.Client | None = None
+        self._at_the_end: list[Callable[[], object]] = []
         self.cluster: ChaosCluster
         (directory / "service").mkdir(parents=True, exist_ok=True)
 
@@ -177,6 +178,13 @@ class Experiment:
         self.wait_until(lambda: self.log.ended > told, "an outcome after a fault")
         self.report.recoveries.append(time.monotonic() - since)
 
+    def recovered_when(self, condition: Callable[[], bool], what: str) -> float:
+        """Wait for a condition from now on: how long that took is a recovery."""
+        since = time.monotonic()
+        self.wait_until(condition, what, 60.0)
+        self.report.recoveries.append(time.monotonic() - since)
+        return self.report.recoveries[-1]
+
     def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = FINISH) -> None:
         """Wait for a named condition.
 
@@ -196,10 +204,21 @@ class Experiment:
         if most is not None and restarts[-1] > most:
             self.report.notes.append(f"{name} was ready after {restarts[-1]:.2f} s")
 
+    def at_the_end(self, undo: Callable[[], object]) -> None:
+        """Call something once the cluster is stopped and its store is read."""
+        self._at_the_end.append(undo)
+
     # --- the end --------------------------------------------------------------------------------
 
     def conclude(self) -> Report:
         """Wait for every outcome, stop the cluster, write everything down, have it checked."""
+        try:
+            return self._conclude()
+        finally:
+            for undo in reversed(self._at_the_end):
+                undo()
+
+    def _conclude(self) -> Report:
         report = self.report
         try:
             deadline = time.monotonic() + FINISH

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flame.model.errors import FlameError
+from tests.chaos.disks import r8, r8_slow
 from tests.chaos.ends import r14, r22
 from tests.chaos.experiment import Experiment, Failed, Report
 from tests.chaos.failover import f1, f2, f3
@@ -19,6 +20,8 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "R2": r2,
     "R3": r3,
     "R6": r6,
+    "R8": r8,
+    "R8-slow": r8_slow,
     "R11": r11,
     "R12": r12,
     "R13": r13,
