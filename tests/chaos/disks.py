@@ -17,7 +17,7 @@ REFUSED: Allowed = {-1: "flame.db"}  # a submit may be refused, if the file is n
 def r8(x: Experiment) -> None:
     """The disk fills up under load, again and again; then a slow one; results wait meanwhile."""
     disk = SmallDisk(x.directory / "disk", lambda: x.cluster.pids[MANAGER])
-    x.at_the_end(disk.close)
+    x.resources.callback(disk.close)
     if not disk.is_mounted:
         x.report.notes.append("no right to mount a file system here: a limit on file sizes instead")
     where = x.directory / "cluster"

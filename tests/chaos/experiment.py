@@ -48,8 +48,8 @@ class Report:
     def slope(self) -> float:
         """Return how fast the session manager's memory grew in its last life, in MiB a minute."""
         points = self.rss
-        if len(points) < 8:
-            return 0.0
+        if len(points) < 40:
+            return 0.0  # too short a life
         points = points[len(points) // 4 :]  # without its start
         mean_x = sum(x for x, _ in points) / len(points)
         mean_y = sum(y for _, y in points) / len(points)
@@ -88,7 +88,6 @@ class Experiment:
         self._sessions: list[tuple[flame.Session, bool, int]] = []
         self._watching = threading.Event()
         self._client: flame.Client | None = None
-        self._at_the_end: list[Callable[[], object]] = []
         self.cluster: ChaosCluster
         (directory / "service").mkdir(parents=True, exist_ok=True)
 
@@ -204,21 +203,10 @@ class Experiment:
         if most is not None and restarts[-1] > most:
             self.report.notes.append(f"{name} was ready after {restarts[-1]:.2f} s")
 
-    def at_the_end(self, undo: Callable[[], object]) -> None:
-        """Call something once the cluster is stopped and its store is read."""
-        self._at_the_end.append(undo)
-
     # --- the end --------------------------------------------------------------------------------
 
     def conclude(self) -> Report:
         """Wait for every outcome, stop the cluster, write everything down, have it checked."""
-        try:
-            return self._conclude()
-        finally:
-            for undo in reversed(self._at_the_end):
-                undo()
-
-    def _conclude(self) -> Report:
         report = self.report
         try:
             deadline = time.monotonic() + FINISH

@@ -20,13 +20,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "flame.db"
 
 
-def killed(path: Path, tasks: int = 20) -> dict[Path, bytes]:
+def killed(path: Path, tasks: int = 20, synced: int = 0) -> dict[Path, bytes]:
     """Leave the files of a process that was killed; returns them, to put them there again."""
     with closing(SqliteStore(path)) as store:
         store.load()
         store.commit([session_put()], sync=False)
         for task_id in range(1, tasks + 1):
-            store.commit([submitted(task_id, b"input")], sync=False)
+            store.commit([submitted(task_id, b"input")], sync=task_id == synced)
         files = {
             file: file.read_bytes() for file in (path, Path(f"{path}-wal"), Path(f"{path}.tail"))
         }
@@ -101,7 +101,24 @@ def test_a_log_that_was_copied_and_has_started_over_is_not_missed(path: Path) ->
     assert tasks_in(path) == 20
 
 
-def test_after_another_boot_nothing_is_compared(
+def test_after_another_boot_the_part_that_was_synced_must_be_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = killed(path, synced=12)
+    log = Path(f"{path}-wal")
+    boot = tmp_path / "boot_id"
+    boot.write_text("01234567-89ab-cdef-0123-456789abcdef\n")
+    monkeypatch.setattr(tail, "_BOOT_ID", boot)
+    damaged = bytearray(files[log])
+    damaged[HEADER + FRAME * 3] ^= 1
+    put({**files, log: bytes(damaged)})
+    with pytest.raises(CorruptStore, match="acknowledged are lost"):
+        SqliteStore(path)
+    put({**files, log: files[log][: -3 * FRAME]})  # and the rest need not
+    assert 12 <= tasks_in(path) < 20
+
+
+def test_after_another_boot_what_was_not_synced_is_not_compared(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss of power takes what was not synced, from the log as from the file beside it."""

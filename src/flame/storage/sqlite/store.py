@@ -91,9 +91,9 @@ class SqliteStore:
 
     def load(self) -> Recovered:
         with self._corruption_named():
+            check_indexes(self._query)  # before anything is written to what may be damaged
             with self._write_lock:
                 epoch, next_session = self._writer.start()
-            check_indexes(self._query)
             recovered = recover(self._reader, epoch, next_session)
         for session in recovered.sessions:
             session.pending = self._named_while_read(session.pending)
@@ -148,7 +148,7 @@ class SqliteStore:
     def _after_commit(self, writer: apsw.Connection, database: str, frames: int) -> int:
         assert self._tail is not None  # noqa: S101 - a commit is between opening and closing
         assert self._checkpointer is not None  # noqa: S101
-        self._tail.note(frames)
+        self._tail.note(frames, synced=self._writer.is_synced)
         return self._checkpointer.after_commit(writer, database, frames)
 
     def _named_while_read(self, items: Iterable[T]) -> Iterator[T]:

@@ -4,12 +4,13 @@ SQLite reads the log up to the first frame whose check sum is wrong and takes th
 tell a damaged frame from one that was never finished. So a flipped bit loses every later commit, in
 silence. A small file beside the database knows better: after each commit it is told how far the log goes.
 
-    <database>.tail = boot id (16 bytes) │ the log's salts (8) │ its frames (4) │ crc32 (4)
+    <database>.tail = boot id (16 bytes) │ the log's salts (8) │ its frames (4) │ synced (4) │ crc32 (4)
 
 It is written without a sync: less than a microsecond, and as safe from the death of the process as the
 log itself. A loss of power may take the log's end without any damage; that is why the boot is recorded,
-and after another boot nothing is compared. The salts change whenever the log starts over, which it
-does only when all of it is in the database.
+and after another boot only that part must be there which was synced, to the disk, before this was
+written. The salts change whenever the log starts over, which it does only when all of it is in the
+database.
 """
 
 import os
@@ -21,7 +22,7 @@ from flame.storage.store import CorruptStore
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BOOT_SIZE = 16
-_RECORD = struct.Struct(">16s8sI")  # without its crc
+_RECORD = struct.Struct(">16s8sII")  # without its crc
 _CRC = struct.Struct(">I")
 
 _HEADER_SIZE = 32
@@ -41,6 +42,8 @@ class Tail:
         self._boot = _boot_id()
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._log = -1
+        self._salts = b""
+        self._synced = 0
 
     def check(self, frames: int) -> None:
         """Compare with the log that SQLite found, of so many frames.
@@ -51,9 +54,11 @@ class Tail:
         stored = os.pread(self._file, _RECORD.size + _CRC.size, 0)
         if len(stored) < _RECORD.size + _CRC.size or not self._boot:
             return
-        boot, salts, noted = _RECORD.unpack_from(stored)
+        boot, salts, noted, synced = _RECORD.unpack_from(stored)
         (crc,) = _CRC.unpack_from(stored, _RECORD.size)
-        if crc != crc32(stored[: _RECORD.size]) or boot != self._boot or frames >= noted:
+        if boot != self._boot:
+            noted = synced
+        if crc != crc32(stored[: _RECORD.size]) or frames >= noted:
             return
         try:
             with self._log_path.open("rb") as log:
@@ -72,19 +77,26 @@ class Tail:
             " go on without those commits"
         )
 
-    def note(self, frames: int) -> None:
-        """The log goes so far now, and all of it is committed."""
+    def note(self, frames: int, *, synced: bool) -> None:
+        """The log goes so far now, and all of it is committed; ``synced``: and on the disk."""
         if self._log < 0:
             # The log stays the same file until the database is closed.
             self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
-        record = _RECORD.pack(self._boot, os.pread(self._log, _SALTS_SIZE, _SALTS_AT), frames)
-        os.pwrite(self._file, record + _CRC.pack(crc32(record)), 0)
+        salts = os.pread(self._log, _SALTS_SIZE, _SALTS_AT)
+        if synced:
+            self._salts, self._synced = salts, frames
+        elif salts != self._salts:
+            self._salts, self._synced = salts, 0
+        self._write(salts, frames, self._synced)
 
     def end(self) -> None:
         """The log is about to be copied into the database, and removed."""
         if self._log >= 0:
-            record = _RECORD.pack(self._boot, bytes(_SALTS_SIZE), 0)
-            os.pwrite(self._file, record + _CRC.pack(crc32(record)), 0)
+            self._write(bytes(_SALTS_SIZE), 0, 0)
+
+    def _write(self, salts: bytes, frames: int, synced: int) -> None:
+        record = _RECORD.pack(self._boot, salts, frames, synced)
+        os.pwrite(self._file, record + _CRC.pack(crc32(record)), 0)
 
     def close(self) -> None:
         """Let go of the files."""

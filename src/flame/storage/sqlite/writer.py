@@ -39,6 +39,11 @@ class Writer:
         """Sessions that were deleted and of which rows are left."""
         return self._statements.deleted
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether the commit that is under way, or was the last, waits for the disk."""
+        return bool(self._full)
+
     def start(self) -> tuple[int, int]:
         """Raise the epoch, synced, and return it with the next session's number."""
         self._learn()
