@@ -92,7 +92,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.doomed = None
     executor.preparing = False
     executor.gang = 0
-    session.executors[executor.id] = executor
+    session.executors[executor.id] = session.starting[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
     state.deadlines.clear(("idle", executor.id))

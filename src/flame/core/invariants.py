@@ -166,7 +166,9 @@ def _hands(session: Session) -> Iterator[str]:
             ):
                 if belongs and executor.id not in index:
                     yield f"{who}: executor {executor.id} is missing in {what}"
-    for index in (session.roomy, session.empty, session.ahead):
+        if executor.state is ExecutorState.BINDING and executor.id not in session.starting:
+            yield f"{who}: executor {executor.id} is missing in starting"
+    for index in (session.roomy, session.empty, session.ahead, session.starting):
         if index.keys() - session.executors.keys():
             yield f"{who}: {sorted(index.keys() - session.executors.keys())[:9]} have left it"
     for task_id, task in session.live.items():

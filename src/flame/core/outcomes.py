@@ -145,10 +145,7 @@ def out_of_work(state: State, session: Session, executor: Executor, now: float) 
 
 def _review_binding(state: State, session: Session) -> None:
     """Have executors taken away that start for work which others have done in the meantime."""
-    executors = session.executors
-    if session.unfinished < len(executors) and any(
-        e.state is ExecutorState.BINDING for e in executors.values()
-    ):
+    if session.unfinished < len(session.executors) and session.has_starting:
         state.replan = True
 
 

@@ -28,8 +28,8 @@ def idle_overdue(state: State, session: Session, executor: Executor, now: float)
     if executor.gang:
         _gang_overdue(state, session, executor, now)
         return
-    kept = sum(e.state is ExecutorState.BOUND for e in session.executors.values())
-    if kept > session.spec.min_instances:
+    least = session.spec.min_instances
+    if not least or sum(e.state is ExecutorState.BOUND for e in session.executors.values()) > least:
         unbind(state, executor, now)
 
 

@@ -5,6 +5,8 @@ says so, a task that still runs after the grace is thrown away and queued again,
 attempt: never more than ``MAX_PREEMPTIONS`` times, and never more work than the budget allows.
 """
 
+from collections.abc import Iterable
+
 from flame.core.executor import Executor
 from flame.core.executors import detach, return_tasks, stop, unbind
 from flame.core.reports import KEPT
@@ -24,12 +26,15 @@ LOOK_AGAIN = 1.0
 
 def release(state: State, session: Session, step: Release, now: float) -> None:
     """Take executors from a session: those whose leaving costs least."""
-    candidates = [
-        _candidate(session, e)
-        for e in session.executors.values()
-        if e.state in KEPT and e.id not in session.unreported
-    ]
     chosen: dict[ExecutorId, None] = {}
+    node = state.nodes.get(step.node) if step.node is not None else None
+    if node is not None and session.spec.batch_size == 1:
+        # Mostly the few on that node will do, and the many elsewhere need not be looked at.
+        mine = [e for e in node.executors.values() if e.session is session]
+        chosen.update(dict.fromkeys(choose(_candidates(session, mine), step.count)))
+    candidates = (
+        _candidates(session, session.executors.values()) if len(chosen) < step.count else []
+    )
     for protect in (True, False):  # one that is left alone may still be asked to leave
         if len(chosen) < step.count:
             found = choose(candidates, step.count, step.node, protect=protect)
@@ -40,6 +45,14 @@ def release(state: State, session: Session, step: Release, now: float) -> None:
         unbind(state, executor, now)
         if step.grace is not None and executor.state is ExecutorState.UNBINDING:
             state.deadlines.set(("preempt", executor.id), now + step.grace)
+
+
+def _candidates(session: Session, executors: Iterable[Executor]) -> list[Candidate]:
+    return [
+        _candidate(session, e)
+        for e in executors
+        if e.state in KEPT and e.id not in session.unreported
+    ]
 
 
 def _candidate(session: Session, executor: Executor) -> Candidate:

@@ -138,7 +138,7 @@ def _executor(state: State, binding: BindingPut, now: float) -> None:
     state.executors[executor.id] = executor
     node.executors[executor.id] = executor
     node.used = node.used + executor.resources
-    session.executors[executor.id] = executor
+    session.executors[executor.id] = session.starting[executor.id] = executor
     session.unreported[executor.id] = None
     state.deadlines.set(("reconnect", executor.id), now + RECONNECT_TIMEOUT)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)

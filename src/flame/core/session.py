@@ -16,7 +16,14 @@ from flame.core.submitter import Submitter
 from flame.core.task import FINISHING, QUEUED, Task
 from flame.model.attempts import Attempt
 from flame.model.ids import ExecutorId, SessionNumber, TaskId, Tenant
-from flame.model.specs import Durability, Event, SessionSpec, SessionState, TaskLimits
+from flame.model.specs import (
+    Durability,
+    Event,
+    ExecutorState,
+    SessionSpec,
+    SessionState,
+    TaskLimits,
+)
 
 MAX_EVENTS = 100
 
@@ -45,6 +52,7 @@ class Session:
         running: Executors whose task counts as started.
         roomy, empty, ahead: Executors that have room for a task, have it and hold none, hold more than
             one. Who does not, or is not usable, is dropped when it is looked at; nobody is missing.
+        starting: The same of those that are BINDING.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
@@ -85,6 +93,7 @@ class Session:
     roomy: dict[ExecutorId, Executor] = field(default_factory=dict)
     empty: dict[ExecutorId, Executor] = field(default_factory=dict)
     ahead: dict[ExecutorId, Executor] = field(default_factory=dict)
+    starting: dict[ExecutorId, Executor] = field(default_factory=dict)
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
@@ -134,6 +143,17 @@ class Session:
             size += len(task.input or b"")
         self.count_queued(count, size)
 
+    @property
+    def has_starting(self) -> bool:
+        """Whether one of its executors is BINDING."""
+        starting = self.starting
+        while starting:
+            executor_id, executor = next(iter(starting.items()))
+            if executor.state is ExecutorState.BINDING:
+                return True
+            del starting[executor_id]
+        return False
+
     def has_room(self, executor: Executor) -> None:
         """An executor holds less than before, or can be handed tasks again."""
         self.roomy[executor.id] = executor
@@ -149,7 +169,7 @@ class Session:
 
     def drop_executor(self, executor: Executor) -> None:
         """An executor serves the session no more."""
-        for index in (self.executors, self.roomy, self.empty, self.ahead):
+        for index in (self.executors, self.roomy, self.empty, self.ahead, self.starting):
             index.pop(executor.id, None)
 
     def withdraw(self, task: Task) -> None:

@@ -9,7 +9,7 @@ counts what it would lose as a whole; for its first gang a session is judged by 
 otherwise a gang larger than its share would never run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
 from flame.model.ids import ExecutorId, NodeName
@@ -44,8 +44,11 @@ class Claims:
         self._steps = steps
         self._limited = limited
         self._undo: list[Callable[[], None]] = []  # at the end of the plan
-        self._places: list[Room] | None = None  # with room that is spare, when first asked for
-        self._looked_at: dict[int, int] = {}  # how many of them will not do, by a shape's id
+        # By a shape's id: nodes where more was to come since nothing was found there, when they were
+        # listed, and the last one that was found.
+        self._places: dict[int, Iterator[Room]] = {}
+        self._listed_at: dict[int, int] = {}
+        self._looked_at: dict[int, Room] = {}
 
     def run(self, tiers: Sequence[int]) -> None:
         """Add the steps that make room."""
@@ -284,23 +287,22 @@ class Claims:
 
     def _spare(self, leaf: Leaf) -> Room | None:
         """Return a node with room that is on its way back, or that an idle executor has to leave."""
-        ledger, request = self._ledger, leaf.wish.request
-        if self._places is None:
-            self._places = [
-                *(room for _, room in sorted(ledger.returning.items())),
-                *(room for _, room in sorted(ledger.with_idle.items())),
-            ]
-        key, places = id(leaf.shape), self._places
-        index = self._looked_at.get(key, 0)
-        while index < len(places):
-            room = places[index]
+        ledger, request, shape = self._ledger, leaf.wish.request, leaf.shape
+        key = id(shape)
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = iter(ledger.spare_since(shape.none_spare_at))
+            self._listed_at[key] = ledger.comings
+        room = self._looked_at.get(key) or next(places, None)
+        while room is not None:
             if ledger.rooms.suits(leaf.wish, room) and (
                 request.fits_in(room.coming) or self._evict(room, request)
             ):
-                self._looked_at[key] = index
+                self._looked_at[key] = room
                 return room
-            index += 1
-        self._looked_at[key] = index
+            room = next(places, None)
+        self._looked_at.pop(key, None)
+        shape.none_spare_at = self._listed_at[key]
         return None
 
     def _evict(self, room: Room, request: Resources) -> bool:
@@ -316,7 +318,7 @@ class Claims:
         for executor in evicted:
             idle = room.idle.pop(executor)
             self._leave(room, idle.resources)
-            self._undo.append(lambda e=executor, i=idle: _back(room, e, i))  # type: ignore[misc]
+            self._undo.append(lambda e=executor, i=idle: self._back(room, e, i))  # type: ignore[misc]
             self._steps.append(Evict(executor))
         return True
 
@@ -393,9 +395,11 @@ class Claims:
         self, leaf: Leaf, giver: Leaf, node: NodeName, count: int, *, graceful: bool
     ) -> None:
         ledger = self._ledger
-        others = [n for n in sorted(giver.rooms) if n != node]
         left = count
-        for place in [node, *others]:
+        places = [node]
+        if giver.rooms[node] < count:
+            places += [n for n in sorted(giver.rooms) if n != node]
+        for place in places:
             room = ledger.rooms.by_node[place]
             fewer = min(left, giver.rooms.get(place, 0))
             if not fewer:
@@ -417,10 +421,10 @@ class Claims:
 
         self._undo.append(undo)
 
+    def _back(self, room: Room, executor: ExecutorId, idle: Holding) -> None:
+        room.idle[executor] = idle
+        self._ledger.note_coming(room)
+
 
 def _order(child: "Leaf | Branch") -> int:
     return child.wish.order if isinstance(child, Leaf) else child.order
-
-
-def _back(room: Room, executor: ExecutorId, idle: Holding) -> None:
-    room.idle[executor] = idle

@@ -53,6 +53,9 @@ class Ledger:
         self.line: Leaf | None = None
         self.growths = 0  # how often a node got more room
         self._grown: dict[NodeName, tuple[int, Room]] = {}  # the latest last
+        self.comings = 0  # how often a node got more room, or is to get it
+        self._coming: dict[NodeName, tuple[int, Room]] = {}  # the latest last
+        self.any_guarantee = self.any_withheld = False
         self._shapes: dict[object, Shape] = {}
         self._reprice = False
         self.put_tenants([])
@@ -72,6 +75,8 @@ class Ledger:
             self._add_branch(DEFAULT_SPEC)
         for branch in reversed(list(self.branches.values())):
             _settle_guarantee(branch)
+        self.any_guarantee = any(b.guaranteed is not None for b in self.branches.values())
+        self.any_withheld = any(not b.spec.lends for b in self.branches.values())
         for name, balance in balances.items():
             if name in self.branches:
                 self.branches[name].balance = balance
@@ -248,6 +253,7 @@ class Ledger:
         for places in (self.changed, self.returning, self.with_idle):
             places.pop(node, None)
         self._grown.pop(node, None)
+        self._coming.pop(node, None)
         for session in room.kept:
             leaf = self.leaves[session]
             count = leaf.rooms.pop(node, 0)
@@ -265,6 +271,32 @@ class Ledger:
         self.growths += 1
         self._grown.pop(node, None)  # to the end
         self._grown[node] = (self.growths, room)
+        self.note_coming(room)
+
+    def note_coming(self, room: Room) -> None:
+        """More of the node is free, is on its way back, or is taken by somebody who serves nobody."""
+        node = room.machine.node
+        self.comings += 1
+        self._coming.pop(node, None)  # to the end
+        self._coming[node] = (self.comings, room)
+
+    def spare_since(self, coming: int) -> list[Room]:
+        """Return nodes with room that is on its way back, then those with idle executors.
+
+        Only those of which more was to come after so many ``comings``.
+        """
+        names: list[NodeName] = []
+        for number, room in reversed(self._coming.values()):
+            if number <= coming:
+                break
+            names.append(room.machine.node)
+        names.sort()
+        return [
+            places[node]
+            for places in (self.returning, self.with_idle)
+            for node in names
+            if node in places
+        ]
 
     def is_blocked(self, leaf: Leaf) -> bool:
         """Whether nothing will be found for the session; only nodes that grew are looked at."""
@@ -353,6 +385,7 @@ class Ledger:
                 room.leaving + holding.resources if sign > 0 else room.leaving - holding.resources
             )
             self.changed[room.machine.node] = room
+            self.note_coming(room)
         elif holding.session is None:
             if sign > 0:
                 room.idle[holding.executor] = holding

@@ -40,8 +40,6 @@ class _Planning:
         self._steps: list[Step] = []
         self._limited: dict[int, None] = {}  # orders of sessions that a ceiling stops
         self._lines_tried: dict[int, None] = {}
-        self._any_guarantee = any(b.guaranteed is not None for b in ledger.branches.values())
-        self._withheld = any(not b.spec.lends for b in ledger.branches.values())
 
     def run(self) -> Plan:
         ledger = self._ledger
@@ -50,7 +48,7 @@ class _Planning:
         changed, ledger.changed = ledger.changed, {}
         self._honour(changed)
         tiers = sorted(ledger.tiers, reverse=True)
-        if self._any_guarantee:
+        if ledger.any_guarantee:
             for tier in tiers:
                 self._grant_in_turn(tier, guaranteed=True)
         for tier in tiers:
@@ -64,18 +62,21 @@ class _Planning:
     def _honour(self, changed: dict[NodeName, Room]) -> None:
         ledger = self._ledger
         concerned = {s for room in changed.values() for s in room.promises}
+        order = sorted(changed) if concerned else ()
         for session in sorted(concerned, key=lambda s: ledger.leaves[s].wish.order):
             leaf = ledger.leaves[session]
             if not leaf.promises:
                 continue
             self._give_up_excess(leaf)
-            places = [(ledger.rooms.by_node[n], c) for n, c in sorted(leaf.promises.items())]
+            by_node = ledger.rooms.by_node
             if leaf.wish.batch_size > 1 or leaf is ledger.line:
+                places = [(by_node[n], c) for n, c in sorted(leaf.promises.items())]
                 self._honour_gang(leaf, places)
-            else:
-                for room, count in places:
-                    if room.machine.node in changed:
-                        self._honour_place(leaf, room, count)
+                continue
+            for node in order:
+                count = leaf.promises.get(node)
+                if count:
+                    self._honour_place(leaf, by_node[node], count)
 
     def _give_up_excess(self, leaf: Leaf) -> None:
         excess = leaf.kept + sum(leaf.promises.values()) - max(leaf.wish.wanted, leaf.kept)
@@ -160,7 +161,7 @@ class _Planning:
                     passed = leaf
                 continue
             if not within_ceilings(leaf, leaf.wish.batch_size) or (
-                self._withheld and not held_back(ledger, leaf)
+                ledger.any_withheld and not held_back(ledger, leaf)
             ):
                 self._limited[order] = None
                 continue

@@ -25,12 +25,14 @@ class Shape:
 
     Attributes:
         blocked_at: Nothing was found at this count of the ledger's ``growths``; -1: not looked yet.
+        none_spare_at: Nothing was to come at this count of its ``comings``.
     """
 
     request: Resources
     batch_size: int
     requires: tuple[tuple[str, str], ...]
     blocked_at: int = -1
+    none_spare_at: int = -1
 
 
 @dataclass(slots=True, eq=False)
