@@ -4,6 +4,7 @@ import click
 
 from flame.cli.ctl.applications import register, unregister, update
 from flame.cli.ctl.completion import completion
+from flame.cli.ctl.deploy import deploy
 from flame.cli.ctl.listing import list_
 from flame.cli.ctl.nodes import cordon, drain, uncordon
 from flame.cli.ctl.sessions import close, create
@@ -20,6 +21,7 @@ Examples:
   flmctl list -e -o json             executors, for a program
   flmctl view -s flmping-x1y2z3      one session
   flmctl register -f pi.yaml         what may be run
+  flmctl deploy examples/packages/words   from a directory to an application
   flmctl create -a pi -s 2           a session of two-slot instances
   flmctl tenant list                 who gets what it deserves
   flmctl token create --for research a token for a user of that tenant
@@ -42,6 +44,7 @@ for command in (
     register,
     unregister,
     update,
+    deploy,
     tenant,
     token,
     cordon,

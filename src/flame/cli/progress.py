@@ -91,6 +91,11 @@ class StderrBar:
     def _advance(self) -> None:
         self._done += 1
 
+    def stand_at(self, done: int, total: int) -> None:
+        """Show that so much is done."""
+        self._done, self._total = done, total
+        self.draw()
+
     def draw(self) -> None:
         """Show how far it is, unless that was shown just now."""
         now = time.monotonic()

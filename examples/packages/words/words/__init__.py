@@ -1,0 +1,1 @@
+"""A Python project as a package."""
