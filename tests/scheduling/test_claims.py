@@ -1,6 +1,6 @@
 """Who gives, in which order, and how."""
 
-from flame.model.ids import ExecutorId, NodeName
+from flame.model.ids import ExecutorId, NodeName, Tenant
 from flame.scheduling.budget import Budget
 from flame.scheduling.steps import Evict, Release, Reuse
 from flame.scheduling.victims import Candidate, choose
@@ -144,3 +144,15 @@ def test_the_work_thrown_away_is_bounded_and_counted() -> None:
     assert not budget.take(1.0, 8.0)
     assert budget.take(60.0, 8.0)
     assert (budget.thrown_away, budget.refused) == (16.0, 1)
+
+
+def test_equal_debts_are_no_reason_to_give_an_executor_back_and_forth() -> None:
+    """Sums of floats differ in their last digit with their order."""
+    for debt in (0.291748484404474, -0.07, 0.08):
+        cluster = SmallCluster([8], tenants=[tenant(f"t{n}") for n in range(7)])
+        for n in range(7):
+            cluster.wish(n, 9, f"t{n}")
+        cluster.settle()
+        for n in range(7):
+            cluster.ledger.put_balance(Tenant(f"t{n}"), debt)
+        assert cluster.settle() == 0

@@ -50,6 +50,7 @@ class Executor:
         process: The incarnation its process was started with; 0: no node was told to start one.
         granted: The last incarnation whose binding is stored, so that its process may know of it.
         preparing: Its node prepares its application's package before its process starts.
+        entering_since: When its process was told of its session; 0: it was not, or by another manager.
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
 
@@ -75,6 +76,7 @@ class Executor:
     granted: int = 0
     gang: int = 0
     preparing: bool = False
+    entering_since: float = 0.0
 
     @property
     def is_usable(self) -> bool:

@@ -92,6 +92,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.doomed = None
     executor.preparing = False
     executor.gang = 0
+    executor.entering_since = 0.0
     session.executors[executor.id] = session.starting[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
@@ -123,7 +124,7 @@ def binding_stored(state: State, cause: BindingStored, now: float) -> None:
     application = state.application(executor.tenant, executor.application)
     executor.reusable = application.spec.reusable
     if executor.process:
-        _send_bind(state, executor, executor.session)
+        _send_bind(state, executor, executor.session, now)
         return
     executor.process = executor.incarnation
     state.emit(
@@ -152,7 +153,8 @@ def on_start_delayed(state: State, event: StartDelayed, now: float) -> None:
     state.deadlines.set(("bind", executor.id), now + event.seconds + BIND_TIMEOUT)
 
 
-def _send_bind(state: State, executor: Executor, session: Session) -> None:
+def _send_bind(state: State, executor: Executor, session: Session, now: float) -> None:
+    executor.entering_since = now
     application = state.application(executor.tenant, executor.application)
     state.emit(
         SendBind(
@@ -200,7 +202,7 @@ def _receive(
     if executor.state is ExecutorState.BINDING:
         if not event.bound:
             if executor.granted == executor.incarnation:
-                _send_bind(state, executor, session)
+                _send_bind(state, executor, session, now)
             if was_awaited:
                 dispatch(state, session)
             return
@@ -307,6 +309,9 @@ def _bound(state: State, executor: Executor, session: Session, now: float) -> No
     executor.preparing = False
     state.deadlines.clear(("bind", executor.id))
     session.bind_failures = 0
+    took = now - executor.entering_since
+    if executor.entering_since and (not session.start_seconds or took < session.start_seconds):
+        session.start_seconds = took
     if session.state is SessionState.CLOSED:
         unbind(state, executor, now)
 

@@ -62,6 +62,7 @@ class Session:
         resting: Tasks that will be queued again at a time, by id.
         preempted: How often live tasks were thrown away for others, since the manager started.
         bind_failures: In a row, since an executor was bound.
+        start_seconds: The least that a service of it took to enter; 0: not known.
     """
 
     number: SessionNumber
@@ -102,6 +103,7 @@ class Session:
     resting: dict[TaskId, float] = field(default_factory=dict)
     preempted: dict[TaskId, int] = field(default_factory=dict)
     bind_failures: int = 0
+    start_seconds: float = 0.0
     bind_message: str = ""
     retry_at: float = 0.0
     closing: Closing | None = None

@@ -21,6 +21,7 @@ from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, Se
 from flame.model.tenants import TenantSpec
 from flame.scheduling.budget import Budget
 from flame.scheduling.ledger import Ledger
+from flame.scheduling.turns import Turns
 from flame.scheduling.usage import Usage
 
 
@@ -103,6 +104,7 @@ class State:
     out_of_work: dict[ExecutorId, None] = field(default_factory=dict)
     budget: Budget | None = None  # from the first task that is to be thrown away
     usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
+    turns: Turns[Tenant] | None = None
     usage_watched: bool = False
     possible: dict[tuple[Resources, Labels], bool] = field(default_factory=dict)  # on some node
     stale_results: int = 0  # outcomes that came too late, counted for metrics

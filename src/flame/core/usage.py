@@ -1,16 +1,23 @@
-"""Once a second or so: who had how much of what it deserved, so that a tenant starved now is repaid.
+"""Who had how much of what it deserved, so that a tenant starved now is repaid, and whose turn it is.
 
-Only while sessions of two tenants are open: alone, everybody has what there is.
+Once a second, and when a turn begins or ends; only while sessions of two tenants are open: alone,
+everybody has what there is.
 """
 
 from flame.core.reports import report
 from flame.core.state import State
 from flame.model.ids import Tenant
-from flame.scheduling.deserved import fairness
+from flame.model.resources import Resources
+from flame.scheduling.deserved import Fairness, fairness
+from flame.scheduling.sharing import WHOLE
+from flame.scheduling.tree import Branch
+from flame.scheduling.turns import Part, Turns
 from flame.scheduling.usage import Usage
 
-#: Seconds between two looks, for every so many sessions: each takes some milliseconds then.
+#: Seconds between two looks, at most and at least; and so many times that for every so many sessions,
+#: since each takes some milliseconds then.
 PERIOD = 1.0
+SOONEST = 0.1
 SESSIONS = 200
 _KEY = ("usage", 0)
 
@@ -20,7 +27,9 @@ def watch(state: State, now: float) -> None:
     if not state.usage_watched and _tenants(state) > 1:
         state.usage_watched = True
         periods = 1 + len(state.ledger.leaves) // SESSIONS
-        state.deadlines.set(_KEY, now + PERIOD * periods)
+        soon = state.turns.next_change() if state.turns is not None else None
+        wait = PERIOD if soon is None else min(PERIOD, max(SOONEST, soon))
+        state.deadlines.set(_KEY, now + wait * periods)
 
 
 def note(state: State, now: float) -> None:
@@ -38,9 +47,51 @@ def note(state: State, now: float) -> None:
     state.usage.note(now, leaves)
     for name, balance in state.usage.balances().items():
         ledger.put_balance(name, balance)
+    if ledger.policies.sharing.by_tenant and ledger.policies.sharing.takes_back:
+        _take_turns(state, tenants, now)
     if state.waiting:
         state.replan = True
     watch(state, now)
+
+
+def _take_turns(state: State, tenants: dict[Tenant, Fairness], now: float) -> None:
+    ledger = state.ledger
+    if state.turns is None:
+        state.turns = Turns[Tenant](now)
+    parts = {
+        name: _part(state, ledger.branches[name], share)
+        for name, share in tenants.items()
+        if share.deserved > 0
+    }
+    state.turns.note(now, parts)
+    owed = state.turns.owed()
+    for name, share in tenants.items():
+        ledger.put_turn(name, share.deserved, owed.get(name))
+
+
+def _part(state: State, branch: Branch, share: Fairness) -> Part:
+    ledger = state.ledger
+    leaving, leaves = branch.leaving, list(branch.leaves.values())
+    below = list(branch.children)
+    while below:
+        child = below.pop()
+        below += child.children
+        leaves += child.leaves.values()
+        leaving = leaving + child.leaving
+    busy = (
+        ledger.policies.sharing.price(leaving, ledger.total) / WHOLE
+        if leaving != Resources()
+        else 0.0
+    )
+    coming = sum(leaf.promised * leaf.price for leaf in leaves) / WHOLE
+    starts = [state.sessions[leaf.wish.session].start_seconds for leaf in leaves]
+    prices = [leaf.price for leaf in leaves] or [ledger.tree.unit]
+    return Part(
+        # Who is on the way out still has its room, and who is on the way in has it already.
+        Fairness(share.got + busy + coming, share.deserved),
+        max(prices) / WHOLE,
+        max(starts, default=0.0),
+    )
 
 
 def _tenants(state: State) -> int:

@@ -54,8 +54,10 @@ log = logging.getLogger(__name__)
 #: -P: what lies in the working directory cannot be imported by accident.
 COMMAND = (sys.executable, "-P", "-m", "flame.executor_manager.executor")
 
-MAX_SPARES = 2
-SPARE_PAUSE = 1.0  # seconds without a start before a used spare is replaced: starts go first
+MAX_SPARES = 4
+FIRST_SPARES = 2  # are started at once; the others, and those that replace used ones, one by one
+SPARE_PAUSE = 1.0  # seconds from a start to the replacement of its spare: a burst goes first
+SPARE_INTERVAL = 0.5  # seconds between two
 LOOK = 1.0  # seconds between looks at what executors use
 
 #: The manager's own variables that services may see; all its other FLAME_* stay with it.
@@ -140,6 +142,7 @@ class Supervisor:
         self._starting: dict[Key, asyncio.Task[None]] = {}
         self._spares: deque[Process] = deque()
         self._replenish: asyncio.TimerHandle | None = None
+        self._filling = False
         self._numbers = 0
         self._failed_spares = 0
         self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
@@ -421,23 +424,24 @@ class Supervisor:
             self._loop.remove_reader(process.control)
 
     def _replenish_soon(self, delay: float) -> None:
-        if self._closing:
-            return
-        if self._replenish is not None:
-            self._replenish.cancel()
-        self._replenish = self._loop.call_later(delay, self._start_replenishing)
+        if not self._closing and not self._filling and self._replenish is None:
+            self._replenish = self._loop.call_later(delay, self._start_replenishing)
 
     def _start_replenishing(self) -> None:
         self._replenish = None
+        self._filling = True
         self._tasks.start(self._fill_reserve(), "spares")
 
     async def _fill_reserve(self) -> None:
-        while len(self._spares) < self._wanted_spares and not self._closing:
-            try:
+        try:
+            while len(self._spares) < self._wanted_spares and not self._closing:
                 self._spares.append(await self._spawn(self._node.accounts.default))
-            except (OSError, GuardianLost) as error:
-                log.warning("spare-failed error=%s", error)
-                return
+                if self._numbers >= FIRST_SPARES:
+                    await asyncio.sleep(SPARE_INTERVAL)
+        except (OSError, GuardianLost) as error:
+            log.warning("spare-failed error=%s", error)
+        finally:
+            self._filling = False
 
     # --- stopping
 

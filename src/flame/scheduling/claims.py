@@ -6,7 +6,8 @@ better served. The last only if the giver is *after* the move still at least as 
 taker is then: the opposite move is then never justified, so nothing goes back and forth. (Compared
 are the two children of the lowest tenant that both belong to, as in Kueue's fair sharing.) A gang
 counts what it would lose as a whole; for its first gang a session is judged by one executor, because
-otherwise a gang larger than its share would never run.
+otherwise a gang larger than its share would never run. Shares are no whole numbers of executors: who
+is owed one more for a while gets it from somebody who is ahead (:mod:`flame.scheduling.turns`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Evict, Release, Step
-from flame.scheduling.tree import Branch, Leaf, chain, in_turn, leaves_of
+from flame.scheduling.tree import EXACT, Branch, Leaf, chain, in_turn, leaves_of
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.
 ATTEMPTS = 2
@@ -115,7 +116,7 @@ class Claims:
             return
 
         def served(child: Leaf | Branch) -> float:
-            return share(child.used + child.balance, child.weight)
+            return share(child.used + child.tips, child.weight)
 
         best = [(-served(c), -_order(c), c) for c in children]
         heapify(best)
@@ -129,8 +130,10 @@ class Claims:
             mine: Leaf | Branch = path[-1] if path else leaf
             asked = leaf.wish.batch_size if leaf.taken else 1
             entitled = is_entitled(path, leaf.wish.request * leaf.wish.batch_size)
-            after = share(mine.used + mine.balance + asked * leaf.price / 2, mine.weight)
-            if not entitled and not self._anybody_above(best, after, mine, served):
+            after = share(mine.used + mine.tips + asked * leaf.price / 2, mine.weight)
+            above = self._anybody_above(best, after, mine, served)
+            due = isinstance(mine, Branch) and mine.is_due()
+            if not entitled and not above and not due:
                 failed[leaf.wish.order] = None
                 if len(failed) == 1:
                     return  # nobody is better served than the least served would be
@@ -141,6 +144,8 @@ class Claims:
                 count: int,
                 after: float = after,
                 entitled: bool = entitled,
+                due: bool = due,
+                mine: Leaf | Branch = mine,
             ) -> bool:
                 below = chain(giver)
                 below = below[: below.index(branch)]
@@ -154,8 +159,14 @@ class Claims:
                     return False
                 if not below and giver.taken - count < giver.wish.reserved:
                     return False
-                left = share(theirs.used + theirs.balance - lost, theirs.weight)
-                return left > after
+                if isinstance(theirs, Branch):
+                    if due and isinstance(mine, Branch) and theirs.gives_turn_to(mine):
+                        return True
+                    if theirs.is_due(count * giver.price):
+                        return False
+                left = share(theirs.used + theirs.tips - lost, theirs.weight)
+                # Not for the last digit: both would be after the other for ever.
+                return left - after > EXACT * abs(left)
 
             # A guarantee holds against higher tiers, too.
             highest = max(ledger.tiers) if entitled else tier
@@ -163,7 +174,8 @@ class Claims:
             def givers(mine: Leaf | Branch = mine, highest: int = highest) -> list[Leaf]:
                 return self._givers(best, mine, highest, served)
 
-            graceful = not path  # within one tenant nobody's work is thrown away
+            # Within one tenant, and for a turn, nobody's work is thrown away.
+            graceful = not path or not (entitled or above)
             if not self._make_room(leaf, givers, may_give, graceful=graceful):
                 failed[leaf.wish.order] = None
 

@@ -79,7 +79,7 @@ class Ledger:
         self.any_withheld = any(not b.spec.lends for b in self.branches.values())
         for name, balance in balances.items():
             if name in self.branches:
-                self.branches[name].balance = balance
+                self.put_balance(name, balance / WHOLE)
         for wish in wishes:
             self._replant(self.leaves[wish.session])
 
@@ -97,19 +97,36 @@ class Ledger:
     def put_balance(self, of: Tenant | SessionNumber, share: float) -> None:
         """Note how much more (or less, below zero) somebody had than it deserved, decayed.
 
-        ``share`` is a part of the cluster; :mod:`flame.scheduling.usage` keeps it.
+        ``share`` is a part of the cluster; :mod:`flame.scheduling.usage` keeps it. A tenant's that is
+        less than half an executor is left to its turns: it would tip the scales at every look.
         """
         if isinstance(of, str):
             branch = self.branches.get(of)
             if branch is not None and branch.balance != share * WHOLE:
                 branch.balance = share * WHOLE
+                branch.tips = branch.balance if abs(branch.balance) >= self.tree.unit / 2 else 0.0
                 self.tree.recount(branch, 0)
             return
         leaf = self.leaves.get(of)
         if leaf is not None:
-            leaf.balance = share * WHOLE
+            leaf.tips = share * WHOLE
             self._touch(leaf.parent)
             self.tree.place(leaf)
+
+    def put_turn(self, tenant: Tenant, deserved: float, owed: float | None) -> None:
+        """Note what the tenant deserves, as a part of the cluster, and how many turns it is owed."""
+        branch = self.branches.get(tenant)
+        if branch is None or (branch.deserved, branch.owed) == (deserved * WHOLE, owed):
+            return
+        branch.deserved, branch.owed = deserved * WHOLE, owed
+        self.tree.recount(branch, 0)
+
+    def _forget_turns(self) -> None:
+        """Others share than before, so that what was deserved means nothing any more."""
+        for branch in self.branches.values():
+            if branch.owed is not None:
+                branch.owed = None
+                self.tree.recount(branch, 0)
 
     # --- sessions --------------------------------------------------------------------------------
 
@@ -174,6 +191,8 @@ class Ledger:
         leaf.tier = self.policies.tier(wish)
         leaf.price = self.policies.sharing.price(wish.request, self.total)
         leaf.entry = None
+        if not leaf.parent.leaves:
+            self._forget_turns()
         leaf.parent.leaves[wish.order] = leaf
         self.tiers[leaf.tier] = self.tiers.get(leaf.tier, 0) + 1
         self.tree.charge(leaf, leaf.taken)
@@ -183,6 +202,8 @@ class Ledger:
         self.tree.charge(leaf, -leaf.taken)
         self.tree.remove(leaf)
         del leaf.parent.leaves[leaf.wish.order]
+        if not leaf.parent.leaves:
+            self._forget_turns()
         self.tiers[leaf.tier] -= 1
         if not self.tiers[leaf.tier]:
             del self.tiers[leaf.tier]
@@ -386,6 +407,13 @@ class Ledger:
             )
             self.changed[room.machine.node] = room
             self.note_coming(room)
+            branch = self.branches.get(holding.tenant)
+            if branch is not None:
+                branch.leaving = (
+                    branch.leaving + holding.resources
+                    if sign > 0
+                    else branch.leaving - holding.resources
+                )
         elif holding.session is None:
             if sign > 0:
                 room.idle[holding.executor] = holding

@@ -15,7 +15,10 @@ from flame.model.tenants import TenantSpec
 from flame.scheduling.facts import Wish
 from flame.scheduling.sharing import Sharing
 
-#: (0: below what is guaranteed, share, order, child): no two siblings have the same order.
+#: Prices are rounded; a difference by less than this part is none.
+EXACT = 1e-6
+#: (0: below what is guaranteed, 1: its turn, 2: others; share, order, child): no two siblings have the
+#: same order.
 Entry = tuple[int, float, int, Union["Leaf", "Branch"]]
 
 
@@ -41,6 +44,7 @@ class Leaf:
 
     Attributes:
         price: What one executor counts.
+        tips: What it had more than it deserved, in the unit of prices, decayed.
         kept: Executors it has, those on their way out excluded.
         promised: Room that is set aside for it; it counts as if it had it.
         rooms: Its kept executors by node.
@@ -53,7 +57,7 @@ class Leaf:
     parent: "Branch"
     shape: Shape
     price: int
-    balance: float = 0.0
+    tips: float = 0.0
     kept: int = 0
     promised: int = 0
     rooms: dict[NodeName, int] = field(default_factory=dict)
@@ -91,6 +95,11 @@ class Branch:
         guaranteed: Its quota, or what its children's quotas need.
         used: The sum over its leaves.
         amount: The same as resources; kept only where a quota or limit needs it.
+        balance: What it had more than it deserved, in the unit of prices, decayed.
+        tips: The same, as far as it tips the scales.
+        leaving: What its executors take that are on their way out.
+        deserved: What it deserves, in the unit of prices, as it was when its turn was last noted.
+        owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: none.
         hungry: Children that want more, per tier, the least served first.
     """
 
@@ -100,7 +109,11 @@ class Branch:
     guaranteed: Resources | None = None
     used: int = 0
     balance: float = 0.0
+    tips: float = 0.0
     amount: Resources | None = None
+    leaving: Resources = field(default_factory=Resources)
+    deserved: float = 0.0
+    owed: float | None = None
     children: list["Branch"] = field(default_factory=list)
     leaves: dict[int, Leaf] = field(default_factory=dict)
     hungry: dict[int, list[Entry]] = field(default_factory=dict)
@@ -111,6 +124,16 @@ class Branch:
     def weight(self) -> float:
         """Its part relative to its siblings."""
         return self.spec.weight
+
+    def is_due(self, less: float = 0.0) -> bool:
+        """Whether it is its turn, and it would have less than it deserves without ``less``."""
+        return self.owed is not None and (self.used - less) * (1 + EXACT) < self.deserved
+
+    def gives_turn_to(self, other: "Branch") -> bool:
+        """Whether it has more than it deserves, and is owed a turn less than the other one."""
+        if self.used <= self.deserved * (1 + EXACT):
+            return False
+        return self.owed is None or (other.owed or 0.0) - self.owed >= 1.0 - EXACT
 
 
 class Tree:
@@ -125,12 +148,13 @@ class Tree:
         """Return where the child belongs among its siblings."""
         # Webster's rule: with half of the next executor, whole executors stay nearest to the share.
         half = (child.price if isinstance(child, Leaf) else self.unit) / 2
-        share = self._sharing.share(child.used + child.balance + half, child.weight)
+        share = self._sharing.share(child.used + child.tips + half, child.weight)
         if isinstance(child, Leaf):
             wish = child.wish
-            below = 0 if child.kept + child.promised < wish.reserved else 1
+            below = 0 if child.kept + child.promised < wish.reserved else 2
             return (below, share, wish.order, child)
-        return (0 if is_below(child) else 1, share, child.order, child)
+        level = 0 if is_below(child) else 1 if child.is_due() else 2
+        return (level, share, child.order, child)
 
     def charge(self, leaf: Leaf, count: int) -> None:
         """Correct everything above after the leaf's ``taken`` changed by ``count``."""
@@ -246,7 +270,7 @@ def in_turn(branch: Branch, tier: int, *, guaranteed: bool = False) -> Iterator[
             if not guaranteed:
                 yield child
         else:
-            yield from in_turn(child, tier, guaranteed=guaranteed and entry[0] == 1)
+            yield from in_turn(child, tier, guaranteed=guaranteed and entry[0] != 0)
 
 
 def leaves_of(branch: Branch) -> Iterator[Leaf]:
