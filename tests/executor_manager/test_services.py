@@ -116,6 +116,11 @@ def test_what_a_script_does_to_its_shell_is_over_with_it(code: str) -> None:
         assert ask(service, code="echo $V; pwd") == f"\n{os.getcwd()}\n".encode()
 
 
+def test_a_text_that_is_no_request_is_a_script() -> None:
+    with scripts() as service:
+        assert service.on_task_invoke(task(b"echo hi")) == b"hi\n"
+
+
 def test_a_signal_is_told() -> None:
     with pytest.raises(ScriptFailed, match="SIGTERM"):
         script(code="kill 0; sleep 9")
@@ -168,7 +173,8 @@ def test_a_long_script_or_one_with_a_nul_takes_the_long_way() -> None:
     ("data", "said"),
     [
         (None, "must be JSON"),
-        (b"[]", "must be an object"),
+        (b"{", "must be JSON"),
+        (b"echo \xff", "no UTF-8 text"),
         (b'{"language": "perl", "code": ""}', "allowed are 'shell' and 'python'"),
         (b'{"language": "shell"}', "code is missing"),
         (b'{"language": "shell", "code": "", "input": [256]}', "byte values"),

@@ -18,7 +18,7 @@ from flame.model.ids import ExecutorId, Tenant
 from flame.session_manager import access
 from flame.session_manager.access import Access, Caller, CallerKind, caller_of
 from flame.session_manager.grpc_server import GrpcServer
-from flame.wire import admin, reflection, v1
+from flame.wire import admin, reflection, v0, v1
 from flame.wire.channels import AUTHORIZATION, bearer
 from flame.wire.frames import EXECUTOR_CHANNEL, NODE_CHANNEL, TASK_CHANNEL
 from flame.wire.packages import DOWNLOAD, UPLOAD
@@ -46,7 +46,8 @@ ABOUT_NODES = ("ListNodes", "GetNode")
 ABOUT_TENANTS = ("ListTenants", "GetTenant")
 
 SERVICES: dict[str, list[str]] = {
-    "frontend": [m.path for name, m in v1.FRONTEND.items() if name not in ABOUT_NODES],
+    "frontend": [m.path for name, m in v1.FRONTEND.items() if name not in ABOUT_NODES]
+    + [m.path for m in v0.FRONTEND.values()],
     "about nodes": [v1.FRONTEND[name].path for name in ABOUT_NODES],
     "admin": [m.path for name, m in admin.ADMIN.items() if name not in ABOUT_TENANTS],
     "about tenants": [admin.ADMIN[name].path for name in ABOUT_TENANTS],

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from flame.model.labels import format_labels, format_preferences
-from flame.model.resources import UNIT, Resources, format_bytes
+from flame.model.resources import Resources, format_bytes, slots_of
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
 from flame.model.tenant_text import write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
@@ -79,15 +79,6 @@ TOKENS = {"ID": 18, "ROLE": 10, "TENANTS": 20, "NOTE": 15, "CREATED": 20}
 OWN_LABELS = ("arch", "os", "hostname", "node")
 
 
-def slots(resources: Resources) -> int:
-    """How many unit executors (1 cpu, 1 GiB) an instance takes, rounded up, at least one."""
-    return max(
-        1,
-        -(-resources.cpu_millis // UNIT.cpu_millis),
-        -(-resources.memory_bytes // UNIT.memory_bytes),
-    )
-
-
 def clock_time(milliseconds: int | None) -> str | None:
     """The local time of day (``%T``) of milliseconds since the epoch."""
     if not milliseconds:
@@ -135,7 +126,7 @@ def session_row(info: SessionInfo) -> list[object]:
         info.number,
         state_name(info.state),
         info.spec.application,
-        slots(info.spec.resources),
+        slots_of(info.spec.resources),
         info.pending,
         info.running,
         info.succeeded,
@@ -169,7 +160,7 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
         ("State", state_name(info.state)),
         ("Application", spec.application),
         ("Resources", spec.resources),
-        ("Slots", slots(spec.resources)),
+        ("Slots", slots_of(spec.resources)),
         ("Instances", _instances(spec.min_instances, spec.max_instances)),
         ("Batch size", spec.batch_size),
         ("Priority", spec.priority),
@@ -212,7 +203,7 @@ def session_document(info: SessionInfo) -> Document:
         ),
         "status": _present(
             state=state_name(info.state),
-            slots=slots(spec.resources),
+            slots=slots_of(spec.resources),
             created=date_time(info.created_ms),
             closed=date_time(info.completed_ms),
             waiting=info.waiting or None,

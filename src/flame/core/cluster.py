@@ -348,6 +348,17 @@ class Cluster:
         """Return the tenant's sessions, oldest first."""
         return [session_view(s) for s in self.state.sessions.values() if s.tenant == tenant]
 
+    def session_name(self, tenant: Tenant, number: SessionNumber) -> str:
+        """Return the name of the tenant's session of this number.
+
+        Raises:
+            NotFound: There is none.
+        """
+        session = self.state.sessions.get(number)
+        if session is None or session.tenant != tenant:
+            raise NotFound(f"there is no session {number}")
+        return session.name
+
     def session(self, tenant: Tenant, name: str) -> SessionView:
         """Return one session, and why it waits.
 

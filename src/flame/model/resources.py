@@ -121,6 +121,15 @@ def _pairs(mine: Extras, theirs: Extras) -> list[tuple[str, int, int]]:
 UNIT = Resources(cpu_millis=1000, memory_bytes=GIB)
 
 
+def slots_of(resources: Resources) -> int:
+    """Return how many unit executors an instance takes, rounded up, at least one."""
+    return max(
+        1,
+        -(-resources.cpu_millis // UNIT.cpu_millis),
+        -(-resources.memory_bytes // UNIT.memory_bytes),
+    )
+
+
 def format_bytes(count: int) -> str:
     """Write a number of bytes with the largest binary unit that divides it well: ``1.5g``."""
     for unit, size in (("t", 1024**4), ("g", GIB), ("m", 1024**2), ("k", 1024)):

@@ -81,6 +81,7 @@ _CLIENTS = frozenset({CallerKind.OPERATOR, CallerKind.USER, CallerKind.ANONYMOUS
 
 #: Which callers may call a service, or one of its methods. What is not named may be called by nobody.
 ALLOWED: dict[str, frozenset[CallerKind]] = {
+    "flame.Frontend": _CLIENTS,
     "flame.v1.Frontend": _CLIENTS,
     "flame.v1.Frontend/ListNodes": _NOT_USERS,
     "flame.v1.Frontend/GetNode": _NOT_USERS,

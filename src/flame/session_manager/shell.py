@@ -42,7 +42,7 @@ from flame.model.errors import (
     Unavailable,
     WrongState,
 )
-from flame.model.ids import NodeName, TaskId, Tenant
+from flame.model.ids import NodeName, SessionNumber, TaskId, Tenant
 from flame.model.packages import kept_package
 from flame.model.tenants import TenantSpec
 from flame.runtime.memory import Trimmer
@@ -504,6 +504,10 @@ class Shell:
     def sessions(self, tenant: Tenant) -> list[SessionView]:
         """Return the tenant's sessions, closed ones too."""
         return self._cluster.sessions(tenant)
+
+    def session_name(self, tenant: Tenant, number: SessionNumber) -> str:
+        """Return the name of the tenant's session of this number, or raise NotFound."""
+        return self._cluster.session_name(tenant, number)
 
     def session(self, tenant: Tenant, name: str) -> SessionView:
         """Return one of them, or raise NotFound."""

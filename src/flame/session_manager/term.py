@@ -24,6 +24,7 @@ from flame.session_manager.configuration import Configuration
 from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.framed_port import FramedPort
 from flame.session_manager.frontend import Frontend
+from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import STOP_GRACE, Listener, TlsFiles
 from flame.session_manager.package_store import PackageStore, package_directory
 from flame.session_manager.packages import Packages
@@ -165,6 +166,7 @@ class Term:
         packages.start()
         handlers = [
             frontend.handler(),
+            FrontendV0(shell, max_input_bytes=configuration.max_input_bytes).handler(),
             Admin(shell, frontend.node_message).handler(),
             backend_handler(),
             packages.handler(),

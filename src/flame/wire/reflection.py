@@ -15,11 +15,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from flame.wire.pb.admin import admin_pb2
 from flame.wire.pb.channel import executor_channel_pb2, node_channel_pb2, task_channel_pb2
 from flame.wire.pb.package import packages_pb2
+from flame.wire.pb.v0 import frontend_pb2 as v0_frontend_pb2
 from flame.wire.pb.v1 import backend_pb2, frontend_pb2
 
 # (typed loosely: the stubs give generated descriptors two unrelated types)
 _FILES: tuple[Any, ...] = (
     frontend_pb2.DESCRIPTOR,
+    v0_frontend_pb2.DESCRIPTOR,
     backend_pb2.DESCRIPTOR,
     admin_pb2.DESCRIPTOR,
     task_channel_pb2.DESCRIPTOR,

@@ -1,6 +1,38 @@
-"""The service side of version 0.2.0: its message classes and its methods, under one roof."""
+"""Version 0.2.0, clients and services: its message classes and its methods, under one roof."""
 
-from flame.wire.pb.v0 import shim_pb2
+from flame.wire.pb.v0 import frontend_pb2, shim_pb2
+from flame.wire.pb.v0.frontend_pb2 import (
+    Application,
+    ApplicationList,
+    ApplicationSpec,
+    ApplicationState,
+    ApplicationStatus,
+    CloseSessionRequest,
+    CreateSessionRequest,
+    CreateTaskRequest,
+    DeleteSessionRequest,
+    DeleteTaskRequest,
+    GetApplicationRequest,
+    GetSessionRequest,
+    GetTaskRequest,
+    ListApplicationRequest,
+    ListSessionRequest,
+    Metadata,
+    OpenSessionRequest,
+    RegisterApplicationRequest,
+    Session,
+    SessionList,
+    SessionSpec,
+    SessionState,
+    SessionStatus,
+    Task,
+    TaskSpec,
+    TaskState,
+    TaskStatus,
+    UnregisterApplicationRequest,
+    UpdateApplicationRequest,
+    WatchTaskRequest,
+)
 from flame.wire.pb.v0.shim_pb2 import (
     ApplicationContext,
     EmptyRequest,
@@ -13,19 +45,51 @@ from flame.wire.pb.v0.shim_pb2 import (
 )
 from flame.wire.v1 import methods
 
-#: The rpcs by name, for example ``GRPC_SHIM["OnTaskInvoke"].path``.
+#: The rpcs by name, for example ``FRONTEND["CreateTask"].path`` or ``GRPC_SHIM["OnTaskInvoke"].path``.
+FRONTEND = methods(frontend_pb2.DESCRIPTOR.services_by_name["Frontend"])
 GRPC_SHIM = methods(shim_pb2.DESCRIPTOR.services_by_name["GrpcShim"])
 GRPC_SERVICE_MANAGER = methods(shim_pb2.DESCRIPTOR.services_by_name["GrpcServiceManager"])
 
 __all__ = [
+    "FRONTEND",
     "GRPC_SERVICE_MANAGER",
     "GRPC_SHIM",
+    "Application",
     "ApplicationContext",
+    "ApplicationList",
+    "ApplicationSpec",
+    "ApplicationState",
+    "ApplicationStatus",
+    "CloseSessionRequest",
+    "CreateSessionRequest",
+    "CreateTaskRequest",
+    "DeleteSessionRequest",
+    "DeleteTaskRequest",
     "EmptyRequest",
+    "GetApplicationRequest",
+    "GetSessionRequest",
+    "GetTaskRequest",
+    "ListApplicationRequest",
+    "ListSessionRequest",
+    "Metadata",
+    "OpenSessionRequest",
+    "RegisterApplicationRequest",
     "RegisterServiceRequest",
     "Result",
+    "Session",
     "SessionContext",
+    "SessionList",
+    "SessionSpec",
+    "SessionState",
+    "SessionStatus",
     "Shim",
+    "Task",
     "TaskContext",
     "TaskOutput",
+    "TaskSpec",
+    "TaskState",
+    "TaskStatus",
+    "UnregisterApplicationRequest",
+    "UpdateApplicationRequest",
+    "WatchTaskRequest",
 ]

@@ -5,6 +5,9 @@
     output  {"data": [...]}     what the script wrote to stdout, as byte values; or, for the reply
                                 "streams", the length of stdout on a line, stdout, stderr
 
+    input   the text of a script for sh, as version 0.2.0 sends it: whatever does not begin with {
+    output  what it wrote to stdout
+
 All but language and code may be left out. ``runtime`` names the interpreter (``sh``, or this Python),
 ``input`` is the script's stdin. The script finds its ``arguments`` as ``$1`` or in ``sys.argv``, and
 FLAME_TASK_ID and FLAME_SESSION_ID in its environment.
@@ -40,7 +43,7 @@ class Script:
     Attributes:
         interpreter: The program's path.
         plain: It is for ``sh``, which any shell that stays can do.
-        streams: The reply has stdout and stderr.
+        reply: ``streams``, ``json``, or ``stdout`` for that alone.
     """
 
     interpreter: str
@@ -48,7 +51,7 @@ class Script:
     code: str
     stdin: bytes
     arguments: tuple[str, ...]
-    streams: bool
+    reply: str
 
     @classmethod
     def parse(cls, data: bytes | None) -> "Script":
@@ -57,12 +60,15 @@ class Script:
         Raises:
             InvalidRequest: It is not as the module describes.
         """
+        text = data or b""
         try:
-            request = json.loads(data or b"")
+            if text and not text.lstrip().startswith(b"{"):
+                return cls(_found_at("sh"), True, text.decode(), b"", (), "stdout")
+            request = json.loads(text)
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"flmexec's input is no UTF-8 text: {error}") from error
         except ValueError as error:
             raise InvalidRequest(f"flmexec's input must be JSON: {error}") from error
-        if not isinstance(request, dict):
-            raise InvalidRequest(f"flmexec's input must be an object, not {type(request).__name__}")
         language = request.get("language")
         if language not in _INTERPRETERS:
             raise InvalidRequest(f"language is {language!r}; allowed are 'shell' and 'python'")
@@ -83,10 +89,8 @@ class Script:
         if reply not in (None, "streams"):
             raise InvalidRequest(f"reply is {reply!r}; it may be 'streams', or left out")
         runtime = str(request.get("runtime") or _INTERPRETERS[language])
-        found = _which(runtime)
-        if found is None:
-            raise InvalidRequest(f"runtime {runtime!r} is not an executable file on this node")
-        return cls(found, runtime == "sh", code, stdin, tuple(arguments), reply == "streams")
+        found = _found_at(runtime)
+        return cls(found, runtime == "sh", code, stdin, tuple(arguments), reply or "json")
 
 
 class ScriptService(FlameService):
@@ -115,7 +119,9 @@ class ScriptService(FlameService):
             ended = self._start(script, context)
         if ended.code != 0:
             raise ScriptFailed(_failure(ended))
-        if script.streams:
+        if script.reply == "stdout":
+            return ended.stdout
+        if script.reply == "streams":
             return b"%d\n%b%b" % (len(ended.stdout), ended.stdout, ended.stderr)
         return json.dumps({"data": list(ended.stdout)}).encode()
 
@@ -165,11 +171,16 @@ def _failure(ended: Ended) -> str:
 _found: dict[str, str] = {}
 
 
-def _which(program: str) -> str | None:
-    """Find a program, and remember where it was as long as it is there."""
+def _found_at(program: str) -> str:
+    """Find a program, and remember where it was as long as it is there.
+
+    Raises:
+        InvalidRequest: There is none.
+    """
     found = _found.get(program)
     if found is None or not os.access(found, os.X_OK):
         found = shutil.which(program)
-        if found is not None:
-            _found[program] = found
+        if found is None:
+            raise InvalidRequest(f"runtime {program!r} is not an executable file on this node")
+        _found[program] = found
     return found
