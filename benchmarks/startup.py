@@ -1,15 +1,23 @@
 """From ``flame.connect()`` to the first result, each time in a new process."""
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.options import parse
 from benchmarks.report import report, summary
+
+SLOW_MODULE = """
+import time
+time.sleep(0.5)
+def echo(data): return data
+"""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,14 +38,50 @@ def once() -> dict[str, float]:
         with client.create_session(Reverse) as session:
             assert session.invoke(b"next") == b"txen"
             following = time.perf_counter()
+        imports = slow_imports(client)
         ending = time.perf_counter()
     closed = time.perf_counter()
     return {
         "import flame": (imported - begin) * 1000,
         "connect to first result": (first - imported) * 1000,
         "next session to its first result": (following - again) * 1000,
+        **imports,
         "close": (closed - ending) * 1000,
     }
+
+
+def slow_imports(client: Any) -> dict[str, float]:
+    """Milliseconds from a session to its first result where a module takes half a second to import."""
+    from flame.model.specs import ApplicationSpec, ShimKind
+
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "slow_module.py").write_text(SLOW_MODULE)
+        spec = ApplicationSpec(
+            shim=ShimKind.PYTHON,
+            entry_point="slow_module:echo",
+            environments=(("PYTHONPATH", directory),),
+            delay_release=0,
+        )
+        client.register_application("slow", spec)
+        client.register_application("preloaded", dataclasses.replace(spec, preload=True))
+
+        def first_result(application: str) -> float:
+            begin = time.perf_counter()
+            with client.create_session(application) as session:
+                assert session.invoke(b"x") == b"x"
+                taken = time.perf_counter() - begin
+            time.sleep(
+                2.0
+            )  # processes that have been used are replaced, and modules imported ahead
+            return taken * 1000
+
+        return {
+            "import of 0.5 s, first session": first_result("preloaded"),
+            "import of 0.5 s, next session, preload": first_result("preloaded"),
+            "import of 0.5 s, next session, no preload": max(
+                first_result("slow"), first_result("slow")
+            ),
+        }
 
 
 def main() -> None:

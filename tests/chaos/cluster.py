@@ -85,7 +85,7 @@ class ChaosCluster(LocalCluster):
             return []
         for process in below:
             try:
-                if "flame.executor_manager.executor" in " ".join(process.cmdline()):
+                if process.name() == "flame-executor":
                     found.append(process)
             except DEAD:
                 continue

@@ -244,10 +244,7 @@ async def test_two_executor_managers_do_not_share_a_directory(
 
 def is_executor(process: psutil.Process, executor: str = "") -> bool:
     try:
-        return (
-            "flame.executor_manager.executor" in process.cmdline()
-            and executor in os.path.basename(process.cwd())
-        )
+        return process.name() == "flame-executor" and executor in os.path.basename(process.cwd())
     except psutil.Error:
         return False
 

@@ -9,6 +9,7 @@ reserve; the assignment makes it an executor within milliseconds.
 
 import asyncio
 import atexit
+import ctypes
 import faulthandler
 import gc
 import logging
@@ -22,6 +23,7 @@ from types import FrameType
 
 import uvloop
 
+import flame.executor_manager.shims.python  # noqa: F401 - most bindings need it
 from flame.executor_manager.assignment import ASSIGNED, READY, Assignment, Order, Orders, Stop
 from flame.executor_manager.cell import Cell
 from flame.executor_manager.channel import ExecutorChannel, end_hand
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 #: A thread that wants the interpreter gets it after at most this many seconds of another's Python
 #: code. Python's 5 ms would delay every batch of results by up to that while a service computes.
 SWITCH_INTERVAL = 0.001
+
+_PR_SET_NAME = 15
 
 ORDERLY = 10.0  # seconds to get results stored when the process ends on purpose
 ABRUPT = 1.0  # the same when the service ended it
@@ -186,6 +190,7 @@ def _await_assignment(control: socket.socket, orders: Orders) -> Assignment:
 
 def main() -> None:
     """Become the executor that the manager at the other end of fd 3 assigns."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"flame-executor", 0, 0, 0)
     log_to_stderr("warning")
     faulthandler.enable()  # a segfault leaves its stack in the captured stderr
     signal.signal(signal.SIGINT, _no_interrupt)

@@ -37,6 +37,8 @@ class Guardian:
 
     def __init__(self, on_exit: OnExit, parents: Sequence[str] = ()) -> None:
         self._on_exit = on_exit
+        #: Called with the pid of a zygote from which executors can be forked.
+        self.on_zygote_ready: Callable[[int], None] = lambda _: None
         self._parents = list(parents)
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,12 +91,18 @@ class Guardian:
             GuardianLost: The guardian died meanwhile.
             OSError: The request could not be sent: the environment is over 192 KiB, for one.
         """
+        request = {"argv": list(argv), "env": env, "cwd": cwd, **confinement}
+        return await self._ask({"spawn": self._number(), **request}, fds)
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    async def _ask(self, request: Mapping[str, Any], fds: Sequence[int]) -> int:
         await self._running.wait()
         if self._socket is None:
             raise GuardianLost("the guardian process died")
-        self._numbers += 1
-        number = self._numbers
-        request = {"spawn": number, "argv": list(argv), "env": env, "cwd": cwd, **confinement}
+        number = request.get("spawn") or request["fork"]
         answer: asyncio.Future[int] = self._loop.create_future()
         self._spawning[number] = answer
         data = json.dumps(request).encode()
@@ -108,6 +116,17 @@ class Guardian:
             return await answer
         finally:
             self._spawning.pop(number, None)
+
+    async def fork(self, zygote: int, fds: Sequence[int], groups: Sequence[str]) -> int:
+        """Have a zygote fork an executor with ``fds`` as for :meth:`spawn`.
+
+        Returns its pid; 0 if the zygote cannot.
+
+        Raises:
+            GuardianLost: The guardian died meanwhile.
+            OSError: The request could not be sent.
+        """
+        return await self._ask({"fork": self._number(), "zygote": zygote, "groups": groups}, fds)
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a process that :meth:`spawn` started; nothing if it has ended."""
@@ -135,10 +154,13 @@ class Guardian:
     def _received(self, message: dict[str, Any]) -> None:
         if "spawned" in message:
             pid = message["pid"]
-            self._children.add(pid)
+            if pid:
+                self._children.add(pid)
             answer = self._spawning.get(message["spawned"])
             if answer is not None and not answer.done():
                 answer.set_result(pid)
+        elif "ready" in message:
+            self._loop.call_soon(self.on_zygote_ready, message["ready"])
         else:
             self._children.discard(message["exited"])
             # Through the loop, so that whoever awaited the spawn learns of the pid first.

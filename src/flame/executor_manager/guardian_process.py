@@ -22,6 +22,10 @@ Messages are JSON, one per packet of a SOCK_SEQPACKET socket:
         "groups": [directory, ...]           control groups to enter first
         "rlimits": [[which, soft, hard], ...]
         "user": [user id, group id, [further group ids]]
+    {"spawn": ..., "zygote": true, ...} + fds [stdout, stderr]   executors will be forked from it
+        ──▶ {"spawned": number, "pid": pid}, and later {"ready": pid}
+    {"fork": number, "zygote": pid, "groups": [...]} + fds [control, stdout, stderr]
+        ──▶ {"spawned": number, "pid": pid}      0: it cannot
     {"kill": pid, "signal": number}
     {"exited": pid, "status": wait status}   when a child of ours has ended
 """
@@ -36,6 +40,7 @@ import socket
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +51,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 CONTROL_FD = 3
 
 MAX_MESSAGE = 192 * 1024
+
+FORK_WITHIN = 5.0  # seconds that a zygote may take
 
 #: How much sooner the kernel should take an executor than us when memory runs out (0 to 1000).
 _OOM_SCORE = "300"
@@ -102,6 +109,16 @@ def reap(spared: Collection[int] = ()) -> None:
                 pass  # a child of a child of ours
 
 
+@dataclass(frozen=True)
+class Forking:
+    """An executor that a zygote has been asked for."""
+
+    zygote: int
+    gate: socket.socket
+    groups: list[str]
+    deadline: float
+
+
 class Guardian:
     """The loop: messages, ended children, leftovers.
 
@@ -114,6 +131,8 @@ class Guardian:
         self._manager = manager
         self.executors: dict[int, list[str]] = {}
         self.parents: list[str] = []
+        self._zygotes: dict[int, socket.socket] = {}
+        self._forking: dict[int, Forking] = {}
         self._leftovers = False
 
     def run(self) -> None:
@@ -130,13 +149,18 @@ class Guardian:
         poll = select.poll()
         poll.register(self._manager, select.POLLIN)
         poll.register(ended_reader, select.POLLIN)
+        self._poll = poll
         while True:
-            ready = poll.poll(50 if self._leftovers else None)
+            ready = poll.poll(50 if self._leftovers or self._forking else None)
             for fd, _ in ready:
                 if fd == ended_reader:
                     os.read(ended_reader, 4096)
-                elif not self._serve():
-                    return
+                elif fd == self._manager.fileno():
+                    if not self._serve():
+                        return
+                else:
+                    self._hear_zygote(fd)
+            self._give_up_forks()
             self._reap()
 
     def _serve(self) -> bool:
@@ -147,8 +171,14 @@ class Guardian:
         if not data:
             return False
         message = json.loads(data)
-        if "spawn" in message:
-            pid = self._spawn(message, fds)
+        if "fork" in message:
+            self._fork(message, fds)
+        elif "spawn" in message:
+            pid = (
+                self._spawn_zygote(message, fds)
+                if "zygote" in message
+                else self._spawn(message, fds)
+            )
             self.executors[pid] = message.get("groups", [])
             self._tell({"spawned": message["spawn"], "pid": pid})
         elif "parents" in message:
@@ -159,6 +189,84 @@ class Guardian:
         for fd in fds:
             os.close(fd)
         return True
+
+    def _spawn_zygote(self, message: dict[str, Any], fds: list[int]) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = self._spawn(message, [theirs.fileno(), *fds])
+        self._zygotes[pid] = ours
+        self._poll.register(ours, select.POLLIN)
+        return pid
+
+    def _fork(self, message: dict[str, Any], fds: list[int]) -> None:
+        number, zygote = message["fork"], message["zygote"]
+        gate, theirs = socket.socketpair()
+        request = {"fork": number, "guardian": os.getpid()}
+        try:
+            with theirs:
+                data = json.dumps(request).encode()
+                socket.send_fds(self._zygotes[zygote], [data], [theirs.fileno(), *fds])
+        except (OSError, KeyError):
+            gate.close()
+            self._tell({"spawned": number, "pid": 0})
+            return
+        self._forking[number] = Forking(
+            zygote, gate, message["groups"], time.monotonic() + FORK_WITHIN
+        )
+
+    def _hear_zygote(self, fd: int) -> None:
+        pid, zygote = next((p, s) for p, s in self._zygotes.items() if s.fileno() == fd)
+        try:
+            data = zygote.recv(MAX_MESSAGE)
+        except OSError:
+            data = b""
+        if not data:
+            self._lose_zygote(pid)
+            return
+        message = json.loads(data)
+        if "ready" in message:
+            self._tell({"ready": pid})
+            return
+        forking = self._forking.pop(message["forked"], None)
+        if forking is not None:
+            self._begin(message["forked"], message["pid"], forking)
+
+    def _begin(self, number: int, pid: int, forking: "Forking") -> None:
+        """Let what a zygote forked begin, if it is what it should be."""
+        with forking.gate as gate:
+            ours = [child for child, _ in family(os.getpid(), self.executors)]
+            try:
+                if pid not in ours or pid in self.executors:
+                    raise ProcessLookupError(pid)
+                for group in forking.groups:
+                    with open(f"{group}/cgroup.procs", "w") as file:
+                        file.write(str(pid))
+                gate.send(b"g")
+            except OSError:
+                self._leftovers = True  # whatever it is, it goes
+                self._tell({"spawned": number, "pid": 0})
+                return
+        self.executors[pid] = forking.groups
+        self._tell({"spawned": number, "pid": pid})
+
+    def _give_up_forks(self) -> None:
+        """Kill a zygote that does not answer: it is the user's code that keeps it."""
+        now = time.monotonic()
+        for forking in list(self._forking.values()):
+            if now > forking.deadline:
+                os.kill(forking.zygote, signal.SIGKILL)  # not reaped yet, so still its pid
+                self._lose_zygote(forking.zygote)
+
+    def _lose_zygote(self, pid: int) -> None:
+        lost = self._zygotes.pop(pid, None)
+        if lost is not None:
+            self._poll.unregister(lost)
+            lost.close()
+        for number, forking in list(self._forking.items()):
+            if forking.zygote == pid:
+                del self._forking[number]
+                forking.gate.close()
+                self._tell({"spawned": number, "pid": 0})
 
     def _spawn(self, message: dict[str, Any], fds: list[int]) -> int:
         guardian = os.getpid()
@@ -194,7 +302,8 @@ class Guardian:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guardian:
             os._exit(127)  # it died before the line above
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if "zygote" not in message:  # what a zygote forks is to become our child, not its
+            _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # Out of the way first: a passed fd may have one of the numbers it is to be copied to.
         control, out, err, *further = (os.dup2(fd, 64 + index) for index, fd in enumerate(fds))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -217,12 +326,19 @@ class Guardian:
                 break
             if pid in self.executors:
                 stop_forks(self.executors.pop(pid))
+                self._lose_zygote(pid)
                 self._leftovers = True
                 # First what it left (it may hold ports, files, a GPU), then the report.
-                kill_leftovers(os.getpid(), self.executors)
+                self._kill_leftovers()
                 self._tell({"exited": pid, "status": status})
         if self._leftovers:
-            self._leftovers = kill_leftovers(os.getpid(), self.executors) > 0
+            self._leftovers = self._kill_leftovers()
+
+    def _kill_leftovers(self) -> bool:
+        """Returns whether there may be more."""
+        if self._forking:
+            return True  # a child of ours that we do not know may be what a zygote is forking
+        return kill_leftovers(os.getpid(), self.executors) > 0
 
     def _tell(self, message: dict[str, Any]) -> None:
         try:

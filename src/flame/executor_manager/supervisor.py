@@ -12,6 +12,7 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -40,6 +41,9 @@ from flame.executor_manager.sandbox import (
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
 from flame.executor_manager.watch import Overrun, Watched
 from flame.executor_manager.workplace import Workplace, Workplaces
+from flame.executor_manager.zygotes import COMMAND as ZYGOTE
+from flame.executor_manager.zygotes import Key as ZygoteKey
+from flame.executor_manager.zygotes import Zygotes, application_key, plain_key
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox, ShimKind
@@ -136,6 +140,8 @@ class Supervisor:
         self._wanted_spares = spares
         self._loop = asyncio.get_running_loop()
         self._guardian = Guardian(self._ended, limits.parents())
+        self._zygotes = Zygotes(self._guardian)
+        self._zygote_numbers: dict[int, int] = {}
         self._tasks = Tasks("supervisor")
         self._by_pid: dict[int, Process] = {}
         self._alive: dict[Key, Process] = {}
@@ -302,6 +308,8 @@ class Supervisor:
             sandbox = application.sandbox
             inside = self._sandboxed(application, command, account, place, package)
             process = await self._spawn(account, inside, relayed=True)
+        elif package is None and (own := self._own_zygote(account, application, order)):
+            process = await self._spawn(account, zygote=own)
         elif self._spares and command is COMMAND and account is self._node.accounts.default:
             process = self._spares.popleft()
         else:
@@ -373,8 +381,75 @@ class Supervisor:
             () if package is None else (package.release,),
         )
 
+    def _own_zygote(
+        self, account: Account | None, application: ApplicationSpec, order: frames.StartExecutor
+    ) -> ZygoteKey | None:
+        """Return the key of a zygote that has the application's module; start one if there is none."""
+        if not application.preload:
+            return None
+        key = application_key(_user(account), order, application)
+        zygote = self._zygotes.find(key)
+        if zygote is not None:
+            return key if zygote.is_ready else None
+        paths = [application.working_directory or ""]
+        variables = dict(application.environments)
+        paths += [variables.get("PYTHONPATH", ""), self._environment.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        variables = {**thread_variables(order.resources.cpu, self._environment), **variables}
+        module = application.entry_point.partition(":")[0]
+        start = functools.partial(self._start_zygote, account, [module], variables)
+        self._tasks.start(self._zygotes.start(key, start), "zygote")
+        return None  # this one pays its imports itself
+
+    async def _plain_zygote(self, account: Account | None) -> ZygoteKey:
+        """Return the key of a zygote that has nobody's code, once it is ready or has failed."""
+        key = plain_key(_user(account))
+        if self._zygotes.find(key) is None:
+            await self._zygotes.start(key, functools.partial(self._start_zygote, account))
+        zygote = self._zygotes.find(key)
+        if zygote is not None:
+            await zygote.settled.wait()
+        return key
+
+    async def _start_zygote(
+        self,
+        account: Account | None,
+        arguments: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> int:
+        self._numbers = number = self._numbers + 1
+        name, output = f"zygote-{number}", self._places.open_output
+        environment, confinement = self._environment, self._limits.confine(number)
+        if account is not None:
+            environment = {**environment, **account.environment()}
+            confinement = {**confinement, **account.confinement()}
+        with output(name, "out") as out, output(name, "err") as err:
+            pid = await self._guardian.spawn(
+                [*ZYGOTE, *arguments],
+                {**environment, **(variables or {})},
+                self._node.directory,
+                [out.fileno(), err.fileno()],
+                {**confinement, "zygote": True},
+            )
+        self._zygote_numbers[pid] = number
+        return pid
+
+    def _zygote_ended(self, pid: int, status: int | None) -> None:
+        number = self._zygote_numbers.pop(pid)
+        self._limits.forget(number)
+        self._zygotes.ended(pid)
+        if not self._closing:
+            stderr = tail(self._places.path(f"zygote-{number}", "err"))
+            log.warning("zygote-ended pid=%s status=%s stderr=%r", pid, status, stderr)
+        self._places.delete_output(f"zygote-{number}")
+
     async def _spawn(
-        self, account: Account | None, command: Sequence[str] = COMMAND, *, relayed: bool = False
+        self,
+        account: Account | None,
+        command: Sequence[str] = COMMAND,
+        *,
+        relayed: bool = False,
+        zygote: ZygoteKey | None = None,
     ) -> Process:
         """Start a process that waits for its assignment.
 
@@ -383,6 +458,8 @@ class Supervisor:
         Raises:
             OSError, GuardianLost: There is none.
         """
+        if zygote is None and command is COMMAND:
+            zygote = await self._plain_zygote(account)
         self._numbers = number = self._numbers + 1
         name = f"spare-{number}"
         output = self._places.open_output
@@ -399,9 +476,13 @@ class Supervisor:
             if account is not None:
                 environment = {**environment, **account.environment()}
                 confinement = {**confinement, **account.confinement()}
-            pid = await self._guardian.spawn(
-                command, environment, self._node.directory, fds, confinement
-            )
+            pid = 0
+            if zygote is not None:
+                pid = await self._zygotes.fork(zygote, fds, confinement.get("groups", ()))
+            if pid == 0:
+                pid = await self._guardian.spawn(
+                    command, environment, self._node.directory, fds, confinement
+                )
         ours.setblocking(False)
         process = Process(ours, name, number, pid)
         self._by_pid[pid] = process
@@ -468,7 +549,10 @@ class Supervisor:
     def _ended(self, pid: int, status: int | None) -> None:
         process = self._by_pid.pop(pid, None)
         if process is None:
-            self._errands.ended(pid, status)
+            if pid in self._zygote_numbers:
+                self._zygote_ended(pid, status)
+            else:
+                self._errands.ended(pid, status)
             return
         if process.killer is not None:
             process.killer.cancel()
@@ -539,6 +623,7 @@ class Supervisor:
             await asyncio.sleep(LOOK)
             # How many there were a moment ago: an end is compared with that.
             self._oom_samples.append(oom_kills())
+            self._zygotes.collect()
             watched = [
                 Watched(process.pid, self._limits.memory_of(process.number), process.paths)
                 for process in self._alive.values()
@@ -548,6 +633,10 @@ class Supervisor:
                 if process is not None and process.overrun is None:
                     process.overrun = overrun
                     self._guardian.kill(process.pid)
+
+
+def _user(account: Account | None) -> str:
+    return account.name if account is not None else ""
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Workplaces:
 
     def sweep(self) -> None:
         """Remove what a manager that was killed left here."""
-        for pattern in ("spare-*", "*.cell"):
+        for pattern in ("spare-*", "zygote-*", "*.cell"):
             for stale in Path(self._directory).glob(pattern):
                 stale.unlink(missing_ok=True)
         for stale in (*Path(self._directory).glob("*.gone"), *Path(self._sockets).iterdir()):
