@@ -94,4 +94,5 @@ def a_node() -> Node:
         addresses=(("InternalIP", "10.0.0.1"),),
         last_heartbeat=CREATED_MS // 1000,
         labels=(("arch", "x86_64"), ("zone", "a")),
+        isolation="memory by watching; user nobody",
     )

@@ -8,7 +8,7 @@ import yaml
 from flame.cli.application_files import read_applications
 from flame.cli.documents import specification_document
 from flame.model.errors import InvalidConfiguration
-from flame.model.specs import ApplicationSpec, ShimKind
+from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
 
 FULL = ApplicationSpec(
     shim=ShimKind.PYTHON,
@@ -33,6 +33,8 @@ FULL = ApplicationSpec(
     pickled_with="3.11",
     local_modules=b"PK",
     shim_options=(("start_timeout", "5"),),
+    sandbox=Sandbox.NETWORK,
+    preload=True,
 )
 
 
@@ -83,6 +85,7 @@ def test_environments_may_also_be_a_list_of_names_and_values(tmp_path: Path) -> 
         ("metadata: {name: x}\nspec: {arguments: -v}", "spec.arguments .* a list of texts"),
         ("metadata: {name: x}\nspec: {max_instances: -1}", "a whole number from 0"),
         ("metadata: {name: x}\nspec: {reusable: maybe}", "true or false"),
+        ("metadata: {name: x}\nspec: {sandbox: tight}", r"strict \(no network\) or network"),
         ("metadata: {name: x}\nspec: {environments: {A: 1}}", "put it in quotes"),
         ("metadata: {name: x}\nspec: {shim_options: {a: 1}}", "shim_options.a is 1; .* in quotes"),
         ("metadata: {name: x}\nspec: {pickled_service: '*'}", "base64"),

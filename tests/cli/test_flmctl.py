@@ -228,6 +228,13 @@ def test_a_wrong_command_line_exits_with_2_and_asks_nothing(
     assert client.changes == []
 
 
+def test_a_node_says_what_contains_its_executors(run: Run, client: FakeClient) -> None:
+    client.nodes = [a_node()]
+    assert "memory by watching; user nobody" in run(flmctl, "view", "-n", "node-1").stdout
+    document = json.loads(run(flmctl, "view", "-n", "node-1", "-o", "json").stdout)
+    assert document["status"]["isolation"] == "memory by watching; user nobody"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -1,6 +1,7 @@
 """Services that misbehave; the first argument says how. Those with ``frames`` speak frames otherwise."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,6 +48,45 @@ def fork_daemon() -> None:
     process.returncode = 0  # nobody waits for it
     with open(os.environ["DAEMON_PID"], "a") as file:
         file.write(f"{process.pid}\n")
+
+
+def fork_bomb() -> None:
+    """Two of each, for ever."""
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            time.sleep(0.01)
+
+
+def fill_disk() -> None:
+    with open("filler", "wb", buffering=0) as file:
+        for _ in range(64):  # no more than a test should
+            file.write(os.urandom(1024 * 1024))
+    time.sleep(600)
+
+
+def eat_memory() -> None:
+    block = os.urandom(1024 * 1024)
+    kept = [block * 8 for _ in range(64)]  # no more than a test should
+    time.sleep(600)
+    kept.clear()
+
+
+def close_descriptors() -> None:
+    os.closerange(0, 256)
+    time.sleep(600)
+
+
+def ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    answer(b"ignored")
+
+
+def kill_parent() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
 
 
 def deaf() -> None:
@@ -116,6 +156,12 @@ WAYS: dict[str, Callable[[], object]] = {
     "two gigabytes": lambda: serve(two_gigabytes),
     "chatty": lambda: serve(chatty),
     "forks": lambda: serve(lambda: daemon_then(lambda: answer(b"done"))),
+    "fork bomb": lambda: serve(fork_bomb),
+    "fills its disk": lambda: serve(fill_disk),
+    "eats memory": lambda: serve(eat_memory),
+    "closes its descriptors": lambda: serve(close_descriptors),
+    "ignores signals": lambda: serve(ignore_signals),
+    "kills its parent": lambda: serve(kill_parent),
     "task floods": flood,
     "task forks": lambda: daemon_then(lambda: write(b"done")),
     "task floods stderr": lambda: (sys.stderr.write("x" * 10_000_000), sys.exit("the end")),

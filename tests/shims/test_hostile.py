@@ -10,10 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flame.executor_manager.control_groups import ControlGroups
 from flame.model.specs import ApplicationSpec, ShimKind
 from flame.wire import frames as wire_frames
+from flame.wire import v1
 from tests.executor_manager.conftest import HERE as SERVICES
-from tests.executor_manager.conftest import NodeProcess, eventually, manager, node
+from tests.executor_manager.conftest import NodeProcess, eventually, manager, node, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import bound, run
 
@@ -200,6 +202,68 @@ async def test_a_script_that_cannot_be_ended_nicely_is_ended_when_its_time_is_ov
     await run(manager, line, {1: script, 2: b"echo fine"})
     assert "took longer than 2 s and was killed; its stderr: stuck" in line.failures[1]
     assert line.outputs[2] == b"fine\n"
+    await another_session_runs(manager)
+
+
+@pytest.mark.parametrize(
+    ("way", "cause", "said"),
+    [
+        ("fills its disk", "out of disk", "at most 16m are allowed"),
+        ("eats memory", "out of memory", "its limit is 128m, what its session asks for"),
+        ("kills its parent", "signal", "was killed by SIGKILL while it ran task 1"),
+    ],
+)
+async def test_a_service_that_takes_its_executor_with_it_costs_one_attempt_of_one_task(
+    manager: FakeManager, tmp_path: Path, way: str, cause: str, said: str
+) -> None:
+    options = ("--max-disk", "16m")
+    async with running_node(manager, tmp_path / "node", options=options) as node:
+        line = await manager.start(resources=v1.ResourceRequirement(cpu=1, memory=128 * 2**20))
+        await manager.bind(line, bind(hostile(way), incarnation=line.hello.incarnation))
+        line.send({1: b"x", 2: b"x"}, attempts=[1, 1])
+        await manager.until(lambda: manager.exits, "the report")
+        report = manager.exits[0]
+        assert (report.cause, report.task_id) == (cause, 1)
+        assert said in report.detail
+        await eventually(lambda: not _hostile_processes(node), "the end of the service")
+        await another_session_runs(manager)
+
+
+async def test_a_fork_bomb_is_kept_small_and_ends_with_its_executor(
+    manager: FakeManager, tmp_path: Path
+) -> None:
+    groups, reason = ControlGroups.claim(0, 0)
+    if groups is None:
+        pytest.skip(f"NOT TESTED: only control groups contain a fork bomb ({reason})")
+    groups.close()
+    options = ("--max-processes", "40")
+    async with running_node(manager, tmp_path / "node", options=options) as node:
+        line = await bound(manager, hostile("fork bomb", task_timeout="0.5"))
+        line.send({1: b"x"})
+        await manager.until(lambda: line.outputs or manager.exits, "the end of the task")
+        assert len(_hostile_processes(node)) <= 40
+        await another_session_runs(manager)
+        manager.order_stop("e1", line.hello.incarnation, grace_ms=500)
+        await manager.until(lambda: manager.exits, "the report")
+        await eventually(lambda: not _hostile_processes(node), "the end of the bomb")
+
+
+async def test_a_service_that_closes_its_descriptors_is_given_up(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    await fails(manager, hostile("closes its descriptors"), "closed its stdin or stdout")
+
+
+async def test_a_service_that_ignores_signals_is_killed(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager, hostile("ignores signals"))
+    await run(manager, line, {1: b"x"})
+    assert line.outputs[1] == b"ignored"
+    manager.order_stop("e1", line.hello.incarnation)
+    await manager.until(lambda: manager.exits, "the report")
+    assert manager.exits[0].cause == "stopped"
+    await eventually(lambda: not _hostile_processes(node), "the end of the service")
     await another_session_runs(manager)
 
 

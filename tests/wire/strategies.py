@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from flame.model.resources import Resources, extras
-from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, ShimKind
+from flame.model.specs import ApplicationSpec, Durability, Event, Sandbox, SessionSpec, ShimKind
 
 # What protobuf carries as a string: anything but lone surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -29,6 +29,8 @@ labels = st.dictionaries(label_texts, label_texts, max_size=4).map(
 @st.composite
 def application_specs(draw: st.DrawFn) -> ApplicationSpec:
     shim = draw(st.sampled_from([kind for kind in ShimKind if kind is not ShimKind.UNSPECIFIED]))
+    sandbox = draw(st.sampled_from(Sandbox))
+    may_preload = shim is ShimKind.PYTHON and not sandbox
     schema = draw(st.none() | st.tuples(optional_texts, optional_texts, optional_texts))
     variable = names.filter(lambda name: "=" not in name)
     value = texts.filter(lambda text: "\0" not in text)
@@ -55,6 +57,8 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         pickled_with=draw(st.sampled_from(["", "3.11"])),
         local_modules=draw(st.binary(max_size=64)),
         shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
+        sandbox=sandbox,
+        preload=may_preload and draw(st.booleans()),
         standby=draw(st.booleans()),
     )
 

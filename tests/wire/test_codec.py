@@ -101,6 +101,8 @@ def test_a_released_client_s_shim_counts_where_the_kind_is_not_given() -> None:
         ({"shim_kind": 3, "entry_point": "m:"}, "entry_point 'm:'"),
         ({"max_instances": 0}, "max_instances is 0"),
         ({"delay_release": -1}, "delay_release is -1"),
+        ({"sandbox": "tight"}, "sandbox 'tight' is not known; allowed are 'strict'"),
+        ({"preload": True}, "preload is set; it is for Python services with an entry_point"),
         ({"working_directory": "here"}, "'here' must be an absolute path"),
         ({"environments": [v1.Environment(name="A=B")]}, "'A=B' cannot name a variable"),
         ({"environments": [v1.Environment(name="")]}, "'' cannot name a variable"),
