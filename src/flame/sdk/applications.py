@@ -17,7 +17,7 @@ from flame.model.errors import InvalidRequest
 from flame.model.resources import format_bytes
 from flame.model.service import FlameService
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, ShimKind
-from flame.sdk.local_modules import is_installed, local_modules
+from flame.sdk.local_modules import is_installed, local_modules, names_in
 from flame.sdk.unpicklable import find_unpicklable
 
 _pickling = threading.Lock()
@@ -37,7 +37,11 @@ def application_of(service: object) -> tuple[str, ApplicationSpec]:
     if isinstance(service, type) and not issubclass(service, FlameService):
         raise InvalidRequest(f"class {service.__qualname__} is not derived from flame.FlameService")
     own = sys.modules.get(getattr(service, "__module__", None) or "")
-    pickled = _pickle(service, own)
+    by_value = own is not None and own.__name__ != "__main__" and not is_installed(own)
+    pickled = _pickle(service, own if by_value else None)
+    if by_value and "__main__" in names_in(pickled):
+        # Code of the script that, say, a decorator of its own wraps: they refer to each other by name.
+        pickled = _pickle(service, None)
     modules = local_modules(pickled, own)
     if len(pickled) + len(modules) > DEFAULT_MAX_INPUT_BYTES:
         raise InvalidRequest(
@@ -59,13 +63,13 @@ def application_of(service: object) -> tuple[str, ApplicationSpec]:
     )
 
 
-def _pickle(service: object, own: ModuleType | None) -> bytes:
+def _pickle(service: object, by_value: ModuleType | None) -> bytes:
+    """Return the service as bytes, with what of one module it needs."""
     import cloudpickle  # only who sends a service pays for it
 
-    by_value = own is not None and own.__name__ != "__main__" and not is_installed(own)
     with _pickling:
-        if by_value:
-            cloudpickle.register_pickle_by_value(own)
+        if by_value is not None:
+            cloudpickle.register_pickle_by_value(by_value)
         try:
             pickled: bytes = cloudpickle.dumps(service)
         except Exception as error:
@@ -76,6 +80,6 @@ def _pickle(service: object, own: ModuleType | None) -> bytes:
                 "(locks, open files, connections) is to be created in on_session_enter"
             ) from error
         finally:
-            if by_value:
-                cloudpickle.unregister_pickle_by_value(own)
+            if by_value is not None:
+                cloudpickle.unregister_pickle_by_value(by_value)
     return pickled

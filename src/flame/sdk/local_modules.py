@@ -2,9 +2,9 @@
 
 A module is *local* if executors cannot be expected to have it: it comes from a file outside the
 standard library and site-packages. Sent are the local modules that the pickled service names, those
-that its own source imports (inside functions too), and what these import, packages and all. A module
-that is only found by a computed name, and files that are no modules, need a package (``flmctl
-deploy``).
+that its own source and the script import (inside functions too), and what these import, packages and
+all. A module that is only found by a computed name, and files that are no modules, need a package
+(``flmctl deploy``).
 """
 
 import ast
@@ -52,10 +52,13 @@ def local_modules(pickled: bytes, own: ModuleType | None) -> bytes:
         pickled: The service.
         own: The module that defines it; it is in ``pickled`` itself.
     """
-    wanted = [name for name in _strings(pickled) if _is_local_and_loaded(name)]
-    own_file = getattr(own, "__file__", None)
-    if own is not None and own_file is not None and not _is_installed_file(own_file):
-        wanted += _imports(Path(own_file), own.__name__, hasattr(own, "__path__"))
+    strings = names_in(pickled)
+    wanted = [name for name in strings if _is_local_and_loaded(name)]
+    script = sys.modules.get("__main__") if "__main__" in strings else None
+    for module in (own, script):  # what is in the pickle itself
+        file = getattr(module, "__file__", None)
+        if module is not None and file is not None and not _is_installed_file(file):
+            wanted += _imports(Path(file), module.__name__, hasattr(module, "__path__"))
     files: dict[str, Path] = {}
     done: set[str] = set()
     while wanted:
@@ -75,7 +78,7 @@ def local_modules(pickled: bytes, own: ModuleType | None) -> bytes:
     return _zip(files) if files else b""
 
 
-def _strings(pickled: bytes) -> set[str]:
+def names_in(pickled: bytes) -> set[str]:
     """All texts in a pickle; what it takes by reference has its module's name among them."""
     return {text for _, text, _ in pickletools.genops(pickled) if isinstance(text, str)}
 
