@@ -14,14 +14,20 @@ from tests.chaos.experiment import Experiment, Failed, Report
 from tests.chaos.failover import f1, f2, f3
 from tests.chaos.faults import r1, r2, r3, r6
 from tests.chaos.load import r11, r12, r13
+from tests.chaos.partitions import r7
+from tests.chaos.stores import r4, r5, r9
 
 EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "R1": r1,
     "R2": r2,
     "R3": r3,
+    "R4": r4,
+    "R5": r5,
     "R6": r6,
+    "R7": r7,
     "R8": r8,
     "R8-slow": r8_slow,
+    "R9": r9,
     "R11": r11,
     "R12": r12,
     "R13": r13,
