@@ -47,8 +47,9 @@ class SmallCluster:
         tenants: Sequence[TenantSpec] = (),
         *,
         spread: bool = True,
+        max_executors: int | None = None,
     ) -> None:
-        self.ledger = Ledger(make_policy(policies, spread=spread))
+        self.ledger = Ledger(make_policy(policies, spread=spread), max_executors=max_executors)
         self.ledger.put_tenants(check_tree(tenants).values())
         self.machines: dict[NodeName, Machine] = {}
         self.wishes: dict[SessionNumber, Wish] = {}

@@ -82,6 +82,9 @@ def _with_gangs(state: State, plan: Plan) -> Iterator[Step | tuple[Assign, ...]]
 def _assign_all(state: State, steps: tuple[Assign, ...], growth: "_Growth", now: float) -> None:
     """Make all of these executors, or none."""
     session = state.sessions[steps[0].session]
+    most = state.limits.max_executors
+    if most is not None and len(state.executors) + len(steps) > most:
+        return
     places: list[Node] = []
     asked: dict[NodeName, Resources] = {}
     for step in steps:

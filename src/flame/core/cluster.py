@@ -162,7 +162,7 @@ class Cluster:
         self.state = State(
             limits,
             new_id,
-            ledger=Ledger(policies),
+            ledger=Ledger(policies, max_executors=limits.max_executors),
             backlogs=Backlogs(
                 limits.max_sessions, limits.max_cluster_tasks, limits.max_cluster_bytes
             ),

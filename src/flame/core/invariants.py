@@ -399,6 +399,17 @@ def _rooms(ledger: Ledger) -> Iterator[str]:
                 f"node {name}: the ledger has {room.open} open and {room.leaving} leaving of "
                 f"{room.free} free; {promised} is promised and {leaving} leaving"
             )
+    slots = ledger.slots
+    counted = (slots.taken, slots.leaving, slots.expected, slots.promised, slots.freed)
+    should = (
+        len(ledger.holdings),
+        sum(holding.leaving for holding in ledger.holdings.values()),
+        sum(sum(leaf.expected.values()) for leaf in ledger.leaves.values()),
+        sum(sum(leaf.promises.values()) for leaf in ledger.leaves.values()),
+        0,
+    )
+    if counted != should:
+        yield f"the ledger counts {counted} slots taken, leaving, expected and promised: {should}"
     for number, leaf in ledger.leaves.items():
         if leaf.kept != sum(leaf.rooms.values()):
             yield f"session {number}: the ledger counts {leaf.kept} executors, {leaf.rooms} by node"

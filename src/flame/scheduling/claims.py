@@ -300,6 +300,12 @@ class Claims:
     def _spare(self, leaf: Leaf) -> Room | None:
         """Return a node with room that is on its way back, or that an idle executor has to leave."""
         ledger, request, shape = self._ledger, leaf.wish.request, leaf.shape
+        bound = ledger.slots.open < 1
+        if bound and ledger.slots.coming > 0:  # there is room, and somebody leaves some other
+            anywhere = ledger.rooms.find(leaf.wish)
+            if anywhere is not None:
+                return anywhere
+        least = 1 if bound and ledger.slots.coming < 1 else 0
         key = id(shape)
         places = self._places.get(key)
         if places is None:
@@ -308,28 +314,29 @@ class Claims:
         room = self._looked_at.get(key) or next(places, None)
         while room is not None:
             if ledger.rooms.suits(leaf.wish, room) and (
-                request.fits_in(room.coming) or self._evict(room, request)
+                (not least and request.fits_in(room.coming)) or self._evict(room, request, least)
             ):
                 self._looked_at[key] = room
                 return room
             room = next(places, None)
         self._looked_at.pop(key, None)
-        shape.none_spare_at = self._listed_at[key]
+        if not least:  # with a slot more, there may be
+            shape.none_spare_at = self._listed_at[key]
         return None
 
-    def _evict(self, room: Room, request: Resources) -> bool:
+    def _evict(self, room: Room, request: Resources, least: int) -> bool:
         evicted: list[ExecutorId] = []
         coming = room.coming
         for executor, idle in sorted(room.idle.items()):
-            if request.fits_in(coming):
+            if request.fits_in(coming) and len(evicted) >= least:
                 break
             coming = coming + idle.resources
             evicted.append(executor)
-        if not request.fits_in(coming):
+        if not request.fits_in(coming) or len(evicted) < least:
             return False
         for executor in evicted:
             idle = room.idle.pop(executor)
-            self._leave(room, idle.resources)
+            self._leave(room, idle.resources, 1)
             self._undo.append(lambda e=executor, i=idle: self._back(room, e, i))  # type: ignore[misc]
             self._steps.append(Evict(executor))
         return True
@@ -418,18 +425,21 @@ class Claims:
                 continue
             ledger.hold(giver, room, -fewer)
             self._undo.append(lambda r=room, k=fewer: ledger.hold(giver, r, k))  # type: ignore[misc]
-            self._leave(room, giver.wish.request * fewer)
+            self._leave(room, giver.wish.request * fewer, fewer)
             left -= fewer
             if not left:
                 break
         grace = None if graceful and giver.tier >= leaf.tier else ledger.policies.grace
         self._steps.append(Release(giver.wish.session, count, node, grace))
 
-    def _leave(self, room: Room, amount: Resources) -> None:
+    def _leave(self, room: Room, amount: Resources, count: int) -> None:
+        slots = self._ledger.slots
         room.leaving = room.leaving + amount
+        slots.freed += count
 
         def undo() -> None:
             room.leaving = room.leaving - amount
+            slots.freed -= count
 
         self._undo.append(undo)
 

@@ -17,6 +17,8 @@ from flame.scheduling.ledger import Ledger
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.tree import Branch, Leaf
 
+#: What every executor uses one of, where there may be only so many.
+_EXECUTORS = "executors"
 _ROUNDS = 40  # at most, when a resource other than the dominant one may run out first
 _TOLERANCE = 1e-6  # of a resource that may be overdrawn
 _FLAT = 1e-12
@@ -64,6 +66,8 @@ def deserved(ledger: Ledger) -> dict[SessionNumber, float]:
         for name, amount in request.named()
         if amount and not have.get(name)
     }
+    if ledger.slots.most == 0:
+        spent[_EXECUTORS] = None
     caps = {
         s: 0.0 if _needs(leaf, spent) else leaf.wish.wanted * leaf.price / WHOLE
         for s, leaf in leaves.items()
@@ -120,6 +124,8 @@ class _Vessels:
         self._spent = spent
         self._ledger = ledger
         self._have = dict(ledger.total.named())
+        if ledger.slots.most is not None:
+            self._have[_EXECUTORS] = ledger.slots.most
         self._vessels: list[_Vessel] = []  # every tenant before those below it
         total = ledger.total
         capped: dict[int, list[Leaf]] = {}
@@ -206,6 +212,8 @@ class _Vessels:
             for name, each in request.named():
                 if each:
                     used[name] = used.get(name, 0.0) + each * executors
+        if _EXECUTORS in self._have:
+            used[_EXECUTORS] = sum(counts.values())
         over = {
             name: count / self._have[name] - 1
             for name, count in used.items()
@@ -267,7 +275,9 @@ def water_fill(amount: float, parts: list[tuple[float, float, float]]) -> list[f
 
 
 def _needs(leaf: Leaf, resources: Collection[str]) -> bool:
-    return any(amount and name in resources for name, amount in leaf.wish.request.named())
+    return _EXECUTORS in resources or any(
+        amount and name in resources for name, amount in leaf.wish.request.named()
+    )
 
 
 def _leaves(branch: Branch) -> list[Leaf]:

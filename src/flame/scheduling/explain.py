@@ -34,6 +34,8 @@ def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
     impossible = _impossible(ledger, leaf)
     if impossible:
         return impossible
+    if ledger.slots.open < gang:
+        return _too_many(ledger, leaf)
     if not held_back(ledger, leaf):
         return "what is free is held back for tenants that do not lend their quota"
     if gang > 1:
@@ -108,6 +110,18 @@ def _crowded(ledger: Ledger, leaf: Leaf) -> str:
         return f"{full}; {higher} {sessions} of higher priority come first; {has}"
     share = deserved(ledger).get(leaf.wish.session, 0.0) * WHOLE / leaf.price
     return f"{full}; its fair share is {share:.1f} executors, {has}"
+
+
+def _too_many(ledger: Ledger, leaf: Leaf) -> str:
+    slots, wish = ledger.slots, leaf.wish
+    most = (
+        f"the cluster has {slots.taken} executors, and at most {slots.most} may be (max_executors)"
+    )
+    has = f"it has {leaf.kept} of the {wish.wanted} it could use"
+    if wish.batch_size > 1:
+        return f"{most}; it needs {wish.batch_size} at once, {has}"
+    share = deserved(ledger).get(wish.session, 0.0) * WHOLE / leaf.price
+    return f"{most}; its fair share is {share:.1f} executors, {has}"
 
 
 def _cordoned(ledger: Ledger) -> str:

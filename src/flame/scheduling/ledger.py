@@ -17,6 +17,7 @@ from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.policies import Policies
 from flame.scheduling.rooms import Room, Rooms
 from flame.scheduling.sharing import WHOLE
+from flame.scheduling.slots import Slots
 from flame.scheduling.tree import Branch, Leaf, Shape, Tree
 
 Key = TypeVar("Key", NodeName, SessionNumber)
@@ -32,11 +33,15 @@ class Ledger:
         branches: Tenants.
         rooms: Nodes.
         changed: Nodes on which something happened since the last plan.
+        slots: How many executors there may be.
         line: The session that room is kept free for although it is not on its way, if any.
     """
 
-    def __init__(self, policies: Policies | None = None) -> None:
+    def __init__(
+        self, policies: Policies | None = None, *, max_executors: int | None = None
+    ) -> None:
         self.policies = policies or Policies()
+        self.slots = Slots(max_executors)
         self.tree = Tree(self.policies.sharing)
         self.total = Resources()
         self.leaves: dict[SessionNumber, Leaf] = {}
@@ -280,9 +285,9 @@ class Ledger:
             count = leaf.rooms.pop(node, 0)
             leaf.kept -= count
             self.tree.charge(leaf, -count)
-            leaf.expected.pop(node, None)
+            self.slots.expected -= leaf.expected.pop(node, 0)
         for executor in [e for e, h in self.holdings.items() if h.node == node]:
-            del self.holdings[executor]
+            self._count_slot(self.holdings.pop(executor), -1)
         self._reprice = True
 
     def _roomier(self, room: Room) -> None:
@@ -376,6 +381,8 @@ class Ledger:
         else:
             self._keep(old, room, -1)
             self._keep(holding, room, 1)
+            self._count_slot(old, -1)
+        self._count_slot(holding, 1)
         self.holdings[holding.executor] = holding
         self._note_room(room)
 
@@ -383,7 +390,10 @@ class Ledger:
         """The executor is gone; its room is free."""
         holding = self.holdings.pop(executor, None)
         room = self.rooms.by_node.get(holding.node) if holding is not None else None
-        if holding is None or room is None:
+        if holding is None:
+            return
+        self._count_slot(holding, -1)
+        if room is None:
             return
         self._keep(holding, room, -1)
         room.free, room.open = room.free + holding.resources, room.open + holding.resources
@@ -399,6 +409,11 @@ class Ledger:
         """Take room for an executor."""
         room.free, room.open = room.free - amount, room.open - amount
         self.rooms.update(room)
+
+    def _count_slot(self, holding: Holding, sign: int) -> None:
+        self.slots.taken += sign
+        if holding.leaving:
+            self.slots.leaving += sign
 
     def _keep(self, holding: Holding, room: Room, sign: int) -> None:
         if holding.leaving:
@@ -451,6 +466,7 @@ class Ledger:
         self.hold(leaf, room, 1)
         node = room.machine.node
         leaf.expected[node] = leaf.expected.get(node, 0) + 1
+        self.slots.expected += 1
         self.expecting[leaf.wish.session] = leaf
 
     def _was_expected(self, holding: Holding) -> bool:
@@ -458,6 +474,7 @@ class Ledger:
         if leaf is None or holding.leaving or not leaf.expected.get(holding.node):
             return False
         leaf.expected[holding.node] -= 1
+        self.slots.expected -= 1
         return True
 
     def forget_expectations(self) -> None:
@@ -469,6 +486,7 @@ class Ledger:
     def _forget_expected(self, leaf: Leaf) -> None:
         for node, count in leaf.expected.items():
             room = self.rooms.by_node.get(node)
+            self.slots.expected -= count
             if count and room is not None:
                 self.hold(leaf, room, -count)
                 amount = leaf.wish.request * count
@@ -483,6 +501,7 @@ class Ledger:
         _count(leaf.promises, node, count)
         _count(room.promises, session, count)
         room.open = room.open - leaf.wish.request * count
+        self.slots.promised += count
         self.rooms.update(room)
         if count < 0:
             self._roomier(room)

@@ -39,6 +39,7 @@ class _Planning:
         self._ledger = ledger
         self._steps: list[Step] = []
         self._limited: dict[int, None] = {}  # orders of sessions that a ceiling stops
+        self._slotless: dict[int, None] = {}  # and of those for which there are too few slots
         self._lines_tried: dict[int, None] = {}
 
     def run(self) -> Plan:
@@ -61,8 +62,11 @@ class _Planning:
 
     def _honour(self, changed: dict[NodeName, Room]) -> None:
         ledger = self._ledger
-        concerned = {s for room in changed.values() for s in room.promises}
-        order = sorted(changed) if concerned else ()
+        # A slot that was given back anywhere may be what somebody elsewhere waits for.
+        bounded = ledger.slots.most is not None and ledger.slots.promised
+        looked_at = ledger.rooms.by_node if bounded else changed
+        concerned = {s for room in looked_at.values() for s in room.promises}
+        order = sorted(looked_at) if concerned else ()
         for session in sorted(concerned, key=lambda s: ledger.leaves[s].wish.order):
             leaf = ledger.leaves[session]
             if not leaf.promises:
@@ -94,7 +98,9 @@ class _Planning:
     def _honour_gang(self, leaf: Leaf, places: list[tuple[Room, int]]) -> None:
         ledger = self._ledger
         in_line = leaf is ledger.line
-        if all(self._ready(leaf, room, count) == count for room, count in places):
+        if sum(count for _, count in places) <= ledger.slots.free and all(
+            self._ready(leaf, room, count) == count for room, count in places
+        ):
             ledger.forget_promises(leaf)
             for room, count in places:
                 for _ in range(count):
@@ -122,12 +128,15 @@ class _Planning:
         """How many of the promised places are free now, after those of older sessions."""
         if not self._ledger.rooms.suits(leaf.wish, room):
             return 0
-        return min(count, leaf.wish.request.count_in(self._left_for(leaf, room)))
+        fitting = leaf.wish.request.count_in(self._left_for(leaf, room))
+        return min(count, fitting, max(0, self._ledger.slots.free))
 
     def _on_its_way(self, leaf: Leaf, room: Room, count: int) -> bool:
         left = self._left_for(leaf, room) + room.leaving
         return (
-            self._ledger.rooms.suits(leaf.wish, room) and leaf.wish.request.count_in(left) >= count
+            self._ledger.slots.will_do
+            and self._ledger.rooms.suits(leaf.wish, room)
+            and leaf.wish.request.count_in(left) >= count
         )
 
     def _left_for(self, leaf: Leaf, room: Room) -> Resources:
@@ -141,12 +150,17 @@ class _Planning:
     # --- grants ----------------------------------------------------------------------------------
 
     def _grant_in_turn(self, tier: int, *, guaranteed: bool = False) -> None:
-        while True:
+        ledger = self._ledger
+        while ledger.slots.open > 0 or ledger.with_idle:
             leaf = self._next(tier, guaranteed=guaranteed)
             if leaf is None:
                 return
-            if not self._grant(leaf):
-                leaf.shape.blocked_at = self._ledger.growths
+            if self._grant(leaf):
+                continue
+            if ledger.slots.open < leaf.wish.batch_size:
+                self._slotless[leaf.wish.order] = None
+            else:
+                leaf.shape.blocked_at = ledger.growths
 
     def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
         """Return the first in turn for which something may be found."""
@@ -154,7 +168,7 @@ class _Planning:
         passed: Leaf | None = None
         for leaf in in_turn(ledger.root, tier, guaranteed=guaranteed):
             order = leaf.wish.order
-            if leaf is ledger.line or order in self._limited:
+            if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
             if ledger.is_blocked(leaf):
                 if passed is None and order not in self._lines_tried:
@@ -215,11 +229,13 @@ class _Planning:
         if wish.batch_size == 1:
             if ledger.with_idle and self._reuse(leaf):
                 return True
-            room = ledger.rooms.find(wish)
+            room = ledger.rooms.find(wish) if ledger.slots.open > 0 else None
             if room is None:
                 return False
             self._assign(leaf, room)
             return True
+        if ledger.slots.open < wish.batch_size:
+            return False
         taken: list[Room] = []
         while len(taken) < wish.batch_size:
             room = ledger.rooms.find(wish)
