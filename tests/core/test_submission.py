@@ -3,10 +3,12 @@
 import pytest
 
 from flame.core import effects, events
+from flame.core.executor import MOST_WINDOW
+from flame.core.outcome_log import MOST_CREDIT
 from flame.core.records import TasksSubmitted
 from flame.core.state import Limits
 from flame.model.errors import InvalidRequest, ResourceExhausted, WrongState
-from flame.model.ids import DEFAULT_TENANT
+from flame.model.ids import DEFAULT_TENANT, ExecutorId
 from tests.core.builders import bench, running
 
 
@@ -175,3 +177,39 @@ def test_tasks_submitted_while_all_work_are_handed_out_as_results_come() -> None
     assert b.handed() == [1, 2]
     b.finish(1)
     assert b.handed() == [3]
+
+
+def test_a_client_that_does_not_mind_its_credit_is_refused_and_costs_no_memory() -> None:
+    b = bench(limits=Limits(submit_credit=1000, max_queued_tasks=1))
+    b.submit(*[b""] * 10)  # 640 of 1000; the queue is full, so the credit is withheld
+    b.submit(*[b""] * 10, first=10)
+    b.submit(*[b""] * 10, first=20)
+    assert b.took(effects.SubmitRefused) == []
+    b.submit(*[b""] * 10, first=30)
+    (refused,) = b.took(effects.SubmitRefused)
+    assert isinstance(refused.error, ResourceExhausted)
+    assert "1560 bytes more than the credit that it was given" in str(refused.error)
+    assert b.session().queued == 30
+
+
+def test_credit_that_is_used_and_given_back_never_runs_out() -> None:
+    b = bench(limits=Limits(submit_credit=200))
+    for number in range(100):
+        b.submit(b"x" * 10, b"", first=2 * number)
+        b.submit(b"again", b"", first=2 * number)  # sent twice after a lost answer
+    assert b.took(effects.SubmitRefused) == []
+    assert b.state.attachments[1].allowance == 200
+
+
+def test_no_client_has_more_outcomes_on_their_way_than_the_most() -> None:
+    b = bench()
+    b.attach(2, credit=2**62)
+    assert b.state.attachments[2].credit == MOST_CREDIT
+    b.post(events.GrantOutcomes(2, 0, 2**62))
+    assert b.state.attachments[2].credit == MOST_CREDIT
+
+
+def test_no_executor_is_handed_more_than_the_largest_window() -> None:
+    b = running(1)
+    b.post(events.WindowChanged(ExecutorId("e1"), b.executor().incarnation, 2**32 - 1))
+    assert b.executor().window == MOST_WINDOW

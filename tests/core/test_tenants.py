@@ -8,6 +8,7 @@ import pytest
 
 from flame.core import effects, events
 from flame.core.effects import TenantView
+from flame.core.state import Limits
 from flame.core.tenants import tenant_view
 from flame.model.credentials import TokenId, check_token
 from flame.model.errors import (
@@ -269,3 +270,20 @@ def test_a_token_is_for_tenants_that_exist_and_is_told_of_when_revoked() -> None
     assert after.cluster.token(TokenId("t2")) is None
     after.post(events.RevokeToken(TokenId("t2"), "a third"))
     assert isinstance(after.answers["a third"], NotFound)
+
+
+def test_there_are_never_more_executors_than_the_cluster_may_have_and_who_waits_is_told() -> None:
+    b = Bench(limits=Limits(max_executors=4), tenants=[TenantSpec(A, weight=3.0), TenantSpec(B)])
+    b.register()
+    b.node(slots=40)
+    work(b, A, 100, 1)
+    assert kept(b) == {"a": 4}
+    assert b.cluster.session(A, "s").waiting == (
+        "the cluster has 4 executors, and at most 4 may be (max_executors); "
+        "its fair share is 4.0 executors, it has 4 of the 100 it could use"
+    )
+    start(b)
+    work(b, B, 100, 2)
+    settle(b)
+    assert kept(b) == {"a": 3, "b": 1}
+    assert len(b.state.executors) == 4

@@ -61,6 +61,28 @@ def test_every_released_key_is_read(tmp_path: Path) -> None:
     assert configuration.tls.cert_file == "/c.pem"
 
 
+def test_limits_on_what_waits_and_who_is_connected_are_read(tmp_path: Path) -> None:
+    text = (
+        "  limits: {max_queued_tasks: 7, max_queued_bytes: 8g, max_connections: 3, max_watches: 4}"
+    )
+    limits = load(write(tmp_path, SMALLEST + text))
+    assert (limits.max_queued_tasks, limits.max_queued_bytes) == (7, 8 * GIB)
+    assert (limits.max_connections, limits.max_watches) == (3, 4)
+    for wrong in ("max_connections: 0", "max_watches: 0", "max_queued_tasks: 0"):
+        with pytest.raises(InvalidConfiguration, match="is 0; it must be 1 or more"):
+            load(write(tmp_path, SMALLEST + f"  limits: {{{wrong}}}"))
+    with pytest.raises(InvalidConfiguration, match=r"cluster\.limits\.max_queued_bytes: .*many"):
+        load(write(tmp_path, SMALLEST + "  limits: {max_queued_bytes: many}"))
+
+
+def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    text = "  tenants: {a: {weight: 2, max_sessions: 3, max_queued_bytes: 1k}}"
+    _, tenant = sorted(
+        load(write(tmp_path, SMALLEST + text)).tenants, key=lambda t: -ord(t.name[0])
+    )
+    assert (tenant.name, tenant.max_sessions, tenant.max_queued_bytes) == ("a", 3, 1024)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -75,7 +97,7 @@ def test_every_released_key_is_read(tmp_path: Path) -> None:
         (SMALLEST + "  polices: []", "cluster.polices is not known; allowed here are endpoint, "),
         (
             SMALLEST + "  limits: {max_session: 3}",
-            "max_session is not known; allowed here are closed_session_hours, closed_sessions, max_e",
+            "max_session is not known; allowed here are closed_session_hours, closed_sessions, max_connections, max_e",
         ),
         (
             SMALLEST + "  policies: [priority, fair]",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from flame.core.effects import GrantSubmits, SendTakeBack, SendTasks
 from flame.core.executor import Executor
+from flame.core.outcome_log import Attachment
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import HELD, Task
@@ -154,5 +155,11 @@ def give_credit_back(state: State, session: Session) -> None:
         return
     for attachment in session.attachments.values():
         if attachment.withheld:
-            state.emit(GrantSubmits(attachment.id, attachment.withheld))
+            grant_submits(state, attachment, attachment.withheld)
             attachment.withheld = 0
+
+
+def grant_submits(state: State, attachment: Attachment, credit: int) -> None:
+    """Let the client submit this many bytes more."""
+    attachment.allowance += credit
+    state.emit(GrantSubmits(attachment.id, credit))

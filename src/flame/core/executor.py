@@ -28,6 +28,8 @@ LEAVE_TIMEOUT = 5.0
 RECONNECT_TIMEOUT = 30.0
 #: Tasks that an executor wants in hand until it says otherwise: one that runs, one that is next.
 FIRST_WINDOW = 2
+#: And at most, whatever it says: so much is in memory for it, in its outbox and its hand.
+MOST_WINDOW = 65_536
 #: Seconds that a process has to end after it was asked to.
 STOP_GRACE = 2.0
 

@@ -28,6 +28,7 @@ from flame.core.events import (
 from flame.core.executor import (
     BIND_TIMEOUT,
     FIRST_WINDOW,
+    MOST_WINDOW,
     RECONNECT_TIMEOUT,
     STOP_GRACE,
     Executor,
@@ -177,7 +178,7 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
         _refuse(state, event.executor, event.incarnation)
         return
     executor.connected = True
-    executor.window = event.window
+    executor.window = min(event.window, MOST_WINDOW)
     state.deadlines.clear(("reconnect", executor.id))
     session = executor.session
     if session is None:
@@ -352,7 +353,7 @@ def _note(state: State, session: Session, code: EventCode, message: str, now: fl
 
 def on_window(state: State, executor: Executor, event: WindowChanged, now: float) -> None:
     """The executor wants more, or less, in hand."""
-    executor.window = event.window
+    executor.window = min(event.window, MOST_WINDOW)
     session = executor.session
     if session is not None:
         session.has_room(executor)

@@ -14,6 +14,8 @@ from flame.model.ids import SessionNumber
 
 #: What an outcome costs of a subscriber's credit, beside its output. The wire's TASK_COST.
 OUTCOME_COST = 64
+#: The most that a subscriber may have on its way, whatever it grants.
+MOST_CREDIT = 256 * 1024 * 1024
 #: Outcomes kept in memory for subscribers that are nearly caught up, in bytes a session.
 TAIL_BYTES = 8 * 1024 * 1024
 
@@ -26,6 +28,7 @@ class Attachment:
         cursor: The position of the next outcome to send.
         credit: Bytes of outcomes that may be sent; below zero after one large outcome.
         withheld: Submit credit to give back when the queue has shrunk.
+        allowance: Bytes that it may still submit, as it was told.
         fetching: The store is being read for it.
         told_closed: It was told that the session is closed.
     """
@@ -38,6 +41,7 @@ class Attachment:
     taken: int
     credit: int
     withheld: int = 0
+    allowance: int = 0
     fetching: bool = False
     told_closed: bool = False
 

@@ -21,7 +21,7 @@ from flame.core.effects import (
 )
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
 from flame.core.executor import Executor
-from flame.core.outcome_log import Attachment, cut
+from flame.core.outcome_log import MOST_CREDIT, Attachment, cut
 from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
@@ -286,7 +286,7 @@ def on_grant(state: State, event: GrantOutcomes, now: float) -> None:
     if session is None:
         return
     attachment.taken = max(attachment.taken, min(event.position, attachment.cursor))
-    attachment.credit += event.credit
+    attachment.credit = min(MOST_CREDIT, attachment.credit + event.credit)
     if session.is_volatile and attachment.subscribed:
         acknowledge(
             state, session, min(a.taken for a in session.attachments.values() if a.subscribed)

@@ -36,6 +36,7 @@ class Limits:
         max_cluster_tasks, max_cluster_bytes: Queued in all sessions together; beyond, submits are
             refused.
         max_executors: Processes of the whole cluster.
+        max_connections: Clients that are connected at once; the shell sees to it.
         submit_credit: Bytes a client may have on their way to the store, per session.
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
@@ -52,6 +53,7 @@ class Limits:
     max_cluster_tasks: int | None = None
     max_cluster_bytes: int | None = None
     max_executors: int | None = None
+    max_connections: int | None = None
     submit_credit: int = 64 * 1024 * 1024
     delay_release: float = DEFAULT_DELAY_RELEASE
     bind_attempts: int = 5

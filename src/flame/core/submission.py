@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flame.core.dispatch import dispatch, queue_is_full
+from flame.core.dispatch import dispatch, grant_submits, queue_is_full
 from flame.core.early_ends import set_deadline
 from flame.core.effects import (
     Accepted,
     Answer,
     AttachedView,
-    GrantSubmits,
     SubmitRefused,
 )
 from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
-from flame.core.outcome_log import OUTCOME_COST, Attachment
+from flame.core.outcome_log import MOST_CREDIT, OUTCOME_COST, Attachment
 from flame.core.outcomes import serve
 from flame.core.records import Barrier, SubmittedRange, TasksSubmitted
 from flame.core.session import Session
@@ -73,7 +72,8 @@ def on_attach(state: State, event: Attach, now: float) -> None:
         event.subscribe,
         cursor=event.position,
         taken=event.position,
-        credit=event.credit,
+        credit=min(MOST_CREDIT, event.credit),
+        allowance=state.limits.submit_credit,
     )
     state.attachments[event.attachment] = attachment
     session.attachments[event.attachment] = attachment
@@ -115,10 +115,11 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     count = len(event.inputs)
     submitter = session.submitters.get(attachment.submitter)
     known = submitter.next_number if submitter else 0
+    spent = _cost(event.inputs)
+    attachment.allowance -= spent
     error = _refusal(state, session, event, attachment, known)
     if error is not None:
-        cost = _cost(event.inputs)
-        refuse_submit(state, event.attachment, event.first_number, count, error, cost)
+        refuse_submit(state, event.attachment, event.first_number, count, error, spent)
         return
     repeated = min(count, known - event.first_number)
     if repeated and submitter is not None:
@@ -146,10 +147,11 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     first_id = TaskId(session.next_id)
     session.next_id += len(inputs)
     submitter.accept(known, len(inputs), first_id)
-    cost = _cost(inputs)
+    cost = spent if inputs is event.inputs else _cost(inputs)
     limits = event.limits
-    if limits and repeated:
-        limits = {index - repeated: own for index, own in limits.items() if index >= repeated}
+    if limits and len(inputs) < count:
+        kept = range(repeated, repeated + len(inputs))
+        limits = {index - repeated: own for index, own in limits.items() if index in kept}
     record = TasksSubmitted(
         session.number, attachment.submitter, known, first_id, inputs, milliseconds(now), limits
     )
@@ -166,7 +168,7 @@ def refuse_submit(
 ) -> None:
     """Say that these numbers are not stored, and give their credit back."""
     state.emit(SubmitRefused(attachment, first_number, count, error))
-    state.emit(GrantSubmits(attachment, cost))
+    grant_submits(state, state.attachments[attachment], cost)
 
 
 def _cost(inputs: Sequence[bytes | None]) -> int:
@@ -186,6 +188,12 @@ def _refusal(
         )
     if event.first_number + len(event.inputs) <= known:
         return None  # all of it was accepted before, whatever the session is now
+    if attachment.allowance < -state.limits.submit_credit:
+        # A client that counts its credit is never even below zero.
+        return ResourceExhausted(
+            f"this client has submitted {-attachment.allowance} bytes more than the credit that it "
+            "was given; wait for credit (Attached.submit_credit, Accepted.credit, SubmitCredit)"
+        )
     if not session.accepts:
         return WrongState(f"session {session.name!r} is closed; tasks can no longer be submitted")
     return _oversize(state, event.inputs)
@@ -266,6 +274,7 @@ def _acknowledge(state: State, record: TasksSubmitted, cause: SubmitStored) -> N
     if queue_is_full(state, cause.session):
         attachment.withheld += credit
         credit = 0
+    attachment.allowance += credit
     state.emit(
         Accepted(attachment.id, record.first_number, len(record.inputs), record.first_id, credit)
     )
@@ -277,6 +286,7 @@ def duplicates_stored(state: State, cause: DuplicatesStored) -> None:
     if attachment is None:
         return
     credit = cause.cost  # all of it travels with the first range
+    attachment.allowance += credit
     for known in cause.ranges:
         state.emit(Accepted(attachment.id, known.first_number, known.count, known.first_id, credit))
         credit = 0

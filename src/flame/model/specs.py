@@ -99,6 +99,7 @@ class EventCode(IntEnum):
     TIMED_OUT = 1005  # it ran for longer than its session allows
     DEADLINE_PASSED = 1006  # it was not final in the time that its session allows
     CLIENT_LOST = 1007  # the session was closed because no client was left
+    CHANGES_SKIPPED = 1008  # a slow watcher was not told of every change of its task
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@
       schedule_interval: 100             # read and not needed: scheduling follows events
       executors: {shim: host}
       packages: {directory: /var/lib/flame/packages, max_size: 1g, max_total: 20g, keep_hours: 24}
-      limits: {max_sessions: 1000, max_executors: 128, max_input: 16m}
+      limits: {max_sessions: 1000, max_executors: 128, max_input: 16m, max_queued_tasks: 5000000,
+               max_queued_bytes: 8g, max_connections: 10000, max_watches: 100000}
       recovery: {session: {retry_limits: 5}}
       high_availability: {standby: true, lease: 3, advertise: "http://first:8080"}
       tls: {cert_file: ..., key_file: ..., ca_file: ...}
@@ -64,6 +65,10 @@ class Limits(_Strict, frozen=True):
     Attributes:
         max_sessions: Open sessions; None: no limit.
         max_executors: Executors of the whole cluster.
+        max_queued_tasks: Tasks waiting in all sessions; None: as many as each session may have.
+        max_queued_bytes: The size of their inputs, as ``8g`` or a number of bytes.
+        max_connections: Clients that are connected at once.
+        max_watches: Tasks that are watched one by one (``WatchTask``) at once.
         max_input: The largest input, output and common data, as ``16m`` or a number of bytes.
         closed_sessions: Closed sessions that are kept, the last ones; None: no limit.
         closed_session_hours: For how long they are kept; None: until somebody deletes them.
@@ -71,6 +76,10 @@ class Limits(_Strict, frozen=True):
 
     max_sessions: int | None = None
     max_executors: int = 128
+    max_queued_tasks: int | None = None
+    max_queued_bytes: int | str | None = None
+    max_connections: int = 10_000
+    max_watches: int = 100_000
     max_input: int | str = DEFAULT_MAX_INPUT_BYTES
     closed_sessions: int | None = None
     closed_session_hours: int | None = None
@@ -221,6 +230,10 @@ class Configuration(msgspec.Struct, frozen=True):
     placement: str = "spread"
     max_sessions: int | None = None
     max_executors: int = 128
+    max_queued_tasks: int | None = None
+    max_queued_bytes: int | None = None
+    max_connections: int = 10_000
+    max_watches: int = 100_000
     max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES
     retry_limits: int = 5
     closed_sessions: int | None = None
@@ -255,6 +268,9 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
     for key, value, least in (
         ("cluster.limits.max_sessions", limits.max_sessions, 1),
         ("cluster.limits.max_executors", limits.max_executors, 0),
+        ("cluster.limits.max_queued_tasks", limits.max_queued_tasks, 1),
+        ("cluster.limits.max_connections", limits.max_connections, 1),
+        ("cluster.limits.max_watches", limits.max_watches, 1),
         ("cluster.limits.closed_sessions", limits.closed_sessions, 0),
         ("cluster.limits.closed_session_hours", limits.closed_session_hours, 0),
         ("cluster.recovery.session.retry_limits", cluster.recovery.session.retry_limits, 1),
@@ -278,6 +294,9 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         endpoints = parse_endpoints(cluster.endpoint)
         key = "cluster.resreq"
         resources = UNIT if cluster.resreq is None else parse_resources(cluster.resreq)
+        key = "cluster.limits.max_queued_bytes"
+        most = limits.max_queued_bytes
+        max_queued_bytes = None if most is None else parse_bytes(str(most))
         key = "cluster.limits.max_input"
         max_input_bytes = parse_bytes(str(limits.max_input))
         if not 1 <= max_input_bytes < 2**31 - 2 * 1024 * 1024:  # gRPC counts in 32 bits
@@ -304,6 +323,10 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
         placement=cluster.placement,
         max_sessions=limits.max_sessions,
         max_executors=limits.max_executors,
+        max_queued_tasks=limits.max_queued_tasks,
+        max_queued_bytes=max_queued_bytes,
+        max_connections=limits.max_connections,
+        max_watches=limits.max_watches,
         max_input_bytes=max_input_bytes,
         retry_limits=cluster.recovery.session.retry_limits,
         closed_sessions=limits.closed_sessions,

@@ -34,7 +34,7 @@ class FramedChannel(Protocol):
         """Return the frame that tells a peer of an error."""
 
     def accept(self, caller: Caller, stream: FramedStream) -> None:
-        """Take a stream over; its peer has been admitted."""
+        """Take a stream over; its peer has been admitted. May refuse it by raising a FlameError."""
 
 
 class FramedPort:
@@ -102,12 +102,12 @@ class FramedPort:
             return
         try:
             caller = self._admit(hello.channel, metadata_of(hello))
+            channel.accept(caller, stream)
         except FlameError as error:
             log.info("framed-refused channel=%s error=%s", hello.channel, error)
             stream.end(channel.refusal(error))
             return
         stream.admitted(self._most_bytes)
-        channel.accept(caller, stream)
 
 
 def decoder(frame: Any, receive: Callable[[Any], None]) -> Callable[[bytes], None]:

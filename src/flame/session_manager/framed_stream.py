@@ -10,6 +10,7 @@ from typing import Any
 
 from flame.model.errors import FlameError, InvalidRequest
 from flame.runtime.framed import FramedProtocol
+from flame.session_manager.stream import UNPAID_ITEMS
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class FramedStream:
         self._build: Callable[[list[Any]], list[Any]] = list
         self._refusal: Callable[[FlameError], Any] | None = None
         self._outbox: list[Any] = []
+        self._unpaid = 0
         self._scheduled = False
         self._flush_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -70,6 +72,14 @@ class FramedStream:
 
     def put(self, item: Any) -> None:
         """Have an item sent, with whatever else is put before the loop turns."""
+        self._unpaid += 1
+        if self._unpaid > UNPAID_ITEMS:
+            self._overflow()
+            return
+        self.put_paid(item)
+
+    def put_paid(self, item: Any) -> None:
+        """The same for what the peer has granted credit for, so that there is never much of it."""
         self._outbox.append(item)
         if not self._scheduled:
             self._scheduled = True
@@ -80,6 +90,12 @@ class FramedStream:
         self._outbox.append(item)
         if not self._scheduled and self._flush_timer is None:
             self._flush_timer = self._loop.call_later(within, self._flush)
+
+    def _overflow(self) -> None:
+        if self._unpaid == UNPAID_ITEMS + 1:
+            log.warning("peer-does-not-read items=%d", len(self._outbox))
+            self._outbox.clear()
+            self.cancel()
 
     def close(self, error: FlameError) -> None:
         """Send what waits, then the error, then end the stream."""
@@ -103,7 +119,7 @@ class FramedStream:
             self._flush_timer = None
         if self.protocol.is_full or not self._outbox:
             return  # when the peer has caught up, we are called again
-        items, self._outbox = self._outbox, []
+        items, self._outbox, self._unpaid = self._outbox, [], 0
         self.last_sent = self._loop.time()
         self.protocol.send([frame.SerializeToString() for frame in self._build(items)])
 

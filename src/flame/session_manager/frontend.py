@@ -23,6 +23,7 @@ from flame.model.errors import (
     FlameError,
     InvalidRequest,
     PermissionDenied,
+    ResourceExhausted,
     Unauthenticated,
     WrongState,
 )
@@ -43,6 +44,7 @@ from flame.wire.status import code_of
 PAGE_BYTES = 1024 * 1024
 FIRST_PAGE = 16
 LARGEST_PAGE = 1024
+DEFAULT_MAX_WATCHES = 100_000
 
 
 class Manager(Protocol):
@@ -124,6 +126,7 @@ class Frontend:
         manager: Where the answers come from.
         default_resources: What a session gets that does not say.
         max_input_bytes: The largest input, output and common data.
+        max_watches: Tasks that are watched at once.
         now: The clock that ``NodeView.last_heartbeat`` was read from.
         check_package: Raises NotFound for a tenant's package (by its hash) that is not kept here.
     """
@@ -134,12 +137,15 @@ class Frontend:
         *,
         default_resources: Resources = UNIT,
         max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
+        max_watches: int = DEFAULT_MAX_WATCHES,
         now: Callable[[], float] = time.monotonic,
         check_package: Callable[[Tenant, str], Awaitable[None]] | None = None,
     ) -> None:
         self._manager = manager
         self._default_resources = default_resources
         self._max_input_bytes = max_input_bytes
+        self._max_watches = max_watches
+        self._watches = 0
         self._max_answer_bytes = max_input_bytes + 1024 * 1024  # as in wire.channels
         self._now = now
         self._check_package = check_package
@@ -348,10 +354,24 @@ class Frontend:
         # status that is not OK, a client's transport may drop the message before it is read.
         task_id = parse_task_id(request.task_id)
         name = check_name(request.session_id, "session")
-        watch = _Watch(call, self._max_answer_bytes)
+        if self._watches >= self._max_watches:
+            raise ResourceExhausted(
+                f"{self._watches} tasks are watched, as many as may be (max_watches); "
+                "try again when some are done"
+            )
+        self._watches += 1
+        watch = _Watch(call, self._max_answer_bytes, self._watch_ended)
         stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
+
+        def gone() -> None:
+            watch.end()
+            stop()
+
         if not call.is_over:
-            call.on_gone = stop
+            call.on_gone = gone
+
+    def _watch_ended(self) -> None:
+        self._watches -= 1
 
     async def _get_task(
         self, request: v1.GetTaskRequest, caller: Caller, context: Context
@@ -420,33 +440,49 @@ class _Creation:
 
 
 class _Watch:
-    """One WatchTask call. States that could not be sent yet are replaced by newer ones."""
+    """One WatchTask call.
 
-    __slots__ = ("_call", "_most", "_sending", "_waiting")
+    A state that could not be sent yet is replaced by a newer one, which then says how many there
+    were: a slow client never has more than one waiting.
+    """
 
-    def __init__(self, call: Call, most: int) -> None:
+    __slots__ = ("_call", "_ended", "_most", "_sending", "_skipped", "_waiting")
+
+    def __init__(self, call: Call, most: int, ended: Callable[[], None]) -> None:
         self._call = call
+        self._ended: Callable[[], None] | None = ended
+        self._skipped = 0
         self._most = most
         self._sending = False
         self._waiting: TaskView | None = None
 
     def notify(self, view: TaskView) -> None:
         if self._sending:
+            self._skipped += self._waiting is not None
             self._waiting = view
             return
         try:
-            data = views.encode_task(view, self._limit)
+            data = views.encode_task(view, self._limit, skipped=self._skipped)
         except FlameError as error:
             self.refuse(error)
             return
+        self._skipped = 0
         if view.state.is_final:
             self._call.finish(data)
+            self.end()
         else:
             self._sending = True
             self._call.send(data, self._sent)
 
     def refuse(self, error: FlameError) -> None:
         serving.end(self._call, error, v1_code_of)
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more will be told."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def _sent(self) -> None:
         self._sending = False

@@ -201,7 +201,6 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     watch = ParentWatch(stop.set, settings.parent) if settings.parent is not None else None
-    _say_what_is_not_enforced(settings.configuration)
     token = read_or_create_token(settings.token_file)
     where = settings.configuration.endpoint
     ready = Readiness(settings.ready_fd)
@@ -213,12 +212,3 @@ async def run(settings: Settings) -> None:
     finally:
         if watch is not None:
             watch.close()
-
-
-def _say_what_is_not_enforced(configuration: Configuration) -> None:
-    usual = Configuration()
-    for key, value, default in (
-        ("cluster.limits.max_executors", configuration.max_executors, usual.max_executors),
-    ):
-        if value != default:
-            log.warning("configuration-not-enforced-yet key=%s value=%s", key, value)

@@ -16,6 +16,10 @@ from flame.model.errors import FlameError, InvalidRequest
 
 log = logging.getLogger(__name__)
 
+#: Items in an outbox that no credit pays for (answers, orders, heartbeats). A peer that lets more pile
+#: up does not read: its stream is ended, and when it is back it is told how things are then.
+UNPAID_ITEMS = 100_000
+
 #: Seconds between heartbeats unless a stand-by has to be found sooner, and of silence after which a
 #: peer is gone.
 HEARTBEAT = 5.0
@@ -66,6 +70,7 @@ class Stream:
         self._build = build
         self._refusal = refusal
         self._outbox: list[Any] = []
+        self._unpaid = 0
         self._wake: asyncio.Future[None] | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -76,6 +81,14 @@ class Stream:
 
     def put(self, item: Any) -> None:
         """Have an item sent behind what is waiting."""
+        self._unpaid += 1
+        if self._unpaid > UNPAID_ITEMS:
+            self._overflow()
+            return
+        self.put_paid(item)
+
+    def put_paid(self, item: Any) -> None:
+        """The same for what the peer has granted credit for, so that there is never much of it."""
         self._outbox.append(item)
         wake = self._wake
         if wake is not None and not wake.done():
@@ -90,6 +103,12 @@ class Stream:
         self._outbox.append(item)
         if self._flush is None and self._wake is not None:
             self._flush = self._loop.call_later(within, self._flush_now)
+
+    def _overflow(self) -> None:
+        if self._unpaid == UNPAID_ITEMS + 1:
+            log.warning("peer-does-not-read items=%d", len(self._outbox))
+            self._outbox.clear()
+            self.cancel()
 
     def _flush_now(self) -> None:
         self._flush = None
@@ -153,7 +172,7 @@ class Stream:
                     self._flush.cancel()
                     self._flush = None
                 continue
-            items, self._outbox = self._outbox, []
+            items, self._outbox, self._unpaid = self._outbox, [], 0
             for frame in self._build(items):
                 self.last_sent = loop.time()
                 await context.write(frame)

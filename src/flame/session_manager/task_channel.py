@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 from flame.core import effects, events
 from flame.core.effects import AttachedView
 from flame.core.events import AttachmentId
-from flame.model.errors import FlameError, InvalidRequest, Unauthenticated, Unavailable
+from flame.model.errors import (
+    FlameError,
+    InvalidRequest,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from flame.model.ids import TaskId
 from flame.model.specs import Failure, TaskLimits
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
+from flame.session_manager.serving import refuse
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
@@ -93,6 +100,13 @@ class TaskChannels:
         self._attached.pop(attachment, None)
 
     async def _connect(self, _requests: Any, context: Any) -> None:
+        try:
+            self._check_room()
+        except ResourceExhausted as error:
+            # A client whose hello is on its way when the status arrives may see an error of its own
+            # transport instead.
+            await context.read()
+            await refuse(context, error)
         client = _Client(self._shell, self, caller_of(context))
         stream = Stream(context, client.receive, _build, _refusal)
         client.stream = stream
@@ -102,12 +116,25 @@ class TaskChannels:
         finally:
             self._gone(client)
 
+    def _check_room(self) -> None:
+        most = self._shell.limits.max_connections
+        if most is not None and len(self._clients) >= most:
+            raise ResourceExhausted(
+                f"{len(self._clients)} clients are connected, as many as may be (max_connections); "
+                "try again when some have gone"
+            )
+
     def refusal(self, error: FlameError) -> ManagerFrame:
         """Return the frame that tells a client of an error."""
         return _refusal(error)
 
     def accept(self, caller: Caller, stream: FramedStream) -> None:
-        """Take a client's framed stream."""
+        """Take a client's framed stream.
+
+        Raises:
+            ResourceExhausted: There are too many clients.
+        """
+        self._check_room()
         client = _Client(self._shell, self, caller)
         client.stream = stream
         self._clients.add(client)
@@ -158,7 +185,7 @@ class TaskChannels:
 
     def _outcomes(self, effect: effects.SendOutcomes) -> None:
         client, alias = self._attached[effect.attachment]
-        client.stream.put(
+        client.stream.put_paid(
             _OutcomeItem(alias, effect.position, effect.task_ids, effect.outputs, effect.failures)
         )
 

@@ -160,6 +160,7 @@ class Term:
             shell,
             default_resources=configuration.resources,
             max_input_bytes=configuration.max_input_bytes,
+            max_watches=configuration.max_watches,
             now=shell.clock,
             check_package=packages.check,
         )
@@ -247,6 +248,10 @@ def _make_shell(
         limits=Limits(
             max_input_bytes=configuration.max_input_bytes,
             max_sessions=configuration.max_sessions,
+            max_executors=configuration.max_executors,
+            max_cluster_tasks=configuration.max_queued_tasks,
+            max_cluster_bytes=configuration.max_queued_bytes,
+            max_connections=configuration.max_connections,
             bind_attempts=configuration.retry_limits,
             preemption_rate=configuration.preemption.budget,
             preemption_burst=configuration.preemption.burst,

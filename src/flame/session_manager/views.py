@@ -162,13 +162,21 @@ def token_message(view: TokenView) -> admin.Token:
 LimitOf = Callable[[], int]
 
 
-def encode_task(view: TaskView, limit_of: LimitOf, *, listed: bool = False) -> bytes:
+def encode_task(
+    view: TaskView, limit_of: LimitOf, *, listed: bool = False, skipped: int = 0
+) -> bytes:
     """Return the message's bytes, cut as the module says.
+
+    ``skipped`` states before this one were not told; the message says so.
 
     Raises:
         ResourceExhausted: The output alone is more than the client receives (not in lists).
     """
     message = task_message(view)
+    if skipped:
+        text = f"{skipped} changes before this one were not told: the watcher was slow"
+        event = Event(EventCode.CHANGES_SKIPPED, text, view.finished_ms or view.created_ms)
+        message.status.events.append(codec.event_to(event))
     data = message.SerializeToString()
     if len(data) <= v1.RELEASED_MAX_RECEIVE or len(data) <= (limit := limit_of()):
         return data
