@@ -216,6 +216,10 @@ class AsyncSession:
         """Return a task with its input, output and events."""
         return await self._client._call(self._connection.frontend.get_task(self.name, task_id))
 
+    async def result_of(self, task_id: int, timeout: float | None = None) -> bytes | None:
+        """Wait for a task, whoever submitted it, and return its output; see ``Session.result_of``."""
+        return await self._client._call(self._connection.result_of(self.name, task_id, timeout))
+
     async def list_tasks(self) -> AsyncIterator[Task]:
         """Yield every task by rising id. They are fetched a page at a time."""
         after, more = 0, True
@@ -366,6 +370,7 @@ class AsyncClient:
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        submitter: str | None = None,
     ) -> AsyncSession:
         """Get the open session of this name, or create it; see ``Client.open_session``."""
         new = None
@@ -376,7 +381,9 @@ class AsyncClient:
                 require, prefer, near,
             )  # fmt: skip
             new = new_session(application, name, options)
-        info, stream = await self._call(self._connection.open_session(name, new, self._delivery))
+        info, stream = await self._call(
+            self._connection.open_session(name, new, self._delivery, submitter)
+        )
         return AsyncSession(self, info, stream)
 
     async def get_session(self, name: str) -> AsyncSession:

@@ -230,8 +230,14 @@ class Client:
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        submitter: str | None = None,
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
+
+        ``submitter`` is a text that stands for this program's tasks. Whoever opens the session with the
+        same text later, and submits the same inputs in the same order, gets the tasks and results that
+        there are: a program that was killed is simply run again. (One at a time; not with durability
+        ``memory``.) The other arguments are those of :meth:`create_session`.
 
         Raises:
             NotFound: There is none, and no application was given.
@@ -246,7 +252,9 @@ class Client:
                 require, prefer, near,
             )  # fmt: skip
             new = new_session(application, name, options)
-        info, stream = self._call(self._connection.open_session(name, new, resolve_futures))
+        info, stream = self._call(
+            self._connection.open_session(name, new, resolve_futures, submitter)
+        )
         return Session(self, info, stream)
 
     def get_session(self, name: str) -> Session:

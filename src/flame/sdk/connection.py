@@ -8,6 +8,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
@@ -16,9 +17,9 @@ from flame.sdk.admin import AdminCalls
 from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
-from flame.sdk.results import ResultLog
+from flame.sdk.results import ResultLog, output_of
 from flame.sdk.session_options import NewSession
-from flame.sdk.session_stream import Deliver, SessionStream, State
+from flame.sdk.session_stream import Deliver, SessionStream, State, submitter_of
 from flame.sdk.task_channel import RECEIVE_LIMIT, TaskChannel
 from flame.sdk.views import Package, SessionInfo
 from flame.wire.managers import Managers
@@ -122,7 +123,7 @@ class Connection:
         return info, self._stream(new.name, deliver, position=0, attach=True)
 
     async def open_session(
-        self, name: str, new: NewSession | None, deliver: Deliver
+        self, name: str, new: NewSession | None, deliver: Deliver, submitter: str | None
     ) -> tuple[SessionInfo, SessionStream]:
         """Get the open session of this name, or create it."""
         if new is None:
@@ -132,7 +133,13 @@ class Connection:
             info = await self.frontend.open_session(
                 name, new.spec, default_resources=new.default_resources
             )
-        return info, self._stream(name, deliver, position=_position(info), attach=False)
+        if submitter is None:
+            return info, self._stream(name, deliver, position=_position(info), attach=False)
+        # From the beginning of the log: outcomes of what an earlier process submitted are in it.
+        stream = self._stream(
+            name, deliver, position=0, attach=False, submitter=submitter_of(submitter)
+        )
+        return info, stream
 
     async def _register(self, new: NewSession) -> None:
         if new.service is not None:
@@ -147,9 +154,15 @@ class Connection:
         return info, self._stream(name, deliver, position=_position(info), attach=False)
 
     def _stream(
-        self, name: str, deliver: Deliver, *, position: int | None, attach: bool
+        self,
+        name: str,
+        deliver: Deliver,
+        *,
+        position: int | None,
+        attach: bool,
+        submitter: bytes | None = None,
     ) -> SessionStream:
-        stream = SessionStream(name, deliver, position=position)
+        stream = SessionStream(name, deliver, position=position, submitter=submitter)
         if attach:
             stream.want()
         self.streams.add(stream)
@@ -196,6 +209,20 @@ class Connection:
                 f"{stream.unacknowledged} tasks of session {stream.name!r} were not acknowledged "
                 f"by {self.where} within {seconds:g} s; they are still being sent"
             )
+
+    async def result_of(self, name: str, task_id: int, timeout: float | None) -> bytes | None:
+        """Wait until a task is final, whoever submitted it, and return its output.
+
+        Raises:
+            TaskError: It did not succeed.
+            TimeoutError: It is not final after so many seconds.
+        """
+        updates = self.frontend.watch_task(name, task_id)
+        async with asyncio.timeout(timeout), aclosing(updates):
+            async for task in updates:
+                if task.state.is_final:
+                    return output_of(task)
+        raise FlameError(f"the watch of task {task_id} ended before the task did")
 
     async def finish(self, stream: SessionStream) -> None:
         """Wait until every task has its outcome."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flame.model.errors import FlameError, WrongState
+from flame.model.specs import EventCode, TaskState
 from flame.sdk.future import Outcome
-from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream
+from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream, error_of_failure
+from flame.sdk.views import Task
 from flame.wire import frames
 from flame.wire.batches import unpack, unpack_failures
 
@@ -99,7 +101,9 @@ class ResultLog(SessionStream):
                 frame.position + index,
                 task_id,
                 outputs[index],
-                self._error_of(task_id, failures[index]) if index in failures else None,
+                error_of_failure(self.name, task_id, failures[index])
+                if index in failures
+                else None,
             )
             for index, task_id in enumerate(frame.task_ids)
         ]
@@ -121,6 +125,18 @@ class ResultLog(SessionStream):
             self._failed = error
         self._over = True
         self._news.set()
+
+
+def output_of(task: Task) -> bytes | None:
+    """Return what a final task came to, as its future does.
+
+    Raises:
+        TaskError: It did not succeed.
+    """
+    if task.state is TaskState.SUCCEEDED:
+        return task.output
+    code = next((e.code for e in task.events if e.code != EventCode.PAYLOAD_OMITTED), 0)
+    raise error_of_failure(task.session, task.id, (task.state, code, task.failure or ""))
 
 
 def _nobody(futures: Sequence[Any], outcomes: Sequence[Outcome]) -> None:

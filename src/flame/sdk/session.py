@@ -153,6 +153,16 @@ class Session:
         """
         return self._client._call(self._connection.frontend.get_task(self.name, task_id))
 
+    def result_of(self, task_id: int, timeout: float | None = None) -> bytes | None:
+        """Wait for a task, whoever submitted it, and return its output.
+
+        Raises:
+            NotFound: The session has no such task, or keeps it no longer.
+            TaskError: It did not succeed; which error is as with ``Future.result``.
+            TimeoutError: It has no outcome after ``timeout`` seconds. The task goes on.
+        """
+        return self._client._call(self._connection.result_of(self.name, task_id, timeout))
+
     def list_tasks(self) -> Iterator[Task]:
         """Yield every task by rising id. They are fetched a page at a time."""
         after, more = 0, True

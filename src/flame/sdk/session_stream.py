@@ -17,6 +17,7 @@ submitter, with what is left numbered from 0.
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from hashlib import sha256
 from itertools import repeat
 from secrets import token_bytes
 from typing import Any
@@ -25,6 +26,7 @@ from flame.model.errors import (
     FlameError,
     InvalidRequest,
     TaskCancelled,
+    TaskError,
     TaskFailed,
     TaskLost,
     TaskTimedOut,
@@ -97,8 +99,23 @@ class SessionStream:
         limited: A task with limits of its own was put into the pile, some time; any thread may set it.
     """
 
-    def __init__(self, name: str, deliver: Deliver, *, position: int | None = 0) -> None:
-        """Prepare a stream; ``position`` None means: outcomes from now on."""
+    def __init__(
+        self,
+        name: str,
+        deliver: Deliver,
+        *,
+        position: int | None = 0,
+        submitter: bytes | None = None,
+    ) -> None:
+        """Prepare a stream.
+
+        Args:
+            name: The session's.
+            deliver: Resolves futures.
+            position: Where to begin in the log of outcomes; None: outcomes from now on.
+            submitter: Under whose numbers to submit: another process may have done so before. None:
+                somebody new.
+        """
         self.name = name
         self.pile = Pile()
         self.cancels: deque[AnyFuture] = deque()
@@ -111,7 +128,8 @@ class SessionStream:
         self.limited = False
         self._deliver = deliver
         self._from_now_on = position is None
-        self._submitter = token_bytes(16)
+        self._submitter = submitter or token_bytes(16)
+        self._is_known = submitter is not None  # by those who submit the same again
         self._next_number = 0
         self._credit = 0
         self._chunk = frames.FRAME_TASKS
@@ -311,6 +329,7 @@ class SessionStream:
             self.position = min(self.position, frame.log_end)
             return
         self.state = State.ATTACHED
+        self._resent_below = max(self._resent_below, frame.submitted)
         self._credit = frame.submit_credit
         if frame.closed and self.error is None:
             self.error = self._closed_error()
@@ -366,7 +385,7 @@ class SessionStream:
         if frame.unsuccessful:
             failures = unpack_failures(frame.unsuccessful, frame.failures)
             for index, failure in failures.items():
-                results[index] = self._error_of(ids[index], failure)
+                results[index] = error_of_failure(self.name, ids[index], failure)
         self.position = max(self.position, frame.position + len(ids))
         waiting = self._waiting
         before = len(waiting)
@@ -480,7 +499,10 @@ class SessionStream:
     def _start_over(self) -> None:
         """Attach as a new submitter, with all that is unaccepted numbered from 0."""
         batches = sorted((*self._unaccepted, *self._held_back), key=lambda batch: batch.first)
-        self._submitter = token_bytes(16)
+        known = sha256(self._submitter).digest()[
+            :16
+        ]  # whoever is refused the same goes on as the same
+        self._submitter = known if self._is_known else token_bytes(16)
         self._gap = None
         self._held_back = []
         self._next_number = self._accepted_end = self._resent_below = 0
@@ -526,19 +548,6 @@ class SessionStream:
                 [self._early.pop(task_id) for task_id in known],
             )
 
-    def _error_of(self, task_id: int, failure: Failure) -> FlameError:
-        state, code, message = failure
-        if state is TaskState.CANCELLED:
-            kind: type[TaskCancelled | TaskLost | TaskFailed] = TaskCancelled
-            message = message or f"task {task_id} of session {self.name!r} was cancelled"
-        elif code == EventCode.LOST:
-            kind = TaskLost
-        elif code in (EventCode.TIMED_OUT, EventCode.DEADLINE_PASSED):
-            kind = TaskTimedOut
-        else:
-            kind = TaskFailed
-        return kind(message, session=self.name, task=task_id, code=code)
-
     def _closed_error(self) -> WrongState:
         return WrongState(f"session {self.name!r} is closed and takes no more tasks")
 
@@ -564,6 +573,26 @@ class SessionStream:
             ended, self._ended = self._ended, []
             for callback in ended:
                 callback()
+
+
+def error_of_failure(session: str, task_id: int, failure: Failure) -> TaskError:
+    """Return what a future of the task raises."""
+    state, code, message = failure
+    if state is TaskState.CANCELLED:
+        kind: type[TaskCancelled | TaskLost | TaskFailed] = TaskCancelled
+        message = message or f"task {task_id} of session {session!r} was cancelled"
+    elif code == EventCode.LOST:
+        kind = TaskLost
+    elif code in (EventCode.TIMED_OUT, EventCode.DEADLINE_PASSED):
+        kind = TaskTimedOut
+    else:
+        kind = TaskFailed
+    return kind(message, session=session, task=task_id, code=code)
+
+
+def submitter_of(text: str) -> bytes:
+    """Return the submitter id that a text stands for."""
+    return sha256(f"flame submitter {text}".encode()).digest()[:16]
 
 
 def _add_limits(submit: frames.Submit, futures: Sequence[AnyFuture]) -> None:
