@@ -111,6 +111,7 @@ class Bench(Recorder):
         attempts: Sequence[int] = (),
         running: int = 0,
         incarnation: int | None = None,
+        gpu_ids: tuple[str, ...] = (),
     ) -> None:
         inc = self.executor(name).incarnation if incarnation is None else incarnation
         ids = [TaskId(i) for i in held]
@@ -124,6 +125,7 @@ class Bench(Recorder):
                 ids,
                 attempts or [1] * len(ids),
                 TaskId(running),
+                gpu_ids=gpu_ids,
             )
         )
 

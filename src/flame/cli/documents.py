@@ -388,7 +388,12 @@ def executor_document(executor: Executor) -> Document:
             resources=resources_document(executor.resources),
             shim=state_name(executor.shim),
         ),
-        "status": _present(state=state_name(executor.state), session=executor.session),
+        "status": _present(
+            state=state_name(executor.state),
+            session=executor.session,
+            gpu_ids=list(executor.gpu_ids) or None,
+            rank=executor.rank,
+        ),
     }
 
 

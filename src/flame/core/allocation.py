@@ -97,6 +97,7 @@ def _assign_all(state: State, steps: tuple[Assign, ...], growth: "_Growth", now:
         places.append(node)
     if not growth.take(session, len(steps)):
         return
+    places.sort(key=lambda node: node.name)  # ranks on one node follow one another
     made = [assign(state, session, node, now) for node in places]
     if len(made) > 1:
         join(made)

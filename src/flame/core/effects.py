@@ -15,6 +15,7 @@ from flame.model.errors import FlameError
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import Resources
+from flame.model.service import Peer
 from flame.model.specs import (
     ApplicationSpec,
     Event,
@@ -173,6 +174,8 @@ class SendBind:
     application_name: str
     application: ApplicationSpec
     common_data: bytes | None
+    rank: int = 0  # of a gang, with all its members
+    peers: Sequence[Peer] = ()
 
 
 @dataclass(slots=True)
@@ -345,6 +348,8 @@ class ExecutorView:
     incarnation: int
     held: int
     tenant: Tenant
+    gpu_ids: tuple[str, ...] = ()
+    rank: int | None = None  # in its gang, if it is in one
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,7 @@ class ExecutorConnected:
     attempts: Sequence[int] = ()
     running: TaskId = TaskId(0)
     running_for: float = 0.0  # seconds
+    gpu_ids: tuple[str, ...] = ()  # that its node gave it
 
 
 @dataclass(slots=True)

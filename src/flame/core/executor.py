@@ -53,6 +53,8 @@ class Executor:
         granted: The last incarnation whose binding is stored, so that its process may know of it.
         preparing: Its node prepares its application's package before its process starts.
         entering_since: When its process was told of its session; 0: it was not, or by another manager.
+        entered: Its service is ready; of a gang, all have to be before one gets tasks.
+        gpu_ids: The GPUs that its node gave it.
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
 
@@ -79,6 +81,13 @@ class Executor:
     gang: int = 0
     preparing: bool = False
     entering_since: float = 0.0
+    entered: bool = False
+    gpu_ids: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """Its number in its gang, from 0: members get their incarnations one after the other."""
+        return self.incarnation - self.gang if self.gang else 0
 
     @property
     def is_usable(self) -> bool:

@@ -36,6 +36,7 @@ from flame.core.executor import (
 from flame.core.node import Node
 from flame.core.outcomes import end_without_result, notify_started, out_of_work
 from flame.core.records import BindingDeleted, BindingPut, SessionEvent
+from flame.core.reports import KEPT
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED, Task
@@ -43,6 +44,7 @@ from flame.core.task_limits import timeout_of
 from flame.model.attempts import Cause, Loss, bounded
 from flame.model.errors import WrongState
 from flame.model.ids import ExecutorId, TaskId
+from flame.model.service import Peer
 from flame.model.specs import Event, EventCode, ExecutorState, SessionState, TaskState
 
 #: Seconds to wait after the n-th failed bind in a row.
@@ -94,6 +96,7 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.preparing = False
     executor.gang = 0
     executor.entering_since = 0.0
+    executor.entered = False
     session.executors[executor.id] = session.starting[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
@@ -155,20 +158,49 @@ def on_start_delayed(state: State, event: StartDelayed, now: float) -> None:
 
 
 def _send_bind(state: State, executor: Executor, session: Session, now: float) -> None:
-    executor.entering_since = now
+    """Let its service enter; of a gang, all members' once all of them are there."""
+    members = _gang_of(session, executor)
+    if executor.gang and (
+        len(members) < session.spec.batch_size
+        or not all(m.connected and m.granted == m.incarnation for m in members)
+    ):
+        return
+    peers = [_peer(state, m) for m in members] if executor.gang else []
     application = state.application(executor.tenant, executor.application)
-    state.emit(
-        SendBind(
-            executor.id,
-            executor.incarnation,
-            executor.tenant,
-            session.number,
-            session.name,
-            executor.application,
-            application.spec,
-            session.spec.common_data,
+    for member in members:
+        if member.state is not ExecutorState.BINDING or member.entering_since or member.entered:
+            continue
+        member.entering_since = now
+        state.emit(
+            SendBind(
+                member.id,
+                member.incarnation,
+                member.tenant,
+                session.number,
+                session.name,
+                member.application,
+                application.spec,
+                session.spec.common_data,
+                member.rank,
+                peers,
+            )
         )
-    )
+
+
+def _gang_of(session: Session, executor: Executor) -> list[Executor]:
+    """Return all members of its gang by rank; itself, if it is in none."""
+    if not executor.gang:
+        return [executor]
+    members = [e for e in session.executors.values() if e.gang == executor.gang and e.state in KEPT]
+    return sorted(members, key=lambda e: e.incarnation)
+
+
+def _peer(state: State, executor: Executor) -> Peer:
+    node = state.nodes.get(executor.node)
+    address: str = executor.node
+    if node is not None:
+        address = next((text for _, text in node.addresses), node.hostname or node.name)
+    return Peer(executor.id, executor.node, address)
 
 
 def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
@@ -179,6 +211,7 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
         return
     executor.connected = True
     executor.window = min(event.window, MOST_WINDOW)
+    executor.gpu_ids = event.gpu_ids
     state.deadlines.clear(("reconnect", executor.id))
     session = executor.session
     if session is None:
@@ -203,11 +236,15 @@ def _receive(
     if executor.state is ExecutorState.BINDING:
         if not event.bound:
             if executor.granted == executor.incarnation:
+                executor.entering_since = 0.0  # it may not have heard
                 _send_bind(state, executor, session, now)
             if was_awaited:
                 dispatch(state, session)
             return
-        _bound(state, executor, session, now)
+        if event.task_ids:
+            _bound(state, executor, session, now)
+        else:
+            _enter(state, executor, session, now)
     _agree(state, session, executor, event, now)
     state.emit(SendResultsStored(executor.id, executor.stored))
     if executor.state is ExecutorState.UNBINDING:
@@ -290,10 +327,11 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
     if session is None or executor.state is not ExecutorState.BINDING:
         return
     if event.return_code == 0:
-        _bound(state, executor, session, now)
+        ready = _enter(state, executor, session, now)
         dispatch(state, session)
-        if not executor.held:
-            out_of_work(state, session, executor, now)
+        for member in ready:
+            if not member.held:
+                out_of_work(state, session, member, now)
         return
     message = (
         f"Executor <{executor.id}> on node <{executor.node}> failed to bind session "
@@ -302,6 +340,20 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
     detach(state, executor)
     stop(state, executor, now)
     bind_failed(state, session, message, now)
+
+
+def _enter(state: State, executor: Executor, session: Session, now: float) -> list[Executor]:
+    """Its service is ready; return who may have tasks now: it, or all of its gang, or nobody yet."""
+    executor.entered = True
+    members = _gang_of(session, executor)
+    waiting = [m for m in members if m.state is ExecutorState.BINDING]
+    if executor.gang and (
+        len(members) < session.spec.batch_size or not all(m.entered for m in waiting)
+    ):
+        return []
+    for member in waiting:
+        _bound(state, member, session, now)
+    return waiting
 
 
 def _bound(state: State, executor: Executor, session: Session, now: float) -> None:

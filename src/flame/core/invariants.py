@@ -282,6 +282,9 @@ def _node(state: State, node: Node) -> Iterator[str]:
         used = used + executor.resources
         if state.executors.get(executor_id) is not executor or executor.node != node.name:
             yield f"{who}: executor {executor_id} is listed and elsewhere"
+    gpu_ids = [one for e in node.executors.values() for one in e.gpu_ids]
+    if len(set(gpu_ids)) < len(gpu_ids):
+        yield f"{who}: two of its executors have the same GPU: {sorted(gpu_ids)}"
     if used != node.used:
         yield f"{who}: {node.used} are used; its executors take {used}"
     if node.state is NodeState.READY and not used.fits_in(node.capacity):

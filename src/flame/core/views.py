@@ -69,6 +69,8 @@ def executor_view(executor: Executor) -> ExecutorView:
         executor.incarnation,
         len(executor.held),
         executor.tenant,
+        executor.gpu_ids,
+        executor.rank if executor.gang else None,
     )
 
 

@@ -45,6 +45,8 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         hidden: What services in a sandbox must not see.
         sandbox: The sandbox that this process is in; empty: in none.
         place: The release of the application's package; None: it has none.
+        gpu_ids: The GPUs that are its own.
+        devices: Variables that say what it has, which an application's own do not beat.
         unprepared: Why the package could not be prepared: the binding fails with it.
     """
 
@@ -68,6 +70,8 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     sandbox: str = ""
     place: Place | None = None
     unprepared: str = ""
+    gpu_ids: list[str] = []
+    devices: dict[str, str] = {}
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

@@ -263,6 +263,7 @@ class ExecutorChannel:
                     if running is not None
                     else 0
                 ),
+                gpu_ids=self._assignment.gpu_ids,
             )
         )
 

@@ -24,7 +24,7 @@ from flame.executor_manager.sandbox import check_sandbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
-from flame.model.service import ApplicationContext, SessionContext, TaskContext
+from flame.model.service import ApplicationContext, Peer, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.wire import frames
 from flame.wire.codec import application_spec_of
@@ -150,6 +150,7 @@ class Host:
         code, message = INSTALL_FAILED, ""
         try:
             application = self._with_package(application_spec_of(bind.application))
+            application = self._with_devices(application, bind)
             code = SHIM_FAILED
             check_sandbox(application, self._assignment)
             self._surroundings.arrange(application)
@@ -199,6 +200,13 @@ class Host:
             )
         return replace(application, environments=place.surround(application.environments))
 
+    def _with_devices(self, application: ApplicationSpec, bind: frames.Bind) -> ApplicationSpec:
+        """Add what is this executor's and not the application's to say."""
+        own = self._assignment.devices | _gang_variables(bind)
+        return replace(
+            application, environments=tuple((dict(application.environments) | own).items())
+        )
+
     def _leave(self) -> None:
         shim, self._shim = self._shim, None
         if shim is None:
@@ -214,6 +222,18 @@ class Host:
             self._hand.cancelled.clear()
 
 
+def _gang_variables(bind: frames.Bind) -> dict[str, str]:
+    """Return what a member of a gang is told of it: its rank, and all members by theirs."""
+    if not bind.peers:
+        return {}
+    return {
+        "FLAME_RANK": str(bind.rank),
+        "FLAME_WORLD_SIZE": str(len(bind.peers)),
+        "FLAME_PEERS": ",".join(peer.address for peer in bind.peers),
+        "FLAME_PEER_IDS": ",".join(peer.executor for peer in bind.peers),
+    }
+
+
 def _session_context(bind: frames.Bind, application: ApplicationSpec) -> SessionContext:
     return SessionContext(
         bind.session_id,
@@ -226,6 +246,8 @@ def _session_context(bind: frames.Bind, application: ApplicationSpec) -> Session
             application.installer,
         ),
         bind.common_data if bind.HasField("common_data") else None,
+        bind.rank,
+        tuple(Peer(peer.executor, peer.node, peer.address) for peer in bind.peers),
     )
 
 

@@ -91,6 +91,7 @@ class Manager:
             accounts=accounts,
             bubblewrap=bubblewrap,
             hidden=(options.directory, self._sockets, *options.secrets),
+            gpu_ids=identity.gpu_ids,
         )
         units = max(1, UNIT.count_in(identity.capacity))
         limits = Limits(options.limits, identity.capacity, options.directory)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from flame.executor_manager.accounts import Account, Accounts
 from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
 from flame.executor_manager.cell import read_cell
+from flame.executor_manager.gpus import Gpus, device_variables
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
 from flame.executor_manager.packages.errands import Errands, Transcript
@@ -46,6 +47,7 @@ from flame.executor_manager.zygotes import Key as ZygoteKey
 from flame.executor_manager.zygotes import Zygotes, application_key, plain_key
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
+from flame.model.resource_text import format_resources
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox, ShimKind
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
@@ -102,6 +104,7 @@ class Node:
         directory: Of the executor manager; absolute.
         socket_directory: Short, for the sockets of host services.
         hidden: Files and directories that services in a sandbox must not see.
+        gpu_ids: The GPUs that it offers.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Node:
     accounts: Accounts
     bubblewrap: Bubblewrap
     hidden: tuple[str, ...]
+    gpu_ids: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -135,6 +139,7 @@ class Supervisor:
     ) -> None:
         self._node = node
         self._limits = limits
+        self._gpus = Gpus(node.gpu_ids, self.known)
         self._on_exit = on_exit
         self._on_delay = on_delay
         self._wanted_spares = spares
@@ -231,7 +236,8 @@ class Supervisor:
         try:
             application = application_spec_of(order.application)
             package, problem = await self._prepare(key, order, application)
-            process = await self._assign(key, order, application, package, problem)
+            gpu_ids = await self._gpus.take(key, order.resources.gpu)
+            process = await self._assign(key, order, application, package, problem, gpu_ids)
         except (OSError, GuardianLost, FlameError) as error:
             self.packages.let_go(key)
             self._add_report(key, never_started(executor, incarnation, str(error)))
@@ -291,6 +297,7 @@ class Supervisor:
         application: ApplicationSpec,
         package: Place | None,
         problem: str,
+        gpu_ids: list[str],
     ) -> Process:
         """Give a spare, or a new process, this identity.
 
@@ -350,6 +357,12 @@ class Supervisor:
             sandbox=sandbox.value,
             place=package,
             unprepared=problem,
+            gpu_ids=gpu_ids,
+            devices={
+                "FLAME_RESOURCES": format_resources(resources_of(order.resources)),
+                # Who has none must not see those of others.
+                **(device_variables(gpu_ids) if self._gpus.ids else {}),
+            },
         )
         try:
             await self._loop.sock_sendall(process.control, encode(assignment))

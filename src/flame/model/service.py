@@ -27,17 +27,30 @@ class ApplicationContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """A member of a gang. ``address`` is where its node can be reached."""
+
+    executor: str
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionContext:
     """The session that a service is bound to.
 
     Attributes:
         session_id: The name that its client gave it.
         common_data: The bytes given when the session was opened, or None.
+        rank: Of a gang (``batch_size``): this member's number, from 0.
+        peers: All its members, this one too, by rank; empty: it is alone.
     """
 
     session_id: str
     application: ApplicationContext
     common_data: bytes | None = None
+    rank: int = 0
+    peers: tuple[Peer, ...] = ()
 
 
 class TaskContext:

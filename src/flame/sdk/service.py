@@ -18,7 +18,7 @@ import grpc
 
 from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.ids import TaskId
-from flame.model.service import ApplicationContext, FlameService, SessionContext, TaskContext
+from flame.model.service import ApplicationContext, FlameService, Peer, SessionContext, TaskContext
 from flame.wire import v1
 from flame.wire.channels import channel_options
 
@@ -92,6 +92,8 @@ class _Instance:
                 installer=application.installer if application.HasField("installer") else None,
             ),
             request.common_data if request.HasField("common_data") else None,
+            request.rank,
+            tuple(Peer(peer.executor, peer.node, peer.address) for peer in request.peers),
         )
         try:
             self._service.on_session_enter(context)

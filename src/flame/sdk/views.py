@@ -157,7 +157,12 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """An executor, and the name of the session that it serves."""
+    """An executor, and the name of the session that it serves.
+
+    Attributes:
+        gpu_ids: The GPUs that its node gave it.
+        rank: Its number in its gang, if it is in one.
+    """
 
     id: str
     node: str
@@ -165,6 +170,8 @@ class Executor:
     state: ExecutorState
     session: str | None
     shim: ShimKind
+    gpu_ids: tuple[str, ...] = ()
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +265,8 @@ def executor_of(message: v1.Executor) -> Executor:
         state=ExecutorState(status.state),
         session=status.session_id if status.HasField("session_id") else None,
         shim=ShimKind.WASM if spec.shim == v1.Shim.Wasm else ShimKind.HOST,
+        gpu_ids=tuple(status.gpu_ids),
+        rank=status.rank if status.HasField("rank") else None,
     )
 
 

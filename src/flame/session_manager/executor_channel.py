@@ -12,7 +12,7 @@ from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
-from flame.wire import batches, codec, frames
+from flame.wire import batches, codec, frames, v1
 from flame.wire.frames import ExecutorFrame, ExecutorOrder
 from flame.wire.status import refusal_of
 
@@ -130,6 +130,11 @@ class ExecutorChannels:
             common_data=effect.common_data,
             incarnation=effect.incarnation,
             tenant=effect.tenant,
+            rank=effect.rank,
+            peers=[
+                v1.Peer(executor=peer.executor, node=peer.node, address=peer.address)
+                for peer in effect.peers
+            ],
         )
         executor.stream.put(ExecutorOrder(bind=bind))
 
@@ -234,6 +239,7 @@ class _Executor:
                 list(hello.attempts),
                 TaskId(max(hello.running, 0)),
                 hello.running_ms / 1000,
+                tuple(hello.gpu_ids),
             )
         )
 

@@ -91,7 +91,10 @@ def executor_message(view: ExecutorView) -> v1.Executor:
         metadata=v1.Metadata(id=view.executor, name=view.executor),
         spec=v1.ExecutorSpec(node=view.node, resreq=codec.resources_to(view.resources)),
         status=v1.ExecutorStatus(
-            state=cast(v1.ExecutorState, int(view.state)), session_id=view.session_name
+            state=cast(v1.ExecutorState, int(view.state)),
+            session_id=view.session_name,
+            gpu_ids=view.gpu_ids,
+            rank=view.rank,
         ),
     )
 

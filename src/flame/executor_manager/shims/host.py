@@ -76,6 +76,11 @@ class HostShim:
                 installer=application.installer,
             ),
             common_data=session.common_data,
+            rank=session.rank,
+            peers=[
+                v1.Peer(executor=peer.executor, node=peer.node, address=peer.address)
+                for peer in session.peers
+            ],
         )
         size = len(session.common_data or b"")
         result = self._call(self._enter, message, size, "common data", self._enter_timeout)
