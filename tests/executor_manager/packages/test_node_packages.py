@@ -15,6 +15,7 @@ from flame.wire import frames
 from flame.wire.codec import application_spec_to
 from tests.executor_manager.conftest import NodeProcess, eventually, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind
+from tests.executor_manager.test_accounts import NOBODY, interpreter_for_nobody, needs_root
 from tests.executor_manager.test_executor import run
 
 SERVICE = """
@@ -377,3 +378,28 @@ async def test_a_release_outlives_its_manager_and_half_of_one_does_not(
         assert releases(node) == [release]
         assert not half.exists()
         assert os.listdir(tmp_path / "node/packages/.work") == []
+
+
+@needs_root
+async def test_a_package_is_installed_as_whom_its_executors_run_as(
+    manager: FakeManager, public_directory: Path
+) -> None:
+    python3, environment = interpreter_for_nobody()
+    app = public_directory / "app"
+    app.mkdir()
+    (app / "where.py").write_text(
+        "import os\nOWNER = os.getuid()\n\ndef serve(data):\n    return str(OWNER).encode()\n"
+    )
+    async with running_node(
+        manager,
+        public_directory / "node",
+        options=("--user", "nobody"),
+        python=python3,
+        **environment,
+    ) as node:
+        line, result = await start(manager, python(app, "where:serve"))
+        assert (result.return_code, result.message) == (0, "")
+        assert await works(manager, line) == str(NOBODY.pw_uid)
+        [release] = releases(node)
+        assert release.stat().st_uid == NOBODY.pw_uid
+        assert release.with_suffix(".ready").stat().st_uid == 0
