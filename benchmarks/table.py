@@ -173,6 +173,13 @@ TARGETS = (
         at_most=True,
     ),
     Target(
+        "the same, of an application whose module takes 0.5 s to import (`preload`)",
+        150,
+        "ms",
+        picked("startup", figure="import of 0.5 s, next session, preload"),
+        at_most=True,
+    ),
+    Target(
         "`flmexec -t 1000 -c true` over `xargs -P2`, start included",
         1,
         "",

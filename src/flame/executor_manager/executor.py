@@ -88,7 +88,7 @@ class Executor:
         # Exit handlers and threads of the user's get their turn, but not for ever. The interpreter is
         # not torn down after them: the I/O thread still runs, and could crash in the ruins.
         self._code = code
-        threading.Thread(target=_linger, args=(code,), name="flame-end", daemon=True).start()
+        _end_soon(code)
         sys.exit(code)
 
     def _flush(self, patience: float) -> None:
@@ -144,7 +144,14 @@ class Executor:
         self._unwanted = True
         end_hand(self._hand)
         # The task that runs may take for ever, and nobody wants its result.
-        threading.Thread(target=_linger, args=(0,), name="flame-end", daemon=True).start()
+        _end_soon(0)
+
+
+def _end_soon(code: int) -> None:
+    try:
+        threading.Thread(target=_linger, args=(code,), name="flame-end", daemon=True).start()
+    except RuntimeError:  # the service has used up the processes and threads that it may have
+        _exit_now(code)
 
 
 def _linger(code: int) -> None:

@@ -12,7 +12,7 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 
 import asyncio
 import contextlib
-import functools
+import itertools
 import logging
 import os
 import socket
@@ -42,9 +42,8 @@ from flame.executor_manager.sandbox import (
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
 from flame.executor_manager.watch import Overrun, Watched
 from flame.executor_manager.workplace import Workplace, Workplaces
-from flame.executor_manager.zygotes import COMMAND as ZYGOTE
 from flame.executor_manager.zygotes import Key as ZygoteKey
-from flame.executor_manager.zygotes import Zygotes, application_key, plain_key
+from flame.executor_manager.zygotes import Zygotes
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
 from flame.model.resource_text import format_resources
@@ -145,8 +144,6 @@ class Supervisor:
         self._wanted_spares = spares
         self._loop = asyncio.get_running_loop()
         self._guardian = Guardian(self._ended, limits.parents())
-        self._zygotes = Zygotes(self._guardian)
-        self._zygote_numbers: dict[int, int] = {}
         self._tasks = Tasks("supervisor")
         self._by_pid: dict[int, Process] = {}
         self._alive: dict[Key, Process] = {}
@@ -154,11 +151,20 @@ class Supervisor:
         self._spares: deque[Process] = deque()
         self._replenish: asyncio.TimerHandle | None = None
         self._filling = False
-        self._numbers = 0
+        self._numbers = itertools.count(1)
         self._failed_spares = 0
         self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
         self._places = Workplaces(node.directory, node.socket_directory, node.accounts.any)
         self._environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
+        self._zygotes = Zygotes(
+            self._guardian,
+            limits,
+            self._places,
+            self._environment,
+            node.directory,
+            self._numbers,
+            self._tasks,
+        )
         self._closing = False
         self._errands = Errands(self._guardian)
         #: What prepares packages.
@@ -315,7 +321,7 @@ class Supervisor:
             sandbox = application.sandbox
             inside = self._sandboxed(application, command, account, place, package)
             process = await self._spawn(account, inside, relayed=True)
-        elif package is None and (own := self._own_zygote(account, application, order)):
+        elif package is None and (own := self._zygotes.of_application(account, order, application)):
             process = await self._spawn(account, zygote=own)
         elif self._spares and command is COMMAND and account is self._node.accounts.default:
             process = self._spares.popleft()
@@ -394,68 +400,6 @@ class Supervisor:
             () if package is None else (package.release,),
         )
 
-    def _own_zygote(
-        self, account: Account | None, application: ApplicationSpec, order: frames.StartExecutor
-    ) -> ZygoteKey | None:
-        """Return the key of a zygote that has the application's module; start one if there is none."""
-        if not application.preload:
-            return None
-        key = application_key(_user(account), order, application)
-        zygote = self._zygotes.find(key)
-        if zygote is not None:
-            return key if zygote.is_ready else None
-        paths = [application.working_directory or ""]
-        variables = dict(application.environments)
-        paths += [variables.get("PYTHONPATH", ""), self._environment.get("PYTHONPATH", "")]
-        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        variables = {**thread_variables(order.resources.cpu, self._environment), **variables}
-        module = application.entry_point.partition(":")[0]
-        start = functools.partial(self._start_zygote, account, [module], variables)
-        self._tasks.start(self._zygotes.start(key, start), "zygote")
-        return None  # this one pays its imports itself
-
-    async def _plain_zygote(self, account: Account | None) -> ZygoteKey:
-        """Return the key of a zygote that has nobody's code, once it is ready or has failed."""
-        key = plain_key(_user(account))
-        if self._zygotes.find(key) is None:
-            await self._zygotes.start(key, functools.partial(self._start_zygote, account))
-        zygote = self._zygotes.find(key)
-        if zygote is not None:
-            await zygote.settled.wait()
-        return key
-
-    async def _start_zygote(
-        self,
-        account: Account | None,
-        arguments: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
-    ) -> int:
-        self._numbers = number = self._numbers + 1
-        name, output = f"zygote-{number}", self._places.open_output
-        environment, confinement = self._environment, self._limits.confine(number)
-        if account is not None:
-            environment = {**environment, **account.environment()}
-            confinement = {**confinement, **account.confinement()}
-        with output(name, "out") as out, output(name, "err") as err:
-            pid = await self._guardian.spawn(
-                [*ZYGOTE, *arguments],
-                {**environment, **(variables or {})},
-                self._node.directory,
-                [out.fileno(), err.fileno()],
-                {**confinement, "zygote": True},
-            )
-        self._zygote_numbers[pid] = number
-        return pid
-
-    def _zygote_ended(self, pid: int, status: int | None) -> None:
-        number = self._zygote_numbers.pop(pid)
-        self._limits.forget(number)
-        self._zygotes.ended(pid)
-        if not self._closing:
-            stderr = tail(self._places.path(f"zygote-{number}", "err"))
-            log.warning("zygote-ended pid=%s status=%s stderr=%r", pid, status, stderr)
-        self._places.delete_output(f"zygote-{number}")
-
     async def _spawn(
         self,
         account: Account | None,
@@ -472,8 +416,8 @@ class Supervisor:
             OSError, GuardianLost: There is none.
         """
         if zygote is None and command is COMMAND:
-            zygote = await self._plain_zygote(account)
-        self._numbers = number = self._numbers + 1
+            zygote = await self._zygotes.plain(account)
+        number = next(self._numbers)
         name = f"spare-{number}"
         output = self._places.open_output
         with contextlib.ExitStack() as stack:
@@ -529,8 +473,9 @@ class Supervisor:
     async def _fill_reserve(self) -> None:
         try:
             while len(self._spares) < self._wanted_spares and not self._closing:
-                self._spares.append(await self._spawn(self._node.accounts.default))
-                if self._numbers >= FIRST_SPARES:
+                spare = await self._spawn(self._node.accounts.default)
+                self._spares.append(spare)
+                if spare.number > FIRST_SPARES:  # the zygote has a number, too
                     await asyncio.sleep(SPARE_INTERVAL)
         except (OSError, GuardianLost) as error:
             log.warning("spare-failed error=%s", error)
@@ -562,9 +507,7 @@ class Supervisor:
     def _ended(self, pid: int, status: int | None) -> None:
         process = self._by_pid.pop(pid, None)
         if process is None:
-            if pid in self._zygote_numbers:
-                self._zygote_ended(pid, status)
-            else:
+            if not self._zygotes.ended(pid, status):
                 self._errands.ended(pid, status)
             return
         if process.killer is not None:
@@ -646,10 +589,6 @@ class Supervisor:
                 if process is not None and process.overrun is None:
                     process.overrun = overrun
                     self._guardian.kill(process.pid)
-
-
-def _user(account: Account | None) -> str:
-    return account.name if account is not None else ""
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -10,12 +10,19 @@ share it. An application with ``preload`` has one that has imported its module, 
 import asyncio
 import hashlib
 import logging
+import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flame.executor_manager.accounts import Account
 from flame.executor_manager.guardian import Guardian, GuardianLost
+from flame.executor_manager.limits import Limits
+from flame.executor_manager.reports import tail
+from flame.executor_manager.surroundings import thread_variables
+from flame.executor_manager.workplace import Workplaces
 from flame.model.specs import ApplicationSpec
+from flame.runtime.tasks import Tasks
 from flame.wire.frames import StartExecutor
 
 log = logging.getLogger(__name__)
@@ -46,35 +53,117 @@ class Zygote:
         """Whether executors can be forked from it."""
         return self.settled.is_set() and not self.failed
 
+    def fail(self) -> None:
+        """It will not become ready, or is gone."""
+        self.failed = True
+        self.settled.set()
+
 
 class Zygotes:
-    """Starts them, forks from them, ends those that nobody uses."""
+    """Starts them, forks from them, ends those that nobody uses.
 
-    def __init__(self, guardian: Guardian) -> None:
+    Args:
+        environment: Of executors, before an application adds its own.
+        directory: The executor manager's.
+        numbers: Names for processes, shared with those of executors.
+        tasks: Where starting one runs.
+    """
+
+    def __init__(
+        self,
+        guardian: Guardian,
+        limits: Limits,
+        places: Workplaces,
+        environment: Mapping[str, str],
+        directory: str,
+        numbers: Iterator[int],
+        tasks: Tasks,
+    ) -> None:
         self._guardian = guardian
+        self._limits = limits
+        self._places = places
+        self._environment = environment
+        self._directory = directory
+        self._numbers = numbers
+        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._by_key: dict[Key, Zygote] = {}
+        self._by_pid: dict[int, int] = {}  # pid → number
         guardian.on_zygote_ready = self._on_ready
 
-    def find(self, key: Key) -> Zygote | None:
-        """Return what is there, ready or not; None if it has to be started."""
+    def of_application(
+        self, account: Account | None, order: StartExecutor, application: ApplicationSpec
+    ) -> Key | None:
+        """Return the key of a zygote that has the application's module; start one if there is none."""
+        if not application.preload:
+            return None
+        key = _application_key(account, order, application)
+        zygote = self._find(key)
+        if zygote is not None:
+            return key if zygote.is_ready else None
+        variables = dict(application.environments)
+        own = (application.working_directory, variables.get("PYTHONPATH"))
+        paths = (*own, self._environment.get("PYTHONPATH"))
+        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        variables = {**thread_variables(order.resources.cpu, self._environment), **variables}
+        module = application.entry_point.partition(":")[0]
+        self._tasks.start(self._start(key, account, (module,), variables), "zygote")
+        return None  # this executor pays for its imports itself
+
+    async def plain(self, account: Account | None) -> Key:
+        """Return the key of a zygote that has nobody's code, once it is ready or has failed."""
+        key = (_user(account),)
+        zygote = self._find(key)
+        if zygote is None:
+            zygote = await self._start(key, account)
+        await zygote.settled.wait()
+        return key
+
+    def _find(self, key: Key) -> Zygote | None:
         zygote = self._by_key.get(key)
         if zygote is None or (zygote.failed and self._loop.time() - zygote.started > RETRY):
             return None
         return zygote
 
-    async def start(self, key: Key, spawn: Callable[[], Awaitable[int]]) -> None:
-        """Start one with ``spawn``, which returns its pid; does not wait until it is ready."""
+    async def _start(
+        self,
+        key: Key,
+        account: Account | None,
+        arguments: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> Zygote:
+        """Start one; does not wait until it is ready."""
         now = self._loop.time()
         zygote = self._by_key[key] = Zygote(key, now, now)
         self._limit()
         try:
-            zygote.pid = await spawn()
+            zygote.pid = await self._spawn(account, arguments, variables or {})
         except (OSError, GuardianLost) as error:
             log.warning("zygote-not-started key=%s error=%s", key, error)
-            self._fail(zygote)
-            return
-        self._loop.call_later(READY_WITHIN, self._overdue, zygote)
+            zygote.fail()
+        else:
+            self._loop.call_later(READY_WITHIN, self._overdue, zygote)
+        return zygote
+
+    async def _spawn(
+        self, account: Account | None, arguments: Sequence[str], variables: Mapping[str, str]
+    ) -> int:
+        number = next(self._numbers)
+        name, output = f"zygote-{number}", self._places.open_output
+        environment, confinement = dict(self._environment), self._limits.confine(number)
+        if account is not None:
+            environment.update(account.environment())
+            confinement = {**confinement, **account.confinement()}
+        with output(name, "out") as out, output(name, "err") as err:
+            pid = await self._guardian.spawn(
+                (*COMMAND, *arguments),
+                {**environment, **variables},
+                self._directory,
+                (out.fileno(), err.fileno()),
+                {**confinement, "zygote": True},
+            )
+        self._by_pid[pid] = number
+        return pid
 
     async def fork(self, key: Key, fds: Sequence[int], groups: Sequence[str]) -> int:
         """Fork an executor from the zygote of this key; returns its pid, or 0 if that cannot be.
@@ -88,15 +177,23 @@ class Zygotes:
         zygote.used = self._loop.time()
         return await self._guardian.fork(zygote.pid, fds, groups)
 
-    def ended(self, pid: int) -> None:
-        """A zygote has ended."""
-        for zygote in self._by_key.values():
-            if zygote.pid == pid:
-                if zygote.is_ready:  # its code has changed, or somebody ended it: start another
-                    del self._by_key[zygote.key]
-                else:
-                    self._fail(zygote)
-                return
+    def ended(self, pid: int, status: int | None) -> bool:
+        """A process has ended; returns whether it was one of these."""
+        number = self._by_pid.pop(pid, None)
+        if number is None:
+            return False
+        self._limits.forget(number)
+        stderr = tail(self._places.path(f"zygote-{number}", "err"))
+        log.info("zygote-ended pid=%s status=%s stderr=%r", pid, status, stderr)
+        self._places.delete_output(f"zygote-{number}")
+        for zygote in list(self._by_key.values()):
+            if zygote.pid == pid and zygote.is_ready:
+                del self._by_key[
+                    zygote.key
+                ]  # its code has changed, say: the next one starts another
+            elif zygote.pid == pid:
+                zygote.fail()
+        return True
 
     def collect(self) -> None:
         """End those of applications that have not been used for long."""
@@ -113,8 +210,7 @@ class Zygotes:
     def _end(self, zygote: Zygote) -> None:
         self._guardian.kill(zygote.pid)
         del self._by_key[zygote.key]
-        zygote.failed = True
-        zygote.settled.set()
+        zygote.fail()
 
     def _on_ready(self, pid: int) -> None:
         for zygote in self._by_key.values():
@@ -125,19 +221,16 @@ class Zygotes:
         if not zygote.settled.is_set():
             log.warning("zygote-overdue key=%s seconds=%g", zygote.key, READY_WITHIN)
             self._guardian.kill(zygote.pid)
-            self._fail(zygote)
-
-    def _fail(self, zygote: Zygote) -> None:
-        zygote.failed = True
-        zygote.settled.set()
+            zygote.fail()
 
 
-def plain_key(user: str) -> Key:
-    """Return the key of the zygote that has nobody's code."""
-    return (user,)
+def _user(account: Account | None) -> str:
+    return account.name if account is not None else ""
 
 
-def application_key(user: str, order: StartExecutor, application: ApplicationSpec) -> Key:
+def _application_key(
+    account: Account | None, order: StartExecutor, application: ApplicationSpec
+) -> Key:
     """Return the key of an application's zygote: what differs in it must not share one."""
     asked = (
         application.entry_point,
@@ -146,4 +239,4 @@ def application_key(user: str, order: StartExecutor, application: ApplicationSpe
         order.resources.cpu,
     )
     code = hashlib.sha256(repr(asked).encode()).hexdigest()
-    return (user, order.tenant, order.application_name, code)
+    return (_user(account), order.tenant, order.application_name, code)
