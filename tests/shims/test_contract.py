@@ -32,14 +32,16 @@ DEADLINE = 20.0  # seconds for anything that a test waits for
 # Shims with a program for the whole binding, with one for each task, and with none.
 LASTING = ("host", "grpc", "http", "http by port", "stdio length", "stdio lines")
 PER_TASK = ("stdio none", "shell")
-SHIMS = ("python", *LASTING, *PER_TASK, "wasm", "log")
+WASM = ("wasm", "wasm component")
+SHIMS = ("python", *LASTING, *PER_TASK, *WASM, "log")
 
 ALL = dict.fromkeys(SHIMS, "yes")
 #: What each shim does about each behaviour, in the words of the table.
 BEHAVIOURS: dict[str, dict[str, str]] = {
     "an input of bytes comes through": ALL | {"shell": "it is the script", "log": "shown"},
     "no input": ALL
-    | {"stdio none": "empty stdin", "wasm": "empty stdin", "shell": "fails", "log": "shown"},
+    | {"stdio none": "empty stdin", "wasm": "empty stdin", "shell": "fails", "log": "shown"}
+    | {"wasm component": "empty"},
     "an input of 1 MiB": ALL | {"shell": "it is the script", "log": "shown"},
     "a failure's text reaches the client": ALL
     | dict.fromkeys((*PER_TASK, "wasm"), "stderr")
@@ -48,18 +50,17 @@ BEHAVIOURS: dict[str, dict[str, str]] = {
     | {"stdio length": "and the program is started again"}
     | {"stdio lines": "and the program is started again"}
     | {"log": "-"},
-    "a service may refuse its session": ALL | dict.fromkeys((*PER_TASK, "wasm", "log"), "-"),
-    "a service hears that its session is over": ALL
-    | dict.fromkeys((*PER_TASK, "wasm", "log"), "-"),
+    "a service may refuse its session": ALL | dict.fromkeys((*PER_TASK, *WASM, "log"), "-"),
+    "a service hears that its session is over": ALL | dict.fromkeys((*PER_TASK, *WASM, "log"), "-"),
     "a service that dies": dict.fromkeys(("python", *LASTING), "costs the task an attempt")
-    | dict.fromkeys((*PER_TASK, "wasm"), "fails the task")
+    | dict.fromkeys((*PER_TASK, *WASM), "fails the task")
     | {"log": "-"},
     "a service that is never ready is named": dict.fromkeys(SHIMS, "-")
     | dict.fromkeys(LASTING, "yes"),
     "a task that is cancelled": dict.fromkeys(LASTING, "runs on")
     | {"python": "can see it", "http": "loses its connection"}
     | {"http by port": "loses its connection"}
-    | dict.fromkeys((*PER_TASK, "wasm"), "is ended")
+    | dict.fromkeys((*PER_TASK, *WASM), "is ended")
     | {"log": "-"},
     "task_timeout": dict.fromkeys(SHIMS, "yes") | {"python": "-", "host": "-", "log": "-"},
     "an option that is not known is refused": ALL,
@@ -82,7 +83,8 @@ def shim_spec(shim: str, *more: str, **options: str) -> ApplicationSpec:
         case "shell":
             command, arguments = "sh", ()
         case "wasm":
-            command, arguments = str(HERE / "obedient.wat"), ()
+            file = "obedient_component.wat" if how else "obedient.wat"
+            command, arguments = str(HERE / file), ()
         case "host" | "grpc":
             arguments = arguments[1:]  # grpc is a site package
     return ApplicationSpec(
@@ -203,7 +205,9 @@ def test_an_input_comes_through(bound: Any, shim: str) -> None:
 
 @does("no input")
 def test_no_input_is_told_from_an_empty_one(bound: Any, shim: str) -> None:
-    none = {"empty stdin": b"", "fails": "the task has no input"}.get(BEHAVIOURS["no input"][shim])
+    none = {"empty stdin": b"", "empty": b"", "fails": "the task has no input"}.get(
+        BEHAVIOURS["no input"][shim]
+    )
     answer = bound(shim).task(None)
     assert answer == none or (isinstance(answer, Failed) and str(none) in answer)
     assert bound(shim).task(b"") == (None if shim == "log" else b"")

@@ -91,11 +91,38 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
         Running(tmp_path, spec)
 
 
-def test_a_component_is_told_from_a_module(tmp_path: Path) -> None:
+def test_a_component_of_another_world_is_told(tmp_path: Path) -> None:
     spec = module(tmp_path, "")
     Path(spec.command or "").write_bytes(wasmtime.wat2wasm("(component)"))
-    with pytest.raises(ServiceUnusable, match="is a component"):
+    with pytest.raises(ServiceUnusable, match="exports no function invoke"):
         Running(tmp_path, spec)
+
+
+OTHER = """(component
+  (core module $m (func (export "invoke") (result i32) (i32.const 1)))
+  (core instance $i (instantiate $m))
+  (func (export "invoke") (result u32) (canon lift (core func $i "invoke"))))"""
+
+
+def test_a_component_with_another_signature_fails_its_tasks(tmp_path: Path) -> None:
+    with running(tmp_path, module(tmp_path, OTHER)) as own:
+        assert "is not func(input: list<u8>)" in str(own.task(b"x"))
+
+
+def test_a_component_is_compiled_once_and_kept_within_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, shim_spec("wasm component", fuel="1000", memory="128k")) as own:
+        [file] = compiled(tmp_path)
+        assert "fuel of 1000" in str(own.task(b"!wait"))
+        assert "could not run" in str(own.task(bytes(200_000))) or "trapped" in str(
+            own.task(bytes(200_000))
+        )
+        assert own.task(b"x") == b"x"
+    monkeypatch.setattr(wasm, "Component", _OnlyCachedComponents)
+    with running(tmp_path, shim_spec("wasm component")) as own:
+        assert own.task(b"x") == b"x"
+    assert compiled(tmp_path) == [file]
 
 
 def test_common_data_must_be_text(tmp_path: Path) -> None:
@@ -111,3 +138,8 @@ def test_without_wasmtime_the_binding_says_what_to_install(
     monkeypatch.setattr(wasm, "_MISSING", "No module named 'wasmtime'")
     with pytest.raises(ServiceUnusable, match=r"install flame\[wasm\]"):
         Running(tmp_path, shim_spec("wasm"))
+
+
+class _OnlyCachedComponents(wasmtime.component.Component):
+    def __init__(self, *_: object) -> None:
+        raise AssertionError("compiled again")

@@ -1,15 +1,16 @@
-"""The wasm shim: each task is a run of a WASI command module, from stdin to stdout, in a sandbox.
+"""The wasm shim: each task is a run of a WASI command module, from stdin to stdout, in a sandbox; or
+a call of a component of the world ``flame:task``, bytes to bytes.
 
-The command is the module's file (binary or text), its arguments and the application's environment are
-the module's. It sees no file and no network. Every task has an instance of its own, so nothing is left
+The command is the file (binary or text), its arguments and the application's environment are the
+module's. It sees no file and no network. Every task has an instance of its own, so nothing is left
 behind in memory; compiled code is kept per node, by what it was compiled from.
 
-Exit code 0 (or a return from ``_start``) is success; another code or a trap fails the task, with the
-end of stderr. Without an input stdin is empty. FLAME_SESSION_ID and FLAME_TASK_ID are set, and
+Exit code 0 (or a return from ``_start``) is success; another code, a component's error or a trap fails
+the task, with the end of stderr. Without an input stdin is empty. FLAME_SESSION_ID and FLAME_TASK_ID are set, and
 FLAME_COMMON_DATA is common data, where that is text.
 
-Options: ``fuel`` (instructions, about), ``task_timeout`` (seconds), ``memory`` (bytes, 256m unless it
-says otherwise). Needs the extra ``wasm``.
+Options: ``fuel`` (instructions, about), ``task_timeout`` (seconds), ``memory`` (bytes; 256m, and 64m
+for a component, whose answer takes 32 times its size while it is read). Needs the extra ``wasm``.
 """
 
 import contextlib
@@ -27,6 +28,9 @@ from typing import cast
 
 try:
     import wasmtime
+    from wasmtime.component import Component
+
+    from flame.executor_manager.shims.wasm_component import Linked
 except ImportError as error:
     _MISSING: str | None = str(error)
 else:
@@ -37,18 +41,19 @@ from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import expand
 from flame.model.service import SessionContext, TaskContext
 
-DEFAULT_MEMORY = 256 * 1024 * 1024
+MODULE_MEMORY = 256 * 1024 * 1024
+COMPONENT_MEMORY = 64 * 1024 * 1024
 LOOK = 0.01  # seconds between two looks whether a task may still run
 STDERR_TAIL = 4096
 
 _PLENTY = 2**63 - 1
 
 #: How binary code begins; then the version and kind of what it is.
-_MAGIC, _MODULE = b"\0asm", b"\1\0\0\0"
+_MAGIC, _COMPONENT = b"\0asm", b"\r\0\1\0"
 
 
 class WasmShim:
-    """A module, compiled and linked.
+    """A module or component, compiled and linked.
 
     Raises:
         ServiceUnusable: There is none, or it cannot be compiled, or asks for what is not there.
@@ -61,7 +66,7 @@ class WasmShim:
             )
         options = Options(request.application.shim_options)
         self._fuel = options.count("fuel")
-        self._memory = options.size("memory", DEFAULT_MEMORY)
+        memory = options.size("memory", 0)
         self._timeout = options.seconds("task_timeout")
         options.end()
         application = request.application
@@ -80,18 +85,14 @@ class WasmShim:
         # Beside the executors' directories, so that all of the node's have it.
         place = Path(request.assignment.directory)
         cache = (place.parent if os.access(place.parent, os.W_OK) else place) / "wasm-cache"
-        module = _compiled(self._engine, path, cache)
-        exports = {export.name: export.type for export in module.exports}
-        if not isinstance(exports.get("_start"), wasmtime.FuncType):
-            raise ServiceUnusable(
-                f"{path} exports no function _start: it is not a WASI command module"
-            )
-        linker = wasmtime.Linker(self._engine)
-        linker.define_wasi()
-        try:
-            self._module = linker.instantiate_pre(module)
-        except wasmtime.WasmtimeError as error:
-            raise ServiceUnusable(f"{path} cannot be linked with WASI: {error}") from error
+        code = _compiled(self._engine, path, cache)
+        self._linked: Linked | wasmtime.InstancePre
+        if isinstance(code, Component):
+            self._linked = Linked(self._engine, code, path)
+            self._memory = memory or COMPONENT_MEMORY
+        else:
+            self._linked = _command(self._engine, code, path)
+            self._memory = memory or MODULE_MEMORY
         self._watch = _Watch(self._engine)
 
     def enter(self, session: SessionContext) -> None:
@@ -126,7 +127,7 @@ class WasmShim:
             wasi.stderr_custom = err.write
             store.set_wasi(wasi)
             with self._watch.over(context, self._timeout) as run:
-                cause = self._run(store)
+                cause = self._run(store, context.input or b"", out)
         finally:
             os.close(stdin)
             store.close()
@@ -149,11 +150,16 @@ class WasmShim:
         """End the watch."""
         self._watch.close()
 
-    def _run(self, store: "wasmtime.Store") -> str | None:
-        """Run ``_start``; returns why it failed."""
+    def _run(self, store: "wasmtime.Store", data: bytes, out: "_Output") -> str | None:
+        """Run a module's ``_start``, or call a component; returns why it failed."""
         try:
-            start = self._module.instantiate(store).exports(store)["_start"]
-            cast(wasmtime.Func, start)(store)
+            if isinstance(self._linked, Linked):
+                out.replace(self._linked.call(store, data, self._limit))
+            else:
+                start = self._linked.instantiate(store).exports(store)["_start"]
+                cast(wasmtime.Func, start)(store)
+        except ServiceFailure as error:
+            return str(error)
         except wasmtime.ExitTrap as error:
             return None if error.code == 0 else f"the module exited with code {error.code}"
         except wasmtime.Trap as error:
@@ -161,7 +167,11 @@ class WasmShim:
                 return f"the module used up its fuel of {self._fuel}"
             return f"the module trapped: {_brief(error)}"
         except wasmtime.WasmtimeError as error:
-            return f"the module could not run: {_brief(error)}"
+            text = _brief(error)
+            if self._fuel is not None and "all fuel consumed" in text:  # of a component
+                return f"the module used up its fuel of {self._fuel}"
+            did = "trapped" if "wasm trap" in text else "could not run"
+            return f"the module {did}: {text}"
         return None
 
 
@@ -184,6 +194,11 @@ class _Output:
         else:
             self._chunks.append(data)
         return len(data)
+
+    def replace(self, data: bytes) -> None:
+        """A component answers with what it returns, not with what it prints."""
+        self._chunks = [data]
+        self.overflowed = False
 
     def data(self) -> bytes:
         return b"".join(self._chunks)
@@ -251,8 +266,23 @@ def _engine() -> "wasmtime.Engine":
     return wasmtime.Engine(config)
 
 
-def _compiled(engine: "wasmtime.Engine", path: Path, cache: Path) -> "wasmtime.Module":
-    """Return a module's compiled code, from the cache if it is there.
+def _command(
+    engine: "wasmtime.Engine", module: "wasmtime.Module", path: Path
+) -> "wasmtime.InstancePre":
+    """Link a WASI command module."""
+    exports = {export.name: export.type for export in module.exports}
+    if not isinstance(exports.get("_start"), wasmtime.FuncType):
+        raise ServiceUnusable(f"{path} exports no function _start: it is not a WASI command module")
+    linker = wasmtime.Linker(engine)
+    linker.define_wasi()
+    try:
+        return linker.instantiate_pre(module)
+    except wasmtime.WasmtimeError as error:
+        raise ServiceUnusable(f"{path} cannot be linked with WASI: {error}") from error
+
+
+def _compiled(engine: "wasmtime.Engine", path: Path, cache: Path) -> "wasmtime.Module | Component":
+    """Return the compiled code of a module or component, from the cache if it is there.
 
     The cache is in the node's own directory, which only its user may write to: code in there is run
     as it is. A file that cannot be used is replaced.
@@ -261,24 +291,26 @@ def _compiled(engine: "wasmtime.Engine", path: Path, cache: Path) -> "wasmtime.M
         source = path.read_bytes()
     except OSError as error:
         raise ServiceUnusable(f"module {str(path)!r} cannot be read: {error.strerror}") from error
-    if source.startswith(_MAGIC) and not source.startswith(_MAGIC + _MODULE):
-        raise ServiceUnusable(
-            f"{path} is a component (or of an unknown version); a WASI command module is needed"
-        )
+    try:
+        binary = source if source.startswith(_MAGIC) else bytes(wasmtime.wat2wasm(source))
+    except (wasmtime.WasmtimeError, UnicodeDecodeError) as error:
+        raise ServiceUnusable(f"{path} is not a module that can be run: {_brief(error)}") from error
+    kind: type[wasmtime.Module | Component]
+    kind = Component if binary[4:8] == _COMPONENT else wasmtime.Module
     version = f"{importlib.metadata.version('wasmtime')}-{os.uname().machine}"
     compiled = cache / f"{hashlib.sha256(source).hexdigest()}-{version}"
     with contextlib.suppress(OSError, wasmtime.WasmtimeError):
-        return wasmtime.Module.deserialize(engine, compiled.read_bytes())
+        return kind.deserialize(engine, compiled.read_bytes())
     try:
-        module = wasmtime.Module(engine, source)
-    except (wasmtime.WasmtimeError, UnicodeDecodeError) as error:
+        code = kind(engine, binary)
+    except wasmtime.WasmtimeError as error:
         raise ServiceUnusable(f"{path} is not a module that can be run: {_brief(error)}") from error
     with contextlib.suppress(OSError):  # a full disk costs time, not the task
         cache.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
-            file.write(module.serialize())
+            file.write(code.serialize())
         os.replace(file.name, compiled)
-    return module
+    return code
 
 
 def _brief(error: Exception) -> str:
