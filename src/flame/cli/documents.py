@@ -12,7 +12,7 @@ from typing import Any
 from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import Resources, format_bytes, slots_of
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
-from flame.model.tenant_text import write_tenant
+from flame.model.tenant_text import format_amount, write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
 from flame.sdk.managers import ManagerInfo
 from flame.sdk.views import Application, Executor, Node, NodePackage, SessionInfo, Task
@@ -476,8 +476,8 @@ def tenant_row(info: TenantInfo) -> list[object]:
     return [
         info.name,
         f"{info.spec.weight:g}",
-        info.spec.quota,
-        info.spec.limit,
+        _amount(info.spec.quota),
+        _amount(info.spec.limit),
         _percent(info.deserved),
         _percent(info.got),
         _ratio(info),
@@ -497,8 +497,8 @@ def tenant_properties(info: TenantInfo) -> list[tuple[str, object]]:
         ("Declared", "by the configuration file" if info.declared else "no"),
         ("Created", date_time(info.created_ms)),
         ("Weight", f"{spec.weight:g}"),
-        ("Quota", spec.quota),
-        ("Limit", spec.limit),
+        ("Quota", _amount(spec.quota)),
+        ("Limit", _amount(spec.limit)),
         ("Lends", "yes" if spec.lends else "no"),
         ("Borrows", "yes" if spec.borrows else "no"),
         ("Sessions", _of(info.open_sessions, spec.max_sessions)),
@@ -545,6 +545,10 @@ def token_document(info: TokenInfo) -> Document:
         "spec": {"role": info.role, "tenants": list(info.tenants), "note": info.note},
         "status": _present(created=date_time(info.created_ms)),
     }
+
+
+def _amount(amount: Resources | None) -> str | None:
+    return None if amount is None else format_amount(amount)
 
 
 def _percent(share: float) -> str:

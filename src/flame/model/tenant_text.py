@@ -14,7 +14,8 @@ from typing import Any
 
 from flame.model.errors import InvalidRequest
 from flame.model.ids import Tenant
-from flame.model.resource_text import parse_bytes, parse_resources
+from flame.model.resource_text import format_resources, parse_bytes, parse_resources
+from flame.model.resources import Resources, format_bytes
 from flame.model.tenants import TenantSpec, check_tenant
 
 #: What may be said of a tenant beside its name.
@@ -61,11 +62,20 @@ def write_tenant(spec: TenantSpec) -> dict[str, Any]:
     }
     return {
         "weight": int(spec.weight) if spec.weight.is_integer() else spec.weight,
-        **{field: str(amount) for field, amount in amounts.items() if amount is not None},
+        **{field: format_amount(a) for field, a in amounts.items() if a is not None},
         "lends": spec.lends,
         "borrows": spec.borrows,
         **{field: count for field, count in counts.items() if count is not None},
     }
+
+
+def format_amount(amount: Resources) -> str:
+    """Write what is said of an amount: what is 0 is left out, memory is in its largest unit."""
+    memory = format_bytes(amount.memory_bytes)
+    if amount.memory_bytes and parse_bytes(memory) == amount.memory_bytes:
+        rest = format_resources(replace(amount, memory_bytes=0))
+        return ",".join(filter(None, [rest, f"mem={memory}"]))
+    return format_resources(amount) or "cpu=0"
 
 
 def _value(field: str, value: Any) -> Any:
