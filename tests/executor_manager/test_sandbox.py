@@ -162,3 +162,14 @@ async def test_what_cannot_work_in_a_sandbox_is_refused(
     result = await manager.bind(line, bind(spec, incarnation=line.hello.incarnation))
     assert result.return_code == 11
     assert said in result.message
+
+
+async def test_a_sandbox_is_made_where_what_it_hides_is_not_there(
+    manager: FakeManager, tmp_path: Path
+) -> None:
+    """A node that was given its token in a variable has no directory of secrets."""
+    missing = str(tmp_path / "no-such-directory")
+    async with running_node(manager, tmp_path / "node", FLAME_CONFIG_DIR=missing):
+        line = await bound_in(manager, shell(), Sandbox.STRICT)
+        await run(manager, line, {1: b"echo fine"})
+        assert line.failures == {}

@@ -169,7 +169,8 @@ def _arguments(
         arguments += ["--tmpfs", path]
     if with_network:
         arguments += [word for path in _RESOLVERS for word in ("--ro-bind-try", path, path)]
-    hidden = list(hidden)
+    # On a file system that is read-only, nothing can be made to cover what is not there.
+    hidden = [path for path in hidden if os.path.lexists(path)]
     for path in hidden:
         # What is a file is hidden by an empty one.
         arguments += ["--tmpfs", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]

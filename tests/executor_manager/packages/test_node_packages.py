@@ -6,11 +6,13 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flame.model.specs import ApplicationSpec, ShimKind
+from flame.executor_manager.sandbox import find_bubblewrap
+from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
 from flame.wire import frames
 from flame.wire.codec import application_spec_to
 from tests.executor_manager.conftest import NodeProcess, eventually, running_node
@@ -403,3 +405,26 @@ async def test_a_package_is_installed_as_whom_its_executors_run_as(
         [release] = releases(node)
         assert release.stat().st_uid == NOBODY.pw_uid
         assert release.with_suffix(".ready").stat().st_uid == 0
+
+
+async def test_a_sandboxed_service_sees_its_package_and_no_other(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    if not find_bubblewrap().path:
+        pytest.skip("NOT TESTED: bwrap makes no sandbox here; `make test` installs it where it may")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/where.py").write_text(SERVICE)
+    in_process = replace(python(tmp_path / "app"), sandbox=Sandbox.NETWORK)
+    line, result = await start(manager, in_process, "e1")
+    assert (result.return_code, result.message) == (0, "")
+    assert "/src/where.py" in await works(manager, line)
+    (tmp_path / "program").mkdir()
+    program = tmp_path / "program/look"
+    program.write_text('#!/bin/sh\nls "$FLAME_APP_DIR" "$FLAME_APP_DIR/../.."\n')
+    program.chmod(0o755)
+    outside = replace(binary(tmp_path / "program", "look"), sandbox=Sandbox.STRICT)
+    line, result = await start(manager, outside, "e2")
+    assert (result.return_code, result.message) == (0, "")
+    seen = (await works(manager, line)).split()
+    assert "look" in seen
+    assert len([name for name in seen if len(name) == 32]) == 1  # of the two releases

@@ -213,9 +213,10 @@ def _take(path: Path, archive: Path, most: int) -> None:
         return
     with archive.open("wb") as out, tarfile.open(fileobj=_Counted(out, room), mode="w|") as packed:
         for file in sorted(path.rglob("*")):
-            if "__pycache__" in file.parts or ".git" in file.relative_to(path).parts:
+            name = file.relative_to(path)
+            if "__pycache__" in name.parts or ".git" in name.parts:
                 continue
-            entry = packed.gettarinfo(file, str(file.relative_to(path)))
+            entry = packed.gettarinfo(file, str(name))
             if entry is None:
                 raise BadPackage(f"{file} is a socket; files, directories and links are allowed")
             entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
