@@ -113,13 +113,15 @@ class FakeManager:
     async def stop(self) -> None:
         await self._server.stop(None)
 
-    async def until(self, condition: Callable[[], Any], what: str) -> None:
+    async def until(
+        self, condition: Callable[[], Any], what: str, within: float = DEADLINE
+    ) -> None:
         """Wait until something that a frame can change is so."""
         try:
-            async with asyncio.timeout(DEADLINE), self._changed:
+            async with asyncio.timeout(within), self._changed:
                 await self._changed.wait_for(condition)
         except TimeoutError:
-            raise AssertionError(f"not within {DEADLINE} s: {what}") from None
+            raise AssertionError(f"not within {within} s: {what}") from None
 
     async def start(self, executor: str = "e1", **order: Any) -> ExecutorLine:
         """Order an executor and wait for its hello."""
@@ -146,7 +148,9 @@ class FakeManager:
             )
         )
 
-    async def line(self, executor: str, incarnation: int, number: int = 1) -> ExecutorLine:
+    async def line(
+        self, executor: str, incarnation: int, number: int = 1, within: float = DEADLINE
+    ) -> ExecutorLine:
         """Wait for the ``number``-th stream of this executor and return the latest."""
 
         def lines() -> list[ExecutorLine]:
@@ -156,7 +160,7 @@ class FakeManager:
                 if (line.hello.executor, line.hello.incarnation) == (executor, incarnation)
             ]
 
-        await self.until(lambda: len(lines()) >= number, f"stream {number} of {executor}")
+        await self.until(lambda: len(lines()) >= number, f"stream {number} of {executor}", within)
         return lines()[-1]
 
     async def bind(self, line: ExecutorLine, bind: frames.Bind) -> frames.BindResult:

@@ -20,6 +20,8 @@ from tests.executor_manager.manager import ExecutorLine, FakeManager, bind
 from tests.executor_manager.test_accounts import NOBODY, interpreter_for_nobody, needs_root
 from tests.executor_manager.test_executor import run
 
+PREPARED_WITHIN = 90.0  # seconds, on a machine that is busy with other tests
+
 SERVICE = """
 import sys
 import flame
@@ -72,12 +74,13 @@ def binary(source: Path, command: str, **fields: object) -> ApplicationSpec:
 async def start(
     manager: FakeManager, application: ApplicationSpec, executor: str = "e1"
 ) -> tuple[ExecutorLine, frames.BindResult]:
-    line = await manager.start(
+    incarnation = manager.order_start(
         executor,
         application=application_spec_to(application),
         application_name="app",
         tenant="default",
     )
+    line = await manager.line(executor, incarnation, within=PREPARED_WITHIN)
     result = await manager.bind(line, bind(application, incarnation=line.hello.incarnation))
     return line, result
 
@@ -225,7 +228,7 @@ async def test_an_install_that_hangs_is_ended_with_all_it_started(
 
 
 async def test_other_executors_start_while_a_package_is_being_prepared(
-    manager: FakeManager, impatient: NodeProcess, tmp_path: Path
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
 ) -> None:
     manager.order_start(
         "slow",
