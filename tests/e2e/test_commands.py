@@ -99,7 +99,10 @@ def test_flmping_can_start_a_cluster_of_its_own(commands: Commands) -> None:
     assert "<100> tasks was completed" in result.stdout
 
 
-def test_flmping_closes_its_session_on_ctrl_c(commands: Commands) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_flmping_closes_its_session_when_told_to_stop(
+    commands: Commands, asked: signal.Signals
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "flame.cli.flmping", "-t", "100000", "-d", "1000"],
         env=commands.environment,
@@ -111,7 +114,7 @@ def test_flmping_closes_its_session_on_ctrl_c(commands: Commands) -> None:
         assert process.stdout is not None
         number = re.search(r"<(\d+)>", process.stdout.readline())
         assert number
-        process.send_signal(signal.SIGINT)
+        process.send_signal(asked)
         _, errors = process.communicate(timeout=COMMAND_TIMEOUT)
     assert process.returncode == 130
     assert f"Interrupted: session <{number[1]}> is closed." in errors

@@ -166,6 +166,30 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(
         assert "Traceback" not in manager.log.read_text()
 
 
+def test_a_second_signal_ends_one_that_cannot_store_what_it_has(
+    managers: Managers, server: PostgresServer
+) -> None:
+    """The first SIGINT lets it commit, for which it waits for its database; the second does not."""
+    leader, standby = managers.start()
+    assert leader.process is not None
+    with connect(managers) as client, client.create_session("flmping") as session:
+        session.flush()
+        standby.kill()
+        server.stop()
+        try:
+            session.run(b"x")
+            leader.send(signal.SIGINT)
+            time.sleep(0.2)
+            leader.send(signal.SIGINT)
+            assert leader.process.wait(5.0) in (0, 130)
+        finally:
+            server.start()
+        assert "Traceback" not in leader.log.read_text()
+        leader.start()
+        managers.start_node(1)
+    assert client.endpoint == leader.endpoint
+
+
 def test_waiting_calls_say_who_leads_when_they_give_up(managers: Managers) -> None:
     leader, standby = managers.start()
     with connect(managers, standby.endpoint + "," + leader.endpoint, retry=0.5) as client:

@@ -3,7 +3,7 @@
     0    done
     1    Flame refused or a task failed; one sentence on stderr says why
     2    the command line itself was wrong
-    130  Ctrl-C, after the command has cleaned up
+    130  Ctrl-C, SIGTERM or SIGHUP, after the command has cleaned up; a second one ends the clean-up
     141  the reader of our output went away
 
 Nobody sees a traceback, except for a bug in Flame.
@@ -11,8 +11,12 @@ Nobody sees a traceback, except for a bug in Flame.
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -54,7 +58,8 @@ class _Ending(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _stoppable():
+                return super().invoke(ctx)
         except IllegalTransition:
             raise
         except FlameError as error:
@@ -67,6 +72,29 @@ class _Ending(click.Command):
             # Python flushes stdout once more at exit; give it something that takes the bytes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(READER_GONE) from None
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP do what Ctrl-C does, unless they are ignored, as under ``nohup``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, _like_ctrl_c) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _like_ctrl_c(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class Command(_Ending):

@@ -5,8 +5,6 @@ starting ──ready──▶ running ──Ctrl-C──▶ stopping ──Ctrl-
 """
 
 import logging
-import signal
-from types import FrameType
 
 import click
 
@@ -80,8 +78,6 @@ def up(
         anonymous=anonymous,
         config=config,
     )
-    for asked in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(asked, _like_ctrl_c)
     cluster.start()
     try:
         _greet(cluster, executors, anonymous=anonymous)
@@ -107,7 +103,3 @@ def _greet(cluster: LocalCluster, executors: int | None, *, anonymous: bool) -> 
     click.echo(f"The token is in {cluster.token_file}; logs and data are beside it.")
     if anonymous:
         click.echo("Callers on this machine are let in without it (--anonymous).")
-
-
-def _like_ctrl_c(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
