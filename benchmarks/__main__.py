@@ -13,6 +13,7 @@ ALL = (
     "throughput",
     "latency",
     "startup",
+    "restart",
     "commands",
     "granularity",
     "sessions",

@@ -95,3 +95,11 @@ def network() -> Network | None:
         return Network()
     except (PermissionError, FileNotFoundError):
         return None
+
+
+def can_make() -> bool:
+    """Whether this user may make network namespaces."""
+    found = network()
+    if found is not None:
+        found.close()
+    return found is not None

@@ -77,9 +77,10 @@ def _session(state: State, known: RecoveredSession) -> Session:
     tasks: list[Task] = []
     for task_id, value, created_ms, attempts in known.pending:
         task = Task(task_id, value, created_ms)
-        task.attempts = attempts
+        if attempts:
+            task.attempts = attempts
         tasks.append(task)
-        session.live[task_id] = task
+    session.live = {task.id: task for task in tasks}
     for task_id, own in known.limits.items():
         limit(session, {task_id: own}, session.live[task_id].created_ms)
     session.history = {task_id: list(known.history[task_id]) for task_id in known.history}

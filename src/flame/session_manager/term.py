@@ -152,6 +152,7 @@ class Term:
         if standby:
             listener.serve([self._duty])
             await listener.start(standby=True)
+        gc.set_threshold(50_000, 20, 100)  # before a million tasks are read: see below
         await shell.start()
         await register_default_applications(shell)
         configuration = self._settings.configuration
@@ -291,4 +292,3 @@ def _settle_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -17,7 +17,7 @@ from random import Random
 from flame.core import events
 from flame.core.state import Limits
 from flame.engine.engine import Engine
-from flame.model.errors import Unavailable
+from flame.model.errors import ResourceExhausted, Unavailable
 from flame.model.ids import DEFAULT_TENANT
 from flame.model.specs import ApplicationSpec, Durability, SessionSpec
 from flame.storage.memory import MemoryStore
@@ -198,7 +198,7 @@ class Simulation:
         )
 
     def _registered(self, name: str, spec: ApplicationSpec, answer: object) -> None:
-        if isinstance(answer, Unavailable):
+        if isinstance(answer, Unavailable | ResourceExhausted):
             self.world.after(0.2, self._register, name, spec)
 
     def _tasks(self, client: Client) -> list[bytes]:
