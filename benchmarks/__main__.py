@@ -25,6 +25,7 @@ ALL = (
     "flatness",
     "memory",
     "scheduler",
+    "fairness",
 )
 WITH_PEERS = ("throughput", "latency")
 

@@ -55,6 +55,9 @@ def test_a_running_task_is_thrown_away_after_the_grace_and_spends_no_attempt() -
     assert session.live[task].attempts == 0
     assert b.state.budget is not None
     assert 10.5 < b.state.budget.thrown_away < 12.5
+    seen = b.cluster.session(A, "s")
+    assert seen.preemptions == 1
+    assert seen.preempted_seconds == b.state.budget.thrown_away
     b.exited(name)
     assert [e.tenant for e in b.state.executors.values()] == [A, B]
 

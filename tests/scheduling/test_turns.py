@@ -119,14 +119,17 @@ def test_who_comes_later_has_its_share_at_once() -> None:
 
 def test_a_service_that_is_slow_to_start_has_longer_turns() -> None:
     turns: Turns[str] = Turns(0.0)
-    behind = {"a": Part(Fairness(0.2, 0.3), 0.1, start=5.0)}
+    behind = {"a": Part(Fairness(0.2, 0.3), 0.1, start=3.0)}
     turns.note(0.0, behind)
     assert turns.next_change() == pytest.approx(10.0)
     turns.note(9.9, behind)
     assert turns.owed() == {}
     turns.note(10.1, behind)
     assert turns.owed() == {"a": pytest.approx(1.0, rel=0.02)}
-    turns.note(30.1, {"a": Part(Fairness(0.4, 0.3), 0.1, start=5.0)})
+    turns.note(30.1, {"a": Part(Fairness(0.4, 0.3), 0.1, start=3.0)})
     assert turns.owed() == {"a": 2.0}, "no more than two turns"
-    turns.note(50.2, {"a": Part(Fairness(0.3, 0.3), 0.1, start=5.0)})
+    turns.note(50.2, {"a": Part(Fairness(0.3, 0.3), 0.1, start=3.0)})
     assert turns.owed() == {}
+    quick = Turns[str](0.0)
+    quick.note(0.0, {"a": Part(Fairness(0.2, 0.3), 0.1, start=0.4)})
+    assert quick.next_change() == pytest.approx(0.3)

@@ -59,7 +59,6 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
         sandbox=sandbox,
         preload=may_preload and draw(st.booleans()),
-        standby=draw(st.booleans()),
     )
 
 

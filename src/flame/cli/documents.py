@@ -173,6 +173,11 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
         ("Created", date_time(info.created_ms)),
         ("Closed", date_time(info.completed_ms)),
         *([("Waiting", info.waiting)] if info.waiting else []),
+        *(
+            [("Preempted", f"{info.preempted:,} runs of {info.preempted_seconds:,.1f} s in all")]
+            if info.preempted
+            else []
+        ),
         ("Pending", f"{info.pending:,}"),
         ("Running", f"{info.running:,}"),
         ("Succeeded", f"{info.succeeded:,}"),
@@ -207,6 +212,8 @@ def session_document(info: SessionInfo) -> Document:
             created=date_time(info.created_ms),
             closed=date_time(info.completed_ms),
             waiting=info.waiting or None,
+            preempted=info.preempted or None,
+            preempted_seconds=info.preempted_seconds or None,
             pending=info.pending,
             running=info.running,
             succeeded=info.succeeded,

@@ -305,6 +305,8 @@ class SessionView:
     cancelled: int
     events: tuple[Event, ...]
     waiting: str = ""  # why it has less than it could use; only where one session is asked for
+    preemptions: int = 0  # runs that were thrown away for others, since the manager started
+    preempted_seconds: float = 0.0  # and what they had run for
 
 
 @dataclass(frozen=True, slots=True)

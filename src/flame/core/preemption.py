@@ -81,10 +81,13 @@ def grace_over(state: State, session: Session, executor: Executor, now: float) -
     if state.budget is None:
         limits = state.limits
         state.budget = Budget.full(now, limits.preemption_rate, limits.preemption_burst)
-    if not state.budget.take(now, max(0.0, now - executor.started_at)):
+    spent = max(0.0, now - executor.started_at)
+    if not state.budget.take(now, spent):
         state.deadlines.set(("preempt", executor.id), now + LOOK_AGAIN)
         return
     session.preempted[task.id] = before + 1
+    session.preemptions += 1
+    session.preempted_seconds += spent
     text = "another tenant or a higher priority was owed its executor"
     return_tasks(state, session, executor, None, now, Loss(Cause.PREEMPTED, text))
     detach(state, executor)

@@ -61,6 +61,8 @@ class Session:
             some that are final.
         resting: Tasks that will be queued again at a time, by id.
         preempted: How often live tasks were thrown away for others, since the manager started.
+        preemptions, preempted_seconds: Runs of its tasks that were thrown away for others since the
+            manager started, and how long they had run.
         bind_failures: In a row, since an executor was bound.
         start_seconds: The least that a service of it took to enter; 0: not known.
     """
@@ -102,6 +104,8 @@ class Session:
     dues: list[tuple[int, TaskId]] = field(default_factory=list)
     resting: dict[TaskId, float] = field(default_factory=dict)
     preempted: dict[TaskId, int] = field(default_factory=dict)
+    preemptions: int = 0
+    preempted_seconds: float = 0.0
     bind_failures: int = 0
     start_seconds: float = 0.0
     bind_message: str = ""

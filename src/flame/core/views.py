@@ -33,6 +33,8 @@ def session_view(session: Session) -> SessionView:
         session.failed,
         session.cancelled,
         tuple(session.events),
+        preemptions=session.preemptions,
+        preempted_seconds=session.preempted_seconds,
     )
 
 

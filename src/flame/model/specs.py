@@ -127,7 +127,6 @@ class ApplicationSpec:
         delay_release: Seconds that an executor without a task stays bound; None: the default.
         reusable: A process may serve other sessions of this application and tenant later.
         shim_options: Name and value pairs, each name once; what they mean is the shim's affair.
-        standby: An executor stays warm after its delay release while nobody wants its room.
         sandbox: What contains its services.
         preload: Python shim with an entry point: later executors start from a process that has
             imported its module.
@@ -157,7 +156,6 @@ class ApplicationSpec:
     preload: bool = False
     pickled_with: str = ""
     local_modules: bytes = b""
-    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)

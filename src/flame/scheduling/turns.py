@@ -7,7 +7,7 @@ with hysteresis so that an executor does not change hands for less than a turn).
 
 A turn is short at first, and grows with the time for which the same tenants have shared: the error
 stays below a few per cent of what an executor did in that time, and a settled cluster hardly moves. It
-is never shorter than twice what it takes to start a service. What is owed is bounded: this is about
+is the longer, the longer a service takes to start. What is owed is bounded: this is about
 fractions of an executor; longer debts are the balance's affair (:mod:`flame.scheduling.usage`).
 """
 
@@ -23,8 +23,10 @@ Key = TypeVar("Key")
 SHORTEST = 0.3
 LONGEST = 10.0
 GROWTH = 0.03
-#: Times that a service's start has to fit into a turn.
-STARTS = 2.0
+#: Times that a service's start has to fit into a turn, but for its first seconds: what starts at once
+#: may go round often.
+STARTS = 4.0
+QUICK = 0.5
 #: Turns that one can be owed, or be ahead, at most.
 BOUND = 2.0
 
@@ -68,7 +70,7 @@ class Turns(Generic[Key]):
         for key, part in parts.items():
             account = self._accounts.setdefault(key, _Account())
             length = min(LONGEST, GROWTH * age * part.share.deserved / part.executor)
-            account.turn = part.executor * max(SHORTEST, length, STARTS * part.start)
+            account.turn = part.executor * max(SHORTEST, length, STARTS * (part.start - QUICK))
             most = BOUND * account.turn
             account.due = max(-most, min(most, account.due + account.rate * passed))
             account.rate = part.share.deserved - part.share.got

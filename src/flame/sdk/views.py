@@ -38,6 +38,8 @@ class SessionInfo:
         name: The text that its creator chose; unique among the tenant's sessions.
         number: Unique in the cluster, and never used again.
         running: Tasks that have really started; everything else handed out is still pending.
+        preempted: Runs of its tasks that were thrown away for others, since the manager started.
+        preempted_seconds: What those had run for.
         waiting: Why it has fewer executors than it could use; empty in lists.
     """
 
@@ -55,6 +57,8 @@ class SessionInfo:
     completed_ms: int | None
     events: tuple[Event, ...]
     waiting: str = ""
+    preempted: int = 0
+    preempted_seconds: float = 0.0
 
     @property
     def application(self) -> str:
@@ -222,6 +226,8 @@ def session_of(message: v1.Session) -> SessionInfo:
         completed_ms=status.completion_time if status.HasField("completion_time") else None,
         events=codec.events_of(status.events),
         waiting=status.waiting,
+        preempted=status.preempted,
+        preempted_seconds=status.preempted_ms / 1000,
     )
 
 

@@ -57,6 +57,8 @@ def session_message(view: SessionView) -> v1.Session:
             number=view.number,
             tenant=view.tenant,
             waiting=view.waiting,
+            preempted=view.preemptions,
+            preempted_ms=int(view.preempted_seconds * 1000),
         ),
     )
 

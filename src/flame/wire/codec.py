@@ -168,7 +168,6 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         preload=message.preload,
         pickled_with=message.pickled_with,
         local_modules=message.local_modules,
-        standby=message.standby,
     )
 
 
@@ -208,7 +207,6 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         preload=spec.preload,
         pickled_with=spec.pickled_with,
         local_modules=spec.local_modules,
-        standby=spec.standby,
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):
