@@ -16,7 +16,13 @@ StartCluster = Callable[..., LocalCluster]
 def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads, or writes, what this machine's user has configured for Flame."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("FLAME_ENDPOINT", "FLAME_TOKEN", "FLAME_TOKEN_FILE", "FLAME_CA_FILE"):
+        for name in (
+            "FLAME_ENDPOINT",
+            "FLAME_TOKEN",
+            "FLAME_TOKEN_FILE",
+            "FLAME_CA_FILE",
+            "FLAME_TENANT",
+        ):
             patch.delenv(name, raising=False)
         patch.setenv("FLAME_CONFIG_DIR", str(tmp_path_factory.mktemp("flame")))
         yield
