@@ -78,6 +78,10 @@ def _efficiency(length: int) -> Callable[[Results], float | None]:
     return picked("granularity", work="sleep", figure="efficiency", length_us=length)
 
 
+def _pass(tenants: str, change: str) -> Callable[[Results], float | None]:
+    return picked("scheduler", "ms", cluster=tenants, **{"pass": change})
+
+
 RATE = "tasks/s"
 TARGETS = (
     Target("100,000 tasks of 16 B, durable", 150_000, RATE, _bulk("median", "durable", 16)),
@@ -203,6 +207,11 @@ TARGETS = (
         4_000,
         RATE,
         picked("released clients", client="load client", outstanding=512, durability="durable"),
+    ),
+    *(
+        Target(f"a scheduling pass, {cluster}: {change}", goal, "ms", _pass(cluster, change), True)
+        for cluster in ("200 tenants, contended", "200 tenants, 4 sizes")
+        for change, goal in (("from nothing", 200), ("wants less", 1), ("executor gone", 1))
     ),
 )
 

@@ -1,13 +1,20 @@
 """Fixtures shared by every folder: real clusters on loopback, on ports of their own."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from flame.sdk.local_cluster import LocalCluster
 from tests.postgres_server import PostgresServer, postgres_server
+
+# "ci" draws the same examples every time; HYPOTHESIS_PROFILE=nightly draws others, and more.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 StartCluster = Callable[..., LocalCluster]
 

@@ -1,5 +1,6 @@
 """The shipped traces, and what their reports say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,23 @@ def test_equal_seeds_give_equal_reports_and_others_do_not() -> None:
     first, again, other = (simulate(trace, seed=s, until=200).document() for s in (1, 1, 2))
     assert first == again
     assert first["tenants"] != other["tenants"]
+
+
+def test_a_small_part_of_the_large_trace() -> None:
+    """Every part of it: many tenants, two tiers, drawn numbers of tasks of drawn lengths."""
+    trace = read_trace(TRACES / "large.yaml")
+    nodes = tuple(replace(group, count=group.count // 100) for group in trace.cluster.nodes)
+    small = replace(
+        trace,
+        cluster=replace(trace.cluster, nodes=nodes),
+        generators=tuple(
+            replace(g, poisson=(g.poisson or 0) * 4)
+            for g in trace.generators
+            if int(g.load.tenant[-3:]) <= 12
+        ),
+    )
+    figures = simulate(small, until=600).document()
+    assert figures["cluster"]["nodes"] == 50
+    assert [tier["priority"] for tier in figures["tiers"]] == [1, 0]
+    assert figures["utilisation"]["cpu"]["allocated"] > 0.8
+    assert figures["tasks"]["finished"] > 100

@@ -435,8 +435,9 @@ def _mark_started(
     executor.started = task
     executor.started_at = since
     session.running += 1
-    if session.preempted:
-        state.touch_session(session)  # it may run a task that is not to be thrown away again
+    if session.preempted or session.leaving:
+        # It may run a task that is not to be thrown away again, or one that needs nobody else.
+        state.touch_session(session)
     limit = timeout_of(session, task)
     if limit:
         state.deadlines.set(("timeout", executor.id), since + limit)
@@ -478,6 +479,7 @@ def unbind(state: State, executor: Executor, now: float) -> None:
         stop(state, executor, now)
         return
     executor.state = ExecutorState.UNBINDING
+    session.leaving[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.clear(("idle", executor.id))
     if executor.connected:

@@ -121,7 +121,11 @@ def kept_by(session: Session) -> int:
 
 def demand(state: State, session: Session) -> int:
     """Return how many executors the session could use now, within its own limits."""
-    wanted = max(session.unfinished, session.spec.min_instances)
+    unfinished = session.unfinished
+    if session.leaving:
+        # Who was asked to leave ends the task that it runs; nobody else is needed for that one.
+        unfinished -= sum(e.started is not None for e in session.leaving.values())
+    wanted = max(unfinished, session.spec.min_instances)
     limits = [session.spec.max_instances]
     try:
         limits.append(

@@ -53,6 +53,7 @@ class Session:
         roomy, empty, ahead: Executors that have room for a task, have it and hold none, hold more than
             one. Who does not, or is not usable, is dropped when it is looked at; nobody is missing.
         starting: The same of those that are BINDING.
+        leaving: Those that were asked to leave.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
@@ -97,6 +98,7 @@ class Session:
     empty: dict[ExecutorId, Executor] = field(default_factory=dict)
     ahead: dict[ExecutorId, Executor] = field(default_factory=dict)
     starting: dict[ExecutorId, Executor] = field(default_factory=dict)
+    leaving: dict[ExecutorId, Executor] = field(default_factory=dict)
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
@@ -175,7 +177,14 @@ class Session:
 
     def drop_executor(self, executor: Executor) -> None:
         """An executor serves the session no more."""
-        for index in (self.executors, self.roomy, self.empty, self.ahead, self.starting):
+        for index in (
+            self.executors,
+            self.roomy,
+            self.empty,
+            self.ahead,
+            self.starting,
+            self.leaving,
+        ):
             index.pop(executor.id, None)
 
     def withdraw(self, task: Task) -> None:

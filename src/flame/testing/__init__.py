@@ -2,5 +2,5 @@
 
 :mod:`~flame.testing.simulation` runs the real engine, core, policy and store against simulated clients,
 nodes and executors in virtual time, from a seed; :mod:`~flame.testing.recording` drives one engine by
-hand and records what it does.
+hand and records what it does; :mod:`~flame.testing.capacity` plays what a trace says arrives.
 """

@@ -50,7 +50,11 @@ class Run:
     """
 
     def __init__(
-        self, trace: Trace, seed: int, until: float | None, progress: Progress | None = None
+        self,
+        trace: Trace,
+        seed: int,
+        until: float | None,
+        progress: Progress | None = None,
     ) -> None:
         self.trace, self.seed, self.until = trace, seed, until
         spec = trace.cluster
@@ -129,14 +133,19 @@ class Run:
                 for effect in engine.committed(now):
                     self._perform(effect)
         self._posting = False
+        self.look()
         due = self.cluster.next_deadline()
         if due is not None and due < self._timer:
             self._timer = due
-            self.world.at(max(due, now), self._tick)
+            self.world.at(max(due, now), self._tick, due)
 
-    def _tick(self) -> None:
-        self._timer = float("inf")
-        self.post(events.Tick())
+    def look(self) -> None:
+        """Everything that follows from an event has happened. Tests look around here."""
+
+    def _tick(self, due: float) -> None:
+        if due == self._timer:  # else an earlier one was set in the meantime, and this one again
+            self._timer = float("inf")
+            self.post(events.Tick())
 
     def _perform(self, effect: effects.Effect) -> None:
         match effect:
@@ -175,7 +184,7 @@ class Run:
         for index in range(1, group.count + 1):
             name = NodeName(f"{group.name}-{index:0{width}d}")
             self._free[name] = group.resources
-            self.post(events.NodeConnected(name, b"", group.resources, ()))
+            self.post(events.NodeConnected(name, b"", group.resources, (), labels=group.labels))
             if group.leaves is not None:
                 self.world.at(START + group.leaves, self._leave, name, group.resources)
         self.measures.capacity.change(self.now, group.resources * group.count)
