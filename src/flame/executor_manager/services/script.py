@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flame.executor_manager.services.warm_shell import MAX_SCRIPT, Bounds, WarmShell
+from flame.executor_manager.shims import ServiceFailure
 from flame.executor_manager.shims.process import STDERR_TAIL, Ended, Limits, run
 from flame.executor_manager.shims.program import exit_sentence
-from flame.model.errors import FlameError, InvalidRequest
+from flame.model.errors import InvalidRequest
 from flame.model.service import FlameService, SessionContext, TaskContext
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.wire import GRPC_SETTINGS
@@ -32,7 +33,7 @@ from flame.wire import GRPC_SETTINGS
 _INTERPRETERS = {"shell": "sh", "python": sys.executable}
 
 
-class ScriptFailed(FlameError):
+class ScriptFailed(ServiceFailure):
     """The script ended with another code than 0."""
 
 
