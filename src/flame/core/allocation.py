@@ -6,6 +6,7 @@ from typing import Protocol
 from flame.core.executor import Executor
 from flame.core.executors import assign, bind, stop
 from flame.core.gangs import join
+from flame.core.handover import take, take_leave
 from flame.core.node import Node
 from flame.core.preemption import release
 from flame.core.reports import demand, kept_by, report, somebody_waits
@@ -48,7 +49,10 @@ def replan(state: State, planner: Planner, now: float) -> None:
                     and _matches(state, executor, session)
                     and growth.take(session)
                 ):
-                    bind(state, executor, session, now)
+                    if executor.spare:
+                        take(state, executor, session, now)
+                    else:
+                        bind(state, executor, session, now)
             case Evict(executor_id):
                 executor = state.executors.get(executor_id)
                 if executor is not None and executor.state is ExecutorState.IDLE:
@@ -57,6 +61,7 @@ def replan(state: State, planner: Planner, now: float) -> None:
                 session = state.sessions.get(step.session)
                 if session is not None:
                     release(state, session, step, now)
+    take_leave(state, now)
     report(state, now)
     state.waiting = somebody_waits(state)
     watch(state, now)
@@ -123,7 +128,7 @@ class _Growth:
 
 def _matches(state: State, executor: Executor, session: Session) -> bool:
     return (
-        executor.state is ExecutorState.IDLE
+        (executor.spare or executor.state is ExecutorState.IDLE)
         and executor.connected
         and executor.node not in state.cordons
         and executor.tenant == session.tenant

@@ -243,7 +243,7 @@ class Cluster:
                 # Work may be on its way to it.
                 state.deadlines.set(("idle", executor.id), now + TAKE_BACK_WAIT)
             elif somebody_waits(state, besides=session):
-                overdue.idle_overdue(state, session, executor, now)
+                overdue.idle_overdue(state, session, executor, now, others_wait=True)
         state.out_of_work.clear()
 
     def _review_close(self, session: Any, now: float) -> None:

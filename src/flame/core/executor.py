@@ -4,6 +4,8 @@
                 │                    │           │           │
                 └────────────────────┴───────────┴───────────┴──▶ Releasing ──▶ Released
 
+From Bound it may go straight to the next session's Binding (:mod:`flame.core.handover`).
+
 An executor is born for a session, so Void lasts no longer than one event. Its process is started for
 the binding; only an application that says it is reusable has its process bound again. From any
 state a lost process leads to Released: the slot is given up and its tasks are queued again.
@@ -55,6 +57,7 @@ class Executor:
         entering_since: When its process was told of its session; 0: it was not, or by another manager.
         entered: Its service is ready; of a gang, all have to be before one gets tasks.
         gpu_ids: The GPUs that its node gave it.
+        spare: Its session does not need it; the plan that is being made may give it to another.
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
 
@@ -83,6 +86,7 @@ class Executor:
     entering_since: float = 0.0
     entered: bool = False
     gpu_ids: tuple[str, ...] = ()
+    spare: bool = False
 
     @property
     def rank(self) -> int:

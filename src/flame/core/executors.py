@@ -234,7 +234,7 @@ def _receive(
     if was_awaited and state.waiting:
         state.replan = True  # now it may be taken from its session
     if executor.state is ExecutorState.BINDING:
-        if not event.bound:
+        if not event.bound or event.incarnation != executor.incarnation:
             if executor.granted == executor.incarnation:
                 executor.entering_since = 0.0  # it may not have heard
                 _send_bind(state, executor, session, now)
@@ -258,13 +258,7 @@ def _receive(
 
 def _is_expected(executor: Executor, event: ExecutorConnected) -> bool:
     """Whether the process speaks for the current binding, or waits, warm, to be told of it."""
-    if executor.incarnation == event.incarnation:
-        return True
-    return (
-        executor.state is ExecutorState.BINDING
-        and event.incarnation < executor.incarnation
-        and not event.bound
-    )
+    return executor.incarnation == event.incarnation or is_from_before(executor, event.incarnation)
 
 
 def _agree(
@@ -675,6 +669,16 @@ def current(state: State, executor_id: ExecutorId, incarnation: int) -> Executor
     """Return the executor if this incarnation is its current one; refuse the process if not."""
     executor = state.executors.get(executor_id)
     if executor is None or executor.incarnation != incarnation:
-        _refuse(state, executor_id, incarnation)
+        if executor is None or not is_from_before(executor, incarnation):
+            _refuse(state, executor_id, incarnation)
         return None
     return executor
+
+
+def is_from_before(executor: Executor, incarnation: int) -> bool:
+    """Whether a process speaks of its last binding because it has not heard of the next one yet.
+
+    All it could say was recorded before the next binding was stored. No other process can speak for
+    the executor, which has one in its life.
+    """
+    return executor.state is ExecutorState.BINDING and incarnation < executor.incarnation

@@ -55,8 +55,14 @@ def problems(state: State) -> Iterator[str]:
         if session_of is None or session_of.attachments.get(identity) is not attachment:
             yield f"attachment {identity} is unknown to its session {attachment.session}"
     yield from _backlogs(state)
+    yield from _spares(state)
     yield from _waits(state)
     yield from _ledger(state)
+
+
+def _spares(state: State) -> Iterator[str]:
+    for executor in (*state.spares.values(), *(e for e in state.executors.values() if e.spare)):
+        yield f"executor {executor.id} is spare after the plan that could give it away"
 
 
 def _names(state: State) -> Iterator[str]:

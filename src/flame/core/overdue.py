@@ -10,6 +10,7 @@ from flame.core.executor import (
 )
 from flame.core.executors import bind_failed, detach, lose, return_tasks, stop, unbind
 from flame.core.gangs import members_of
+from flame.core.handover import offer
 from flame.core.reports import kept_by
 from flame.core.session import Session
 from flame.core.state import State
@@ -19,7 +20,9 @@ from flame.model.attempts import Cause, Loss
 from flame.model.specs import EventCode, ExecutorState, Failure, TaskState
 
 
-def idle_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
+def idle_overdue(
+    state: State, session: Session, executor: Executor, now: float, *, others_wait: bool = False
+) -> None:
     """It had nothing in hand for a while: let it go, unless the session keeps that many."""
     if session.queued:
         # Nothing may be handed out at the moment; look again later.
@@ -29,7 +32,8 @@ def idle_overdue(state: State, session: Session, executor: Executor, now: float)
         _gang_overdue(state, session, executor, now)
         return
     least = session.spec.min_instances
-    if not least or sum(e.state is ExecutorState.BOUND for e in session.executors.values()) > least:
+    kept = sum(e.state is ExecutorState.BOUND and not e.spare for e in session.executors.values())
+    if (not least or kept > least) and not (others_wait and offer(state, executor)):
         unbind(state, executor, now)
 
 

@@ -100,9 +100,9 @@ def machine_of(state: State, node: Node) -> Machine | None:
 def holding_of(executor: Executor) -> Holding:
     """Return the executor as the scheduler sees it."""
     state = executor.state
-    serves = state in KEPT and executor.session is not None
+    serves = state in KEPT and executor.session is not None and not executor.spare
     # An idle one without a channel can serve nobody now; it comes back or is stopped.
-    is_spare = state is ExecutorState.IDLE and executor.connected
+    is_spare = executor.spare or (state is ExecutorState.IDLE and executor.connected)
     return Holding(
         executor.id,
         executor.node,
@@ -116,7 +116,7 @@ def holding_of(executor: Executor) -> Holding:
 
 def kept_by(session: Session) -> int:
     """Return how many executors the session has, those on their way out excluded."""
-    return sum([e.state in KEPT for e in session.executors.values()])
+    return sum([e.state in KEPT and not e.spare for e in session.executors.values()])
 
 
 def demand(state: State, session: Session) -> int:
