@@ -84,3 +84,18 @@ def test_effects_keep_their_order() -> None:
     b.finish(1)
     kinds = [type(e) for e in b.effects if isinstance(e, effects.Accepted | effects.SendOutcomes)]
     assert kinds == [effects.Accepted, effects.SendOutcomes]
+
+
+def test_what_follows_from_a_commit_comes_after_what_the_event_itself_caused() -> None:
+    """An executor hears of its last tasks before it is told to give them up and leave."""
+    b = Bench()
+    b.register()
+    b.open(durability=Durability.MEMORY)
+    b.attach()
+    b.node()
+    b.submit(b"a", b"b")
+    b.bind(window=1)
+    b.effects.clear()
+    b.finish(1)
+    kinds = [type(e) for e in b.effects]
+    assert kinds.index(effects.SendTasks) < kinds.index(effects.SendResultsStored)

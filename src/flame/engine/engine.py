@@ -117,8 +117,13 @@ class Engine:
         return not self._in_flight and not self._waiting
 
     def _route(self, effects: list[Effect], now: float) -> list[Effect]:
-        """Keep the durable stores, do the volatile ones, pass the rest on, in order."""
+        """Keep the durable stores, do the volatile ones, pass the rest on, in order.
+
+        What follows from a commit comes after everything that the event itself caused, however soon
+        the commit is: an executor must hear of its last tasks before it is told to leave.
+        """
         out: list[Effect] = []
+        done: list[Store] = []
         for effect in effects:
             if type(effect) is not Store:
                 out.append(effect)
@@ -126,7 +131,9 @@ class Engine:
                 if type(effect.record) is not Barrier:
                     self._commit_volatile((effect.record,))
                 if effect.cause is not None:
-                    out.extend(self._route(self.cluster.handle(Committed((effect,)), now), now))
+                    done.append(effect)
             else:
                 self._waiting.append(effect)
+        if done:
+            out += self._route(self.cluster.handle(Committed(done), now), now)
         return out

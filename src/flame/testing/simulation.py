@@ -67,6 +67,8 @@ class Simulation:
         # What was added later is drawn elsewhere: older seeds keep their stories.
         self._extra = Random(~seed)
         self._of_gangs = Random(f"gangs {seed}")
+        #: Whether many small sessions share warm executors, which go straight from one to the next.
+        self._crowded = Random(f"direct {seed}").random() < 0.25
         self._of_disks = Random(f"disks {seed}")
         dice = self.world.random
         limits = Limits(
@@ -131,7 +133,7 @@ class Simulation:
     def _make_clients(self) -> list[Client]:
         dice = self.world.random
         clients: list[Client] = []
-        for index in range(dice.randint(1, 3)):
+        for index in range(dice.randint(1, 3) + 5 * self._crowded):
             spec = SessionSpec(
                 dice.choice(("app", "app", "warm")),
                 common_data=dice.choice((None, None, None, None, b"flaky", b"broken")),
@@ -143,6 +145,8 @@ class Simulation:
                 max_attempts=dice.choice((1, 2, 3)),
             )
             spec = self._perhaps_a_gang(self._with_limits(spec))
+            if self._crowded:
+                spec = replace(spec, application="warm", min_instances=0)
             for _ in range(dice.choice((1, 1, 2))):
                 name = f"c{len(clients)}"
                 clients.append(
