@@ -20,7 +20,6 @@ from flame.scheduling.ledger import Ledger
 from flame.scheduling.scheduler import Scheduler
 from flame.scheduling.steps import Assign, Plan
 from flame.scheduling.tree import Branch
-from flame.scheduling.weighted_share import WeightedShare
 from flame.testing.capacity import ClusterSpec, Listed, Load, NodeGroup, Trace, constant
 from flame.testing.capacity.run import Run
 from tests.scheduling.small_cluster import SmallCluster, tenant
@@ -160,10 +159,6 @@ def no_quota(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Branch, "guaranteed", property(lambda self: None, lambda self, value: None))
 
 
-def no_weights(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(WeightedShare, "share", lambda self, used, weight: used)
-
-
 def for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preemption, "MAX_PREEMPTIONS", 99)
 
@@ -174,7 +169,6 @@ def for_ever(patch: pytest.MonkeyPatch) -> None:
         (traces(), promises_hold_and_everybody_is_served, twice_as_large),
         (traces(), promises_hold_and_everybody_is_served, planner(ForgetsSomebody)),
         (st.just(URGENT), promises_hold_and_everybody_is_served, for_ever),
-        (contended(), shares_converge, no_weights),
         (with_quota(), quota_is_given, no_quota),
         (traces(), seeds_decide, planner(ThrowsDice)),
     ],
