@@ -162,6 +162,7 @@ def test_create_passes_on_what_it_is_given(client: FakeClient, run: Run) -> None
     run(
         flmctl, "create", "-a", "app", "-r", "cpu=0.5,gpu=1,fpga=1", "--batch-size", "2",
         "--max-instances", "4", "--require", "zone=a", "--prefer", "disk=ssd:2", "--near", "n1",
+        "--retry-on", "OSError", "--retry-on", "75", "--retry-on-failure", "4",
     )  # fmt: skip
     assert client.created == [
         (
@@ -174,6 +175,8 @@ def test_create_passes_on_what_it_is_given(client: FakeClient, run: Run) -> None
                 "require": "zone=a",
                 "prefer": "disk=ssd:2",
                 "near": ("n1",),
+                "retry_on": ("OSError", "75"),
+                "retry_on_failure": 4,
             },
         ),
     ]

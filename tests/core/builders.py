@@ -150,6 +150,7 @@ class Bench(Recorder):
         incarnation: int | None = None,
         attempts: Sequence[int] = (),
         failures: dict[int, Failure] | None = None,
+        kinds: dict[int, Sequence[str]] | None = None,
     ) -> None:
         inc = self.executor(name).incarnation if incarnation is None else incarnation
         self.post(
@@ -161,6 +162,7 @@ class Bench(Recorder):
                 [b"out %d" % t for t in tasks],
                 failures or {},
                 attempts,
+                kinds or {},
             )
         )
 

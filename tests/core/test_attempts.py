@@ -136,6 +136,44 @@ def test_a_task_that_raises_is_tried_as_often_as_its_session_says() -> None:
     assert [r.attempt for r in b.stored(LeaseLost)] == [1, 2]
 
 
+RESET = ("builtins.ConnectionResetError", "builtins.ConnectionError", "builtins.OSError")
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "kinds", "again"),
+    [
+        ((), (), True),
+        (("ConnectionError",), RESET, True),
+        (("builtins.OSError",), RESET, True),
+        (("Error",), RESET, False),
+        (("ValueError", "75"), RESET, False),
+        (("ValueError", "75"), ("75",), True),
+        (("75",), ("175",), False),
+        (("mylib.Transient",), ("pkg.mylib.Transient",), True),
+        (("ConnectionError",), (), False),  # an executor that does not say
+    ],
+)
+def test_only_failures_of_the_kinds_that_a_session_names_are_tried_again(
+    retry_on: tuple[str, ...], kinds: tuple[str, ...], again: bool
+) -> None:
+    b = running(1, retry_on_failure=1, retry_on=retry_on)
+    assert b.handed() == [1]
+    b.finish(1, failures={0: RAISED}, kinds={0: kinds})
+    assert b.session().failed == (0 if again else 1)
+    if again:
+        b.later(max(RAISED_BACKOFF))
+        assert b.handed() == [1]
+
+
+def test_the_kind_of_a_failure_stays_with_its_task_in_a_batch() -> None:
+    b = running(3, retry_on_failure=1, retry_on=("75",))
+    assert b.handed() == [1, 2, 3]
+    b.finish(99, 1, 2, 3, failures={1: RAISED, 3: RAISED}, kinds={1: ("1",), 3: ("75",)})
+    assert (b.session().succeeded, b.session().failed) == (1, 1)
+    b.later(max(RAISED_BACKOFF))
+    assert b.handed() == [3]
+
+
 def test_failures_and_lost_executors_are_counted_apart() -> None:
     b = running(1, retry_on_failure=1, max_attempts=2)
     b.finish(1, failures={0: RAISED})

@@ -125,6 +125,49 @@ def test_a_task_is_tried_again_after_a_failure_if_its_session_says_so(
         session.close()
 
 
+def test_only_the_failures_that_a_session_names_are_tried_again(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def flaky(value: bytes) -> bytes:
+        tries = tmp_path / value.decode()
+        with tries.open("a") as file:
+            file.write("x")
+        count = len(tries.read_text())
+        if value == b"reset" and count < 3:
+            raise ConnectionResetError(f"reset at try {count}")
+        if value == b"wrong":
+            raise ValueError("no use")
+        return b"%d" % count
+
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        session = client.create_session(flaky, retry_on=[ConnectionError, 75])
+        assert session.info().spec.retry_on == ("builtins.ConnectionError", "75")
+        wrong = session.run(b"wrong")
+        assert session.invoke(b"reset", timeout=FINISH) == b"3"
+        with pytest.raises(flame.TaskFailed, match="ValueError: no use"):
+            wrong.result(timeout=FINISH)
+        assert (tmp_path / "wrong").read_text() == "x"
+        session.close()
+
+
+def test_a_script_is_tried_again_after_the_exit_codes_that_its_session_names(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    def script(name: str, code: int) -> bytes:
+        return f"echo x >> {tmp_path}/{name}; exit {code}".encode()
+
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        session = client.create_session("flmexec", retry_on=[75], retry_on_failure=1)
+        busy, broken = session.run(script("busy", 75)), session.run(script("broken", 1))
+        with pytest.raises(flame.TaskFailed, match="code 1"):
+            broken.result(timeout=FINISH)
+        with pytest.raises(flame.TaskFailed, match="before this:\nattempt 1 on node"):
+            busy.result(timeout=FINISH)
+        assert (tmp_path / "busy").read_text() == "x\nx\n"
+        assert (tmp_path / "broken").read_text() == "x\n"
+        session.close()
+
+
 def test_a_lost_task_tells_of_each_attempt(cluster: LocalCluster) -> None:
     with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
         session = client.create_session(Stubborn, max_attempts=2)

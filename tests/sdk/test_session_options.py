@@ -62,6 +62,13 @@ def test_labels_are_given_as_text_or_as_a_mapping() -> None:
     assert new_session("app", None, options(near=["n", "m", "n"])).spec.near == ("n", "m")
 
 
+def test_failures_to_try_again_are_classes_names_or_codes() -> None:
+    spec = new_session("app", None, options(retry_on=[OSError, "lib.Busy", 75, 75])).spec
+    assert spec.retry_on == ("builtins.OSError", "lib.Busy", "75")
+    assert spec.retry_on_failure == 2
+    assert new_session("app", None, options()).spec.retry_on_failure == 0
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -81,6 +88,11 @@ def test_labels_are_given_as_text_or_as_a_mapping() -> None:
         ({"prefer": 3}, "prefer is 3"),
         ({"prefer": {"zone=a": 0}}, "the weight of zone=a is 0"),
         ({"near": "node-1"}, "near is 'node-1'; give a list"),
+        ({"retry_on": "OSError"}, "retry_on is 'OSError'; give a list"),
+        ({"retry_on": [3.5]}, "retry_on has 3.5; give exceptions"),
+        ({"retry_on": ["an error"]}, "retry_on has 'an error'; give the name of"),
+        ({"retry_on": list(range(33))}, "retry_on names 33 kinds"),
+        ({"retry_on": [OSError], "retry_on_failure": 0}, "retry_on_failure is 0"),
     ],
 )
 def test_a_wrong_option_is_named(given: dict[str, object], complaint: str) -> None:

@@ -62,11 +62,15 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
     )
 
 
+RETRIED = ((), ("ConnectionError",), ("mylib.Transient", "75"))
+
+
 @st.composite
 def session_specs(draw: st.DrawFn) -> SessionSpec:
     batch = draw(st.integers(1, 1000))
     least = draw(st.integers(0, 1000))
     most = draw(st.none() | st.integers(max(least, 1), 2000))
+    retries = draw(st.integers(0, 3))
     return SessionSpec(
         application=draw(names),
         common_data=draw(payloads),
@@ -80,6 +84,8 @@ def session_specs(draw: st.DrawFn) -> SessionSpec:
         require=draw(labels),
         prefer=tuple((n, v, draw(st.integers(1, 1000))) for n, v in draw(labels)),
         near=tuple(draw(st.lists(names, max_size=3, unique=True))),
+        retry_on_failure=retries,
+        retry_on=draw(st.sampled_from(RETRIED)) if retries else (),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import Resources, format_bytes, slots_of
-from flame.model.specs import ApplicationSpec, Durability, Event, SessionState
+from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, SessionState
 from flame.model.tenant_text import format_amount, write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
 from flame.sdk.managers import ManagerInfo
@@ -151,6 +151,11 @@ def session_row_in_full(info: SessionInfo) -> list[object]:
     ]
 
 
+def _retries(spec: SessionSpec) -> str:
+    which = ", ".join(spec.retry_on) or "any failure"
+    return f"{spec.retry_on_failure}, on {which}"
+
+
 def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
     """What ``flmctl view -s`` prints."""
     spec = info.spec
@@ -169,6 +174,7 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
         *([("Near", ", ".join(spec.near))] if spec.near else []),
         ("Durability", spec.durability.name.lower()),
         ("Attempts", spec.max_attempts),
+        *([("Retries", _retries(spec))] if spec.retry_on_failure else []),
         ("Common data", None if spec.common_data is None else f"{len(spec.common_data):,} bytes"),
         ("Created", date_time(info.created_ms)),
         ("Closed", date_time(info.completed_ms)),
@@ -201,6 +207,8 @@ def session_document(info: SessionInfo) -> Document:
             priority=spec.priority,
             durability=Durability(spec.durability).name.lower(),
             max_attempts=spec.max_attempts,
+            retry_on_failure=spec.retry_on_failure,
+            retry_on=list(spec.retry_on) or None,
             require=dict(spec.require) or None,
             prefer=format_preferences(spec.prefer) or None,
             near=list(spec.near) or None,

@@ -17,6 +17,7 @@ from flame.core.state import State, milliseconds
 from flame.core.task import HELD, Task
 from flame.model.attempts import UNCOUNTED, Attempt, Cause, Loss, history, keep
 from flame.model.ids import ExecutorId, TaskId
+from flame.model.retries import matches
 from flame.model.specs import EventCode, Failure, TaskState
 
 #: Seconds that a task waits after its n-th attempt was lost. The first is mostly not its fault.
@@ -86,10 +87,11 @@ def lose_lease(
     return failure
 
 
-def may_retry(session: Session, task: Task) -> bool:
+def may_retry(session: Session, task: Task, kinds: Sequence[str]) -> bool:
     """Whether a task that its service has just failed is to be tried again."""
     known = session.history.get(task.id)
-    return (known[-1].raised if known else 0) < session.spec.retry_on_failure
+    often = (known[-1].raised if known else 0) < session.spec.retry_on_failure
+    return often and matches(session.spec.retry_on, kinds)
 
 
 def _verdict(session: Session, task: Task, attempts: Sequence[Attempt]) -> Failure | None:

@@ -367,7 +367,7 @@ class TaskStarted:
 
 @dataclass(slots=True)
 class TasksFinished:
-    """Results of a batch; ``failures`` maps indexes. ``attempts`` empty: all are 1."""
+    """Results of a batch; ``failures`` and their ``kinds`` map indexes. ``attempts`` empty: all are 1."""
 
     executor: ExecutorId
     incarnation: int
@@ -376,6 +376,7 @@ class TasksFinished:
     outputs: Sequence[bytes | None]
     failures: dict[int, Failure] = field(default_factory=dict)
     attempts: Sequence[int] = ()
+    kinds: dict[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

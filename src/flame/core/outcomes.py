@@ -61,7 +61,8 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
         state.stale_results += len(stale)
         ids, outputs, failures = _without(stale, ids, outputs, failures)
     if failures and session.spec.retry_on_failure:
-        retried = _try_again(state, session, executor, ids, failures, now)
+        kinds = {event.task_ids[i]: k for i, k in event.kinds.items() if i not in stale}
+        retried = _try_again(state, session, executor, ids, failures, kinds, now)
         ids, outputs, failures = _without(retried, ids, outputs, failures)
     cause = OutcomesStored(session, executor.id, executor.incarnation, event.sequence)
     if ids:
@@ -104,13 +105,14 @@ def _try_again(
     executor: Executor,
     ids: Sequence[TaskId],
     failures: dict[int, Failure],
+    kinds: dict[TaskId, Sequence[str]],
     now: float,
 ) -> set[int]:
     """Give tasks that their service failed another attempt; return which of them."""
     retried: set[int] = set()
     for index, (_, _, text) in failures.items():
         task = session.live[ids[index]]
-        if may_retry(session, task):
+        if may_retry(session, task, kinds.get(task.id, ())):
             loss = Loss(Cause.RAISED, bounded(text))
             lose_lease(state, session, executor, [task], task, loss, now)
             retried.add(index)

@@ -24,6 +24,7 @@ from flame.executor_manager.sandbox import check_sandbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
+from flame.model.retries import kinds_of
 from flame.model.service import ApplicationContext, Peer, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.wire import frames
@@ -260,7 +261,9 @@ def _as_bytes(output: object) -> bytes | Failed:
 
 
 def _failure(error: BaseException) -> Failed:
-    return Failed(error) if isinstance(error, ServiceFailure) else Failed(bounded_traceback(error))
+    if isinstance(error, ServiceFailure):
+        return Failed(error, error.kinds)
+    return Failed(bounded_traceback(error), kinds_of(type(error)))
 
 
 def bounded_traceback(error: BaseException) -> str:

@@ -8,6 +8,7 @@ The frames are numbered, and go out again under the number they had.
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flame.model.specs import EventCode, Failure, TaskState
@@ -21,9 +22,18 @@ MAX_REASON = 64 * 1024  # characters of a failure's text
 
 
 class Failed(str):
-    """The output of a task that failed: why, for people. Its own type, as outputs are bytes."""
+    """The output of a task that failed: why, for people. Its own type, as outputs are bytes.
 
-    __slots__ = ()
+    ``kinds`` say it for programs; see ``model.retries``.
+    """
+
+    __slots__ = ("kinds",)
+    kinds: Sequence[str]
+
+    def __new__(cls, text: object, kinds: Sequence[str] = ()) -> "Failed":
+        self = super().__new__(cls, text)
+        self.kinds = kinds
+        return self
 
 
 #: (task id, attempt, output, ns that it took, bytes of input)
@@ -68,6 +78,7 @@ class Outbox:
         attempts: list[int] = []
         outputs: list[bytes | None] = []
         failures: dict[int, Failure] = {}
+        kinds: list[Sequence[str]] = []
         size = elapsed = input_bytes = 0
         limit = self._max_output_bytes
         add_id, add_attempt, add_output = task_ids.append, attempts.append, outputs.append
@@ -87,6 +98,7 @@ class Outbox:
             finished.popleft()
             if output.__class__ is Failed:
                 failures[len(task_ids)] = (TaskState.FAILED, EventCode.FAILED, _text(output))
+                kinds.append([_text(kind) for kind in output.kinds])
                 output = None
             add_id(task_id)
             add_attempt(attempt)
@@ -99,6 +111,8 @@ class Outbox:
         self._sequence += 1
         elements, absent = pack(outputs)
         unsuccessful, messages = pack_failures(failures)
+        for message, each in zip(messages, kinds, strict=True):
+            message.kinds.extend(each)
         frame = frames.Results(
             sequence=self._sequence,
             task_ids=task_ids,

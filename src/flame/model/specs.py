@@ -175,6 +175,7 @@ class SessionSpec:
         task_timeout_ms: How long a task may run; 0: for ever.
         deadline_ms: How long a task may take from its creation to its end; 0: for ever.
         retry_on_failure: How often a task that its service failed is tried again.
+        retry_on: Which failures those are; see ``model.retries``. Empty: any.
         client_lost_ms: The session is closed so long after its last client has gone; None: never.
         require: Labels that a node must have.
         prefer: Labels that a node had better have.
@@ -197,6 +198,7 @@ class SessionSpec:
     require: Labels = ()
     prefer: Preferences = ()
     near: tuple[str, ...] = ()
+    retry_on: tuple[str, ...] = ()
 
 
 class TaskLimits(NamedTuple):

@@ -27,7 +27,7 @@ from flame.sdk.io_thread import check_not_forked, io_thread
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
-from flame.sdk.session_options import SessionOptions, new_session, task_limits
+from flame.sdk.session_options import RetryOn, SessionOptions, new_session, task_limits
 from flame.sdk.session_stream import Deliver, SessionStream
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
 
@@ -334,17 +334,18 @@ class AsyncClient:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         task_timeout: float | None = None,
         deadline: float | None = None,
-        retry_on_failure: int = 0,
+        retry_on_failure: int | None = None,
         on_client_lost: float | None = None,
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        retry_on: RetryOn = (),
     ) -> AsyncSession:
         """Create a session; see ``Client.create_session``."""
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-            require, prefer, near,
+            require, prefer, near, retry_on,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = await self._call(self._connection.create_session(new, self._delivery))
@@ -365,11 +366,12 @@ class AsyncClient:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         task_timeout: float | None = None,
         deadline: float | None = None,
-        retry_on_failure: int = 0,
+        retry_on_failure: int | None = None,
         on_client_lost: float | None = None,
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        retry_on: RetryOn = (),
         submitter: str | None = None,
     ) -> AsyncSession:
         """Get the open session of this name, or create it; see ``Client.open_session``."""
@@ -378,7 +380,7 @@ class AsyncClient:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
                 durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-                require, prefer, near,
+                require, prefer, near, retry_on,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = await self._call(

@@ -16,7 +16,7 @@ from flame.sdk.connection import Connection
 from flame.sdk.future import resolve as resolve_futures
 from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
 from flame.sdk.session import Session
-from flame.sdk.session_options import SessionOptions, new_session
+from flame.sdk.session_options import RetryOn, SessionOptions, new_session
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
 
 if TYPE_CHECKING:
@@ -162,11 +162,12 @@ class Client:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         task_timeout: float | None = None,
         deadline: float | None = None,
-        retry_on_failure: int = 0,
+        retry_on_failure: int | None = None,
         on_client_lost: float | None = None,
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        retry_on: RetryOn = (),
     ) -> Session:
         """Create a session.
 
@@ -188,7 +189,11 @@ class Client:
                 ``context.cancelled``, and its process is replaced if it does not return soon.
             deadline: Seconds from a task's creation within which it must be final, whatever it
                 waits for. It ends as with ``task_timeout``.
-            retry_on_failure: How often a task is tried again that its service failed.
+            retry_on_failure: How often a task is tried again that its service failed; None: not at all,
+                or with ``retry_on`` twice.
+            retry_on: Which failures those are, any if empty: exceptions, as classes or names
+                (``"ConnectionError"``, ``"mylib.Transient"``; those that derive from them count
+                too), and exit codes or statuses of other services: ``[ConnectionError, 75]``.
             on_client_lost: The session is closed, and its tasks are cancelled, so many seconds after
                 its last client has gone; None: it lives on, and anyone may attach to it.
             require: Labels that a node must have: ``"zone=a"`` or ``{"zone": "a"}``.
@@ -204,7 +209,7 @@ class Client:
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-            require, prefer, near,
+            require, prefer, near, retry_on,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = self._call(self._connection.create_session(new, resolve_futures))
@@ -225,11 +230,12 @@ class Client:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         task_timeout: float | None = None,
         deadline: float | None = None,
-        retry_on_failure: int = 0,
+        retry_on_failure: int | None = None,
         on_client_lost: float | None = None,
         require: str | Mapping[str, str] | None = None,
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
+        retry_on: RetryOn = (),
         submitter: str | None = None,
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
@@ -249,7 +255,7 @@ class Client:
             options = SessionOptions(
                 common_data, min_instances, max_instances, batch_size, priority, resources,
                 durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-                require, prefer, near,
+                require, prefer, near, retry_on,
             )  # fmt: skip
             new = new_session(application, name, options)
         info, stream = self._call(

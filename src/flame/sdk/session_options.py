@@ -1,7 +1,7 @@
 """What ``create_session`` and ``open_session`` are given, checked and turned into a specification."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flame.model.errors import InvalidRequest
@@ -9,6 +9,7 @@ from flame.model.ids import MAX_NAME_LENGTH, check_name
 from flame.model.labels import Labels, Preferences, check_labels, parse_labels, parse_preferences
 from flame.model.resource_text import parse_resources
 from flame.model.resources import UNIT, Resources
+from flame.model.retries import check_retry_on
 from flame.model.specs import (
     DEFAULT_MAX_ATTEMPTS,
     ApplicationSpec,
@@ -17,6 +18,11 @@ from flame.model.specs import (
     TaskLimits,
 )
 from flame.sdk.applications import application_of
+
+#: Exceptions or their names, and codes.
+RetryOn = Sequence[type[BaseException] | str | int]
+#: How often a failure that ``retry_on`` names is tried again, unless it is said.
+DEFAULT_RETRIES = 2
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -35,11 +41,12 @@ class SessionOptions:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     task_timeout: float | None = None
     deadline: float | None = None
-    retry_on_failure: int = 0
+    retry_on_failure: int | None = None
     on_client_lost: float | None = None
     require: str | Mapping[str, str] | None = None
     prefer: str | Mapping[str, int] | None = None
     near: Sequence[str] = ()
+    retry_on: RetryOn = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,10 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
     _at_least("batch_size", options.batch_size, 1)
     _at_least("priority", options.priority, 0)
     _at_least("max_attempts", options.max_attempts, 1)
-    _at_least("retry_on_failure", options.retry_on_failure, 0)
+    retries = options.retry_on_failure
+    if retries is None:
+        retries = DEFAULT_RETRIES if options.retry_on else 0
+    _at_least("retry_on_failure", retries, 0)
     if options.max_instances is not None:
         _at_least("max_instances", options.max_instances, max(1, options.min_instances))
     for field in ("min_instances", "max_instances"):
@@ -105,11 +115,12 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
         max_attempts=options.max_attempts,
         task_timeout_ms=milliseconds("task_timeout", options.task_timeout) or 0,
         deadline_ms=milliseconds("deadline", options.deadline) or 0,
-        retry_on_failure=options.retry_on_failure,
+        retry_on_failure=retries,
         client_lost_ms=milliseconds("on_client_lost", options.on_client_lost, least=0.0),
         require=_required(options.require),
         prefer=_preferred(options.prefer),
         near=_nodes(options.near),
+        retry_on=check_retry_on(_kinds(options.retry_on), retries),
     )
 
 
@@ -127,6 +138,20 @@ def _preferred(given: str | Mapping[str, int] | None) -> Preferences:
     if not isinstance(given, Mapping):
         raise InvalidRequest(f"prefer is {given!r}; give 'zone=a:2' or {{'zone=a': 2}}")
     return parse_preferences(",".join(f"{label}:{weight}" for label, weight in given.items()))
+
+
+def _kinds(given: object) -> Iterator[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequest(f"retry_on is {given!r}; give a list: [ConnectionError, 75]")
+    for kind in given:
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            yield f"{kind.__module__}.{kind.__qualname__}"
+        elif isinstance(kind, str | int) and not isinstance(kind, bool):
+            yield str(kind)
+        else:
+            raise InvalidRequest(
+                f"retry_on has {kind!r}; give exceptions, their names, or codes: [ConnectionError, 75]"
+            )
 
 
 def _nodes(given: object) -> tuple[str, ...]:

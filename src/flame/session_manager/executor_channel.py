@@ -260,6 +260,10 @@ class _Executor:
                 batches.unpack(results.outputs, results.absent),
                 batches.unpack_failures(results.unsuccessful, results.failures),
                 list(results.attempts),
+                {
+                    index: tuple(failure.kinds)
+                    for index, failure in zip(results.unsuccessful, results.failures, strict=True)
+                },
             )
         )
 

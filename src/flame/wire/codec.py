@@ -14,6 +14,7 @@ from flame.model.labels import Labels, check_labels, check_preferences
 from flame.model.packages import kept_package
 from flame.model.resource_text import check_extra
 from flame.model.resources import UNIT, Resources, extras
+from flame.model.retries import check_retry_on
 from flame.model.specs import (
     DEFAULT_MAX_ATTEMPTS,
     ApplicationSpec,
@@ -301,6 +302,7 @@ def session_spec_of(message: v1.SessionSpec, default_resources: Resources = UNIT
         require=labels_of(message.require, "require"),
         prefer=check_preferences(tuple((p.name, p.value, p.weight or 1) for p in message.prefer)),
         near=tuple(dict.fromkeys(check_name(node, "near: a node") for node in message.near)),
+        retry_on=check_retry_on(message.retry_on, message.retry_on_failure),
     )
 
 
@@ -323,6 +325,7 @@ def session_spec_to(spec: SessionSpec) -> v1.SessionSpec:
         require=labels_to(spec.require),
         prefer=[v1.PreferredLabel(name=n, value=v, weight=w) for n, v, w in spec.prefer],
         near=spec.near,
+        retry_on=spec.retry_on,
     )
 
 

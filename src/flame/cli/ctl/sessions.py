@@ -21,6 +21,7 @@ Examples:
   flmctl create -a pi -p 10 -r cpu=2,mem=4g
   flmctl create -a train -r cpu=4,gpu=1 --batch-size 4 --require zone=a
   flmctl create -a render --min-instances 2 --prefer disk=ssd:2,zone=b
+  flmctl create -a crawl --retry-on ConnectionError --retry-on 75 --retry-on-failure 4
 """
 
 CLOSE_EXAMPLES = """
@@ -61,6 +62,15 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 @click.option("--require", metavar="LABELS", help="Only on nodes with these labels: zone=a.")
 @click.option("--prefer", metavar="LABELS", help="Rather on nodes with these: disk=ssd:2,zone=a.")
 @click.option("--near", multiple=True, metavar="NODE", help="Rather on this node.")
+@click.option(
+    "--retry-on-failure", type=click.IntRange(min=1), metavar="N", help="Try a failed task again."
+)
+@click.option(
+    "--retry-on",
+    multiple=True,
+    metavar="KIND",
+    help="Only if it failed of this exception, exit code or status; may be repeated.",
+)
 @form_option
 @connection_options
 def create(

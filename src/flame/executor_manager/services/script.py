@@ -119,7 +119,7 @@ class ScriptService(FlameService):
         else:
             ended = self._start(script, context)
         if ended.code != 0:
-            raise ScriptFailed(_failure(ended))
+            raise ScriptFailed(_failure(ended), ended.kind)
         if script.reply == "stdout":
             return ended.stdout
         if script.reply == "streams":

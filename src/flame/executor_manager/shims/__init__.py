@@ -10,7 +10,15 @@ from flame.model.specs import ApplicationSpec
 
 
 class ServiceFailure(Exception):
-    """The service answered a failure: its text says all there is, our traceback says nothing."""
+    """The service answered a failure: its text says all there is, our traceback says nothing.
+
+    Attributes:
+        kinds: The code it ended or answered with, if there was one, for ``retry_on``.
+    """
+
+    def __init__(self, text: str, *codes: object) -> None:
+        super().__init__(text)
+        self.kinds = tuple(map(str, codes))
 
 
 class ServiceUnusable(Exception):

@@ -130,7 +130,7 @@ class GrpcShim:
                 f"the input has {size} bytes; this service takes at most {RELEASED_LIMIT} bytes "
                 f"(4 MiB) in one message, gRPC's default ({error.details()})"
             )
-        return ServiceFailure(f"the service answered {code.name}: {error.details()}")
+        return ServiceFailure(f"the service answered {code.name}: {error.details()}", code.name)
 
 
 class _Registrations:

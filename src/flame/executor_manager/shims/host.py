@@ -99,7 +99,8 @@ class HostShim:
         result = self._call(self._invoke, message, len(data or b""), "input")
         if result.return_code != 0:
             raise ServiceFailure(
-                result.message or f"the service answered return code {result.return_code}"
+                result.message or f"the service answered return code {result.return_code}",
+                result.return_code,
             )
         return result.output if result.HasField("output") else None
 

@@ -303,4 +303,4 @@ def _is_fine(status: int) -> bool:
 
 def _failure(what: str, status: int, body: bytes) -> ServiceFailure:
     said = body.decode("utf-8", "replace").strip()
-    return ServiceFailure(said or f"{what}: the service answered status {status}")
+    return ServiceFailure(said or f"{what}: the service answered status {status}", status)

@@ -18,6 +18,7 @@ from flame.executor_manager.shims import ServiceFailure, ShimRequest
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import Leftovers, Memory, exit_sentence
 from flame.model.service import TaskContext
+from flame.runtime.processes import signal_name
 
 CHUNK = 256 * 1024
 STDERR_TAIL = 4096  # bytes of what a task wrote to stderr; of more the beginning is dropped
@@ -65,8 +66,14 @@ class Ended:
         said = self.stderr.decode("utf-8", "replace").strip()
         return ServiceFailure(
             f"{what} {exit_sentence(self.code, self.out_of_memory)}"
-            + (f"; its stderr: {said}" if said else "")
+            + (f"; its stderr: {said}" if said else ""),
+            self.kind,
         )
+
+    @property
+    def kind(self) -> str:
+        """Its exit code or the name of its signal, as ``retry_on`` has it."""
+        return str(self.code) if self.code >= 0 else signal_name(-self.code)
 
 
 def run(

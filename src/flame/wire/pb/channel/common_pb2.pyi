@@ -1,5 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
 from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -37,11 +39,13 @@ class FramedHello(_message.Message):
     def __init__(self, channel: _Optional[str] = ..., credential: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("state", "code", "message")
+    __slots__ = ("state", "code", "message", "kinds")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
     state: int
     code: int
     message: str
-    def __init__(self, state: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...

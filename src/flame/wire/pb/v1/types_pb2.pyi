@@ -160,7 +160,7 @@ class PreferredLabel(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms", "require", "prefer", "near")
+    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms", "require", "prefer", "near", "retry_on")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     COMMON_DATA_FIELD_NUMBER: _ClassVar[int]
     MIN_INSTANCES_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +177,7 @@ class SessionSpec(_message.Message):
     REQUIRE_FIELD_NUMBER: _ClassVar[int]
     PREFER_FIELD_NUMBER: _ClassVar[int]
     NEAR_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ON_FIELD_NUMBER: _ClassVar[int]
     application: str
     common_data: bytes
     min_instances: int
@@ -193,7 +194,8 @@ class SessionSpec(_message.Message):
     require: _containers.RepeatedCompositeFieldContainer[Label]
     prefer: _containers.RepeatedCompositeFieldContainer[PreferredLabel]
     near: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ..., require: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., prefer: _Optional[_Iterable[_Union[PreferredLabel, _Mapping]]] = ..., near: _Optional[_Iterable[str]] = ...) -> None: ...
+    retry_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ..., require: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., prefer: _Optional[_Iterable[_Union[PreferredLabel, _Mapping]]] = ..., near: _Optional[_Iterable[str]] = ..., retry_on: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
     __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant", "waiting", "preempted", "preempted_ms")
