@@ -25,7 +25,10 @@ endif
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# Bytecode beforehand, as any installed program has it: where Python may not write it itself
+# (PYTHONDONTWRITEBYTECODE, common in containers), every process would compile all it imports.
 venv: $(VENV)/.stamp ## Create the environment: pinned tools, and flame in editable form
+	@$(BIN)/python -m compileall -q src
 
 run: venv ## Start an embedded cluster, ping it, run an example, stop it
 	$(BIN)/python -m flame.cli.quickstart
@@ -92,7 +95,8 @@ $(VENV)/.stamp: pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "No python3 found; set PYTHON to a Python 3.11 or newer." >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	$(UV) pip sync --quiet --python $(BIN)/python requirements/bootstrap.txt requirements/dev.txt
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python \
+		requirements/bootstrap.txt requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

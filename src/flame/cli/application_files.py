@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flame.model.errors import InvalidConfiguration
 from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
 
@@ -62,6 +60,8 @@ def read_applications(path: str) -> list[tuple[str, ApplicationSpec]]:
     Raises:
         InvalidConfiguration: The file cannot be read, or says something that is not allowed.
     """
+    import yaml  # only who has a file pays for it
+
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
         documents = [document for document in yaml.safe_load_all(text) if document is not None]

@@ -9,13 +9,15 @@ machine.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import flame
 from flame.model.errors import Unavailable
-from flame.sdk.managers import ManagerInfo, list_managers
+
+if TYPE_CHECKING:
+    from flame.sdk.managers import ManagerInfo
 
 LOCAL_ENDPOINT = "http://127.0.0.1:8080"
 
@@ -61,8 +63,10 @@ class Connection:
                 raise
             raise Unavailable(f"{error}. To start a cluster here: flame up") from error
 
-    def list_managers(self) -> list[ManagerInfo]:
+    def list_managers(self) -> "list[ManagerInfo]":
         """Return the session managers that are named, whichever of them leads."""
+        from flame.sdk.managers import list_managers  # loads protobuf's Python, for this alone
+
         return list_managers(
             self.endpoint,
             token_file=self.token_file,

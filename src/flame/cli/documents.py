@@ -7,15 +7,17 @@ A document has the shape of ``flmctl register``'s files: ``metadata``, ``spec``,
 import base64
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import Resources, format_bytes, slots_of
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, SessionState
 from flame.model.tenant_text import format_amount, write_tenant
 from flame.sdk.admin import TenantInfo, TokenInfo
-from flame.sdk.managers import ManagerInfo
 from flame.sdk.views import Application, Executor, Node, NodePackage, SessionInfo, Task
+
+if TYPE_CHECKING:
+    from flame.sdk.managers import ManagerInfo
 
 Document = dict[str, Any]
 
@@ -376,12 +378,12 @@ def specification_document(spec: ApplicationSpec) -> Document:
 # --- Executors and nodes -----------------------------------------------------------------------
 
 
-def manager_row(manager: ManagerInfo) -> list[object]:
+def manager_row(manager: "ManagerInfo") -> list[object]:
     """A row of :data:`MANAGERS`."""
     return [manager.endpoint, manager.role, manager.detail]
 
 
-def manager_document(manager: ManagerInfo) -> Document:
+def manager_document(manager: "ManagerInfo") -> Document:
     """The whole session manager."""
     return {
         "metadata": {"endpoint": manager.endpoint},

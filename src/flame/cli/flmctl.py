@@ -12,7 +12,7 @@ from flame.cli.ctl.storage import backup, migrate
 from flame.cli.ctl.tenants import tenant
 from flame.cli.ctl.tokens import token
 from flame.cli.ctl.view import view
-from flame.cli.outcomes import Group
+from flame.cli.outcomes import Group, end_with
 
 EXAMPLES = """
 \b
@@ -59,7 +59,7 @@ for command in (
 
 def main() -> None:
     """Entry point."""
-    flmctl(prog_name="flmctl")
+    end_with(lambda: flmctl(prog_name="flmctl"))
 
 
 if __name__ == "__main__":

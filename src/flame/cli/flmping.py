@@ -15,7 +15,7 @@ import click
 import flame
 from flame.cli.amounts import as_bytes, as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
-from flame.cli.outcomes import Command
+from flame.cli.outcomes import Command, end_with
 from flame.cli.progress import Progress
 from flame.cli.tables import document, key_values
 from flame.model.errors import InvalidRequest, TaskError
@@ -289,7 +289,7 @@ def _document(report: Report) -> dict[str, object]:
 
 def main() -> None:
     """Entry point."""
-    flmping(prog_name="flmping")
+    end_with(lambda: flmping(prog_name="flmping"))
 
 
 if __name__ == "__main__":

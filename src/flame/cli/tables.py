@@ -8,8 +8,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 GAP = 2  # blanks between a long cell and the next column
 
 
@@ -47,6 +45,8 @@ def document(value: Any, form: str) -> str:
     """Write plain values (dicts, lists, texts, numbers) as ``json`` or ``yaml``."""
     if form == "json":
         return json.dumps(value, indent=2, ensure_ascii=False)
+    import yaml  # takes longer to load than many a command runs
+
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
 
 

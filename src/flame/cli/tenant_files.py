@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.tenant_text import read_tenant
 from flame.model.tenants import TenantSpec
@@ -29,6 +27,8 @@ def read_tenants(path: str) -> list[TenantSpec]:
     Raises:
         InvalidConfiguration: The file cannot be read, or says something that is not allowed.
     """
+    import yaml  # only who has a file pays for it
+
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
         documents = list(yaml.safe_load_all(text))
