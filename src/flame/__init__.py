@@ -54,7 +54,7 @@ if _TYPE_CHECKING:
     from flame.sdk.results import Result
     from flame.sdk.service import run_service
     from flame.sdk.session import Session
-    from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
+    from flame.sdk.views import Application, Executor, Logs, Node, Package, SessionInfo, Task
     from flame.sdk.waiting import (
         ALL_COMPLETED,
         FIRST_COMPLETED,
@@ -74,6 +74,7 @@ _LAZY = {
     "Client": "flame.sdk.client",
     "Executor": "flame.sdk.views",
     "Future": "flame.sdk.future",
+    "Logs": "flame.sdk.views",
     "Node": "flame.sdk.views",
     "Package": "flame.sdk.views",
     "Result": "flame.sdk.results",
@@ -129,6 +130,7 @@ __all__ = [
     "Event",
     "Executor",
     "ExecutorState",
+    "Logs",
     "Node",
     "NodeState",
     "Package",

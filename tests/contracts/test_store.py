@@ -26,6 +26,7 @@ from flame.core.records import (
 from flame.model.credentials import Role, TokenId, TokenSpec
 from flame.model.errors import IllegalTransition
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.logs import KEPT_LOG_BYTES
 from flame.model.resources import Resources
 from flame.model.specs import (
     ApplicationSpec,
@@ -51,6 +52,7 @@ from tests.storage.records import (
     binding,
     deleted,
     lease_lost,
+    logged,
     read,
     recorded,
     session_put,
@@ -464,3 +466,46 @@ def test_a_memory_session_reads_like_any_other_while_it_lasts(engine: Engine) ->
     store.commit([deleted(S1)], sync=False)
     assert store.tasks(S1, 0, 10) == []
     assert engine.restart().recovered.next_session == 2
+
+
+def test_what_tasks_wrote_is_read_by_rising_id_and_survives_a_restart(
+    engine: Engine, store: Store
+) -> None:
+    store.commit([logged(3, 1), logged(2, session=S2), logged(5)], sync=False)
+    engine.restart()
+    everything = [*logged(1, 3, 5).logs]
+    assert engine.store.logs(S1, 0, 10) == (everything, False)
+    assert engine.store.logs(S1, 1, 1) == (everything[1:2], False)
+    assert engine.store.logs(S1, 5, 10) == ([], False)
+    engine.store.commit([deleted(S1)], sync=False)
+    assert engine.store.logs(S1, 0, 10) == ([], False)
+    engine.store.commit([logged(6)], sync=False)  # crossed with the deletion
+    while engine.store.maintain():
+        pass
+    assert engine.store.logs(S2, 0, 10) == ([*logged(2).logs], False)
+
+
+def test_a_later_attempts_log_takes_the_place_of_the_earlier_one(store: Store) -> None:
+    store.commit([logged(1, 2), logged(1, attempt=2, stdout=b"again")], sync=False)
+    expected = [*logged(1, attempt=2, stdout=b"again").logs, *logged(2).logs]
+    assert store.logs(S1, 0, 10) == (expected, False)
+
+
+def test_a_sessions_oldest_logs_make_room_also_after_a_restart(
+    engine: Engine, store: Store
+) -> None:
+    large, tasks = bytes(4 * 1024 * 1024), KEPT_LOG_BYTES // (4 * 1024 * 1024)
+    for task_id in range(1, tasks + 3):
+        store.commit([logged(task_id, stdout=large)], sync=False)
+        if task_id == 2:
+            engine.restart()
+            store = engine.store
+    logs, dropped = store.logs(S1, 0, 100)
+    assert dropped
+    assert [log.task_id for log in logs] == list(range(3, tasks + 3))
+    assert store.logs(S2, 0, 100) == ([], False)
+
+
+def test_a_log_of_a_session_that_never_existed_is_a_bug(store: Store) -> None:
+    with pytest.raises(IllegalTransition):
+        store.commit([logged(1, session=SessionNumber(99))], sync=False)

@@ -11,10 +11,12 @@ from flame.core.records import (
     Recovered,
     SessionDeleted,
     SessionPut,
+    TasksLogged,
     TasksSubmitted,
 )
 from flame.model.attempts import Loss
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.logs import TaskLog
 from flame.model.specs import Durability, Failure, SessionSpec, SessionState
 
 S1 = SessionNumber(1)
@@ -63,6 +65,16 @@ def acknowledged(position: int, session: SessionNumber = S1) -> OutcomesAcknowle
 
 def deleted(session: SessionNumber = S1) -> SessionDeleted:
     return SessionDeleted(session)
+
+
+def logged(
+    *task_ids: int,
+    session: SessionNumber = S1,
+    attempt: int = 1,
+    stdout: bytes = b"said",
+    stderr: bytes = b"\xff",
+) -> TasksLogged:
+    return TasksLogged(session, [TaskLog(TaskId(i), attempt, stdout, stderr) for i in task_ids])
 
 
 def lease_lost(

@@ -17,13 +17,14 @@ from tests.storage.records import (
     S2,
     deleted,
     lease_lost,
+    logged,
     read,
     recorded,
     session_put,
     submitted,
 )
 
-TABLES = ("batches", "outcomes", "lease_losses", "session_events")
+TABLES = ("batches", "outcomes", "lease_losses", "session_events", "task_logs")
 
 
 def fill(store: SqliteStore, session: SessionNumber, batches: int, size: int = 10) -> None:
@@ -34,6 +35,7 @@ def fill(store: SqliteStore, session: SessionNumber, batches: int, size: int = 1
                 submitted(first, bytes(size), b"", session=session),
                 recorded(first - 1, first + 1, first, session=session),
                 lease_lost(first, session=session),
+                logged(first, session=session),
                 SessionEvent(session, Event(1, "something", 1)),
             ],
             sync=False,

@@ -29,6 +29,7 @@ from tests.storage.records import (
     binding,
     deleted,
     lease_lost,
+    logged,
     read,
     recorded,
     session_put,
@@ -153,7 +154,8 @@ def everything(path: Path) -> tuple[object, ...]:
         log: list[OutcomesRecorded] = []
         while batch := store.outcomes(S1, sum(len(b.task_ids) for b in log), ENOUGH):
             log.append(batch)
-        return found.pending, found.recovered.sessions, store.tasks(S1, 0, 10_000), log
+        logs = store.logs(S1, 0, 10_000)
+        return found.pending, found.recovered.sessions, store.tasks(S1, 0, 10_000), log, logs
 
 
 DAMAGED = [
@@ -174,6 +176,8 @@ DAMAGED = [
     ("outcomes", "ids = NULL", "outcomes"),
     ("outcomes", "ids = CAST(substr(ids, 1, length(ids) - 1) || X'7f' AS BLOB)", "outcomes"),
     ("lease_losses", "attempt = 0", "lease_losses"),
+    ("task_logs", "log = X''", "task_logs"),
+    ("task_logs", "task_id = 4", "task_logs"),
     ("sessions", "name = 'other'", "sessions"),
     ("sessions", "spec = CAST(substr(spec, 1, length(spec) - 1) || X'c3' AS BLOB)", "sessions"),
     ("session_events", "session = 2", "session_events"),
@@ -195,6 +199,7 @@ def test_damage_is_found_and_its_table_is_named(
                 submitted(1, b"1", b"2", b"3", b"4"),
                 recorded(0, 1, 4, 2),
                 lease_lost(3, charged=3, attempt=1),
+                logged(4, 1),
                 SessionEvent(S1, Event(1, "something", 1)),
                 ApplicationPut(TENANT, "render", ApplicationSpec(), 1),
                 binding(),

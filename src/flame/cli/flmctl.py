@@ -6,6 +6,7 @@ from flame.cli.ctl.applications import register, unregister, update
 from flame.cli.ctl.completion import completion
 from flame.cli.ctl.deploy import deploy
 from flame.cli.ctl.listing import list_
+from flame.cli.ctl.logs import logs
 from flame.cli.ctl.nodes import cordon, drain, uncordon
 from flame.cli.ctl.sessions import close, create
 from flame.cli.ctl.storage import backup, migrate
@@ -20,6 +21,7 @@ Examples:
   flmctl list                        sessions, open ones first
   flmctl list -e -o json             executors, for a program
   flmctl view -s flmping-x1y2z3      one session
+  flmctl logs -s flmping-x1y2z3 -t 1 what its first task wrote
   flmctl register -f pi.yaml         what may be run
   flmctl deploy examples/packages/words   from a directory to an application
   flmctl create -a pi -s 2           a session of two-slot instances
@@ -39,6 +41,7 @@ def flmctl() -> None:
 for command in (
     list_,
     view,
+    logs,
     create,
     close,
     register,

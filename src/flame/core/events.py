@@ -367,7 +367,10 @@ class TaskStarted:
 
 @dataclass(slots=True)
 class TasksFinished:
-    """Results of a batch; ``failures`` and their ``kinds`` map indexes. ``attempts`` empty: all are 1."""
+    """Results of a batch; ``failures``, their ``kinds`` and ``logs`` map indexes.
+
+    ``attempts`` empty: all are 1.
+    """
 
     executor: ExecutorId
     incarnation: int
@@ -377,6 +380,7 @@ class TasksFinished:
     failures: dict[int, Failure] = field(default_factory=dict)
     attempts: Sequence[int] = ()
     kinds: dict[int, Sequence[str]] = field(default_factory=dict)
+    logs: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)  # stdout, stderr
 
 
 @dataclass(slots=True)

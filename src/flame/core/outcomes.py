@@ -22,7 +22,7 @@ from flame.core.effects import (
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
 from flame.core.executor import Executor
 from flame.core.outcome_log import MOST_CREDIT, Attachment, cut
-from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded
+from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded, TasksLogged
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, QUEUED, STARTED, Task
@@ -30,6 +30,7 @@ from flame.core.views import attempt_of, task_view
 from flame.model.attempts import Cause, Loss, bounded, history
 from flame.model.errors import NotFound
 from flame.model.ids import ExecutorId, TaskId
+from flame.model.logs import TaskLog
 from flame.model.specs import ExecutorState, Failure, SessionState, TaskState
 
 #: One recorded batch that did not come from an executor has at most this many tasks.
@@ -57,6 +58,8 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
     stale = _take_from_hand(session, executor, event.task_ids, event.attempts)
     session.has_room(executor)
     ids, outputs, failures = event.task_ids, event.outputs, event.failures
+    if event.logs:
+        _keep_logs(state, session, event, stale)
     if stale:
         state.stale_results += len(stale)
         ids, outputs, failures = _without(stale, ids, outputs, failures)
@@ -72,6 +75,17 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
     dispatch(state, session)
     if not executor.held:
         out_of_work(state, session, executor, now)
+
+
+def _keep_logs(state: State, session: Session, event: TasksFinished, stale: set[int]) -> None:
+    """Store what the tasks wrote, in the commit that stores their outcomes."""
+    logs = [
+        TaskLog(event.task_ids[index], event.attempts[index] if event.attempts else 1, *streams)
+        for index, streams in event.logs.items()
+        if index not in stale
+    ]
+    if logs:
+        state.store(TasksLogged(session.number, logs), session=session)
 
 
 def _take_from_hand(

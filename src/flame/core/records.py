@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flame.model.attempts import Attempt, Loss
 from flame.model.credentials import TokenId, TokenSpec
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.logs import TaskLog
 from flame.model.specs import (
     ApplicationSpec,
     Event,
@@ -115,6 +116,17 @@ class OutcomesAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksLogged:
+    """Tasks have written something; a later attempt's log replaces that of an earlier one.
+
+    The store keeps the newest logs of a session, up to ``model.logs.KEPT_LOG_BYTES``.
+    """
+
+    session: SessionNumber
+    logs: Sequence[TaskLog]
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseLost:
     """An executor no longer has these tasks; they were queued again.
 
@@ -214,6 +226,7 @@ Record = (
     | TasksSubmitted
     | OutcomesRecorded
     | OutcomesAcknowledged
+    | TasksLogged
     | LeaseLost
     | BindingPut
     | BindingDeleted

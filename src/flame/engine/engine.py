@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from flame.core.cluster import Cluster, Committed
 from flame.core.effects import Effect, Store
 from flame.core.full_store import StoreFull, StoreHasRoom
-from flame.core.records import Barrier, OutcomesRecorded, Record, Recovered, TasksSubmitted
+from flame.core.records import (
+    Barrier,
+    OutcomesRecorded,
+    Record,
+    Recovered,
+    TasksLogged,
+    TasksSubmitted,
+)
 from flame.model.errors import ResourceExhausted
 
 #: A group of at most so many records, tasks a record, and bytes of payload is small.
@@ -43,6 +50,8 @@ class Group:
                 payloads = record.inputs
             elif isinstance(record, OutcomesRecorded):
                 payloads = record.outputs
+            elif isinstance(record, TasksLogged):
+                payloads = [s for log in record.logs for s in (log.stdout, log.stderr)]
             else:
                 continue
             if len(payloads) > SMALL_TASKS:

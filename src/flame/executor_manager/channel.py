@@ -339,7 +339,7 @@ class ExecutorChannel:
             pass
 
     def _pack_one(self) -> bool:
-        batch = self._outbox.take(self._hand.finished)
+        batch = self._outbox.take(self._hand.finished, self._hand.output.of)
         if batch is None:
             return False
         forget = self._held.pop

@@ -69,6 +69,7 @@ class Executor:
         """Serve until told to end; does not return."""
         threading.Thread(target=self._io_thread, name="flame-io", daemon=True).start()
         self._started.wait()
+        self._hand.output.replace_streams()
         code, patience = 0, ORDERLY
         try:
             Host(self._hand, self._cell, self._assignment, self._channel, self.service_died).run()

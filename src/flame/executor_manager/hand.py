@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import cast
 
 from flame.executor_manager.outbox import Finished
+from flame.executor_manager.task_output import TaskOutput
 from flame.model.ids import TaskId
 from flame.wire import frames
 
@@ -55,6 +56,7 @@ class Hand:
         tasks: Unstarted tasks, next one first.
         finished: Results that have not been put into a frame.
         cancelled: Tasks that nobody wants any more; services see it as ``context.cancelled``.
+        output: What tasks write beside their results.
         awake: False while the I/O thread has nothing to send and must be woken for a result.
     """
 
@@ -62,6 +64,7 @@ class Hand:
         self.tasks: deque[Held] = deque()
         self.finished: deque[Finished] = deque()
         self.cancelled: set[int] = set()
+        self.output = TaskOutput()
         self.awake = True
         self._commands: deque[Command] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()

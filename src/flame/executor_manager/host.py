@@ -111,6 +111,7 @@ class Host:
         take, put = tasks.popleft, hand.finished.append
         wake, invoke, clock = self._reports.wake, shim.invoke, time.monotonic_ns
         session, cancelled = self._session, hand.cancelled
+        written = hand.output
         words = self._cell.words
         sequence = words[HEAD]
         output: object
@@ -136,6 +137,8 @@ class Host:
             except BaseException as error:  # KeyboardInterrupt, CancelledError: the task's affair
                 output = _failure(error)
             now = clock()
+            if now - started > written.after:
+                written.end_task(task_id)
             put((task_id, attempt, output, now - started, 0 if data is None else len(data)))
             started = now
             if not hand.awake and (not tasks or now - woken > RIPE_AFTER):
@@ -178,6 +181,7 @@ class Host:
             log.warning(
                 "bind-failed session=%s code=%s reason=%s", bind.session_id, code, message[-500:]
             )
+        self._hand.output.begin()
         self._reports.entered(bind.incarnation, code, message)
 
     def _with_package(self, application: ApplicationSpec) -> ApplicationSpec:

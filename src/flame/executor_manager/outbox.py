@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flame.executor_manager.task_output import Streams
 from flame.model.specs import EventCode, Failure, TaskState
 from flame.wire import frames
 from flame.wire.batches import pack, pack_failures
@@ -69,16 +70,19 @@ class Outbox:
         """Whether so much is unstored that no more tasks should come."""
         return self._bytes > HIGH_WATER
 
-    def take(self, finished: deque[Finished]) -> Batch | None:
+    def take(
+        self, finished: deque[Finished], written: dict[int, Streams] | None = None
+    ) -> Batch | None:
         """Make one frame of what is at the head of ``finished``; None when that is empty.
 
-        The other thread may append to ``finished`` meanwhile.
+        ``written``: what tasks wrote; theirs is taken out of it. The other thread may append to ``finished`` meanwhile.
         """
         task_ids: list[int] = []
         attempts: list[int] = []
         outputs: list[bytes | None] = []
         failures: dict[int, Failure] = {}
         kinds: list[Sequence[str]] = []
+        logs: dict[int, Streams] = {}
         size = elapsed = input_bytes = 0
         limit = self._max_output_bytes
         add_id, add_attempt, add_output = task_ids.append, attempts.append, outputs.append
@@ -93,6 +97,9 @@ class Outbox:
                     length = 0
             else:
                 length = len(output)
+            log = written.get(task_id) if written else None
+            if log is not None:
+                length += len(log[0]) + len(log[1])
             if size and size + length > frames.FRAME_BYTES:
                 break
             finished.popleft()
@@ -100,6 +107,9 @@ class Outbox:
                 failures[len(task_ids)] = (TaskState.FAILED, EventCode.FAILED, _text(output))
                 kinds.append([_text(kind) for kind in output.kinds])
                 output = None
+            if log is not None and written is not None:
+                del written[task_id]
+                logs[len(task_ids)] = log
             add_id(task_id)
             add_attempt(attempt)
             add_output(output)  # type: ignore[arg-type] # a Failed has just become None
@@ -121,6 +131,8 @@ class Outbox:
             unsuccessful=unsuccessful,
             failures=messages,
             attempts=() if attempts.count(1) == len(attempts) else attempts,
+            logged=logs,
+            logs=[frames.TaskLog(stdout=stdout, stderr=stderr) for stdout, stderr in logs.values()],
         )
         size += frames.TASK_COST * len(task_ids)
         batch = Batch(frame, size, task_ids, elapsed, input_bytes)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flame.model.errors import FlameError, WrongState
+from flame.model.logs import TaskLog
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, TaskLimits
 from flame.sdk.admin import AsyncAdmin
@@ -29,7 +30,7 @@ from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
 from flame.sdk.session_options import RetryOn, SessionOptions, new_session, task_limits
 from flame.sdk.session_stream import Deliver, SessionStream
-from flame.sdk.views import Application, Executor, Node, Package, SessionInfo, Task
+from flame.sdk.views import Application, Executor, Logs, Node, Package, SessionInfo, Task
 
 T = TypeVar("T")
 
@@ -219,6 +220,31 @@ class AsyncSession:
     async def result_of(self, task_id: int, timeout: float | None = None) -> bytes | None:
         """Wait for a task, whoever submitted it, and return its output; see ``Session.result_of``."""
         return await self._client._call(self._connection.result_of(self.name, task_id, timeout))
+
+    async def logs(self, task_id: int) -> Logs:
+        """Return what a finished task wrote to its standard output and standard error.
+
+        Empty if it wrote nothing, or is not final. The executor need not be there any more.
+
+        Raises:
+            NotFound: There is no such task, or what it wrote is no longer kept.
+        """
+        return await self._client._call(self._connection.frontend.logs_of(self.name, task_id))
+
+    async def list_logs(self) -> AsyncIterator[TaskLog]:
+        """Yield what each finished task wrote, by rising id; tasks that wrote nothing are left out."""
+        after = 0
+        while logs := (
+            await self._client._call(self._connection.frontend.list_logs(self.name, after=after))
+        )[0]:
+            for log in logs:
+                yield log
+            after = logs[-1].task_id
+
+    async def has_dropped_logs(self) -> bool:
+        """Whether its tasks wrote more than is kept, and the oldest of it is gone."""
+        found = self._connection.frontend.list_logs(self.name, after=0, limit=1)
+        return (await self._client._call(found))[1]
 
     async def list_tasks(self) -> AsyncIterator[Task]:
         """Yield every task by rising id. They are fetched a page at a time."""

@@ -16,6 +16,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from flame.model.errors import AlreadyExists, FlameError, NotFound, Unavailable
+from flame.model.ids import TaskId
+from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import is_cancelled
@@ -174,6 +176,34 @@ class Frontend:
     async def get_task(self, session: str, task_id: int) -> views.Task:
         request = v1.GetTaskRequest(task_id=str(task_id), session_id=session)
         return views.task_of(await self.call("GetTask", request))
+
+    async def list_logs(
+        self, session: str, *, after: int, limit: int = 0
+    ) -> tuple[list[TaskLog], bool]:
+        """Return logs of tasks above ``after``, and whether the session's oldest were dropped."""
+        request = admin.ListTaskLogsRequest(session_id=session, after=after, limit=limit)
+        answer = await self.call("ListTaskLogs", request)
+        logs = [
+            TaskLog(TaskId(log.task_id), log.attempt, log.stdout, log.stderr) for log in answer.logs
+        ]
+        return logs, answer.dropped
+
+    async def logs_of(self, session: str, task_id: int) -> views.Logs:
+        """Return what a task wrote.
+
+        Raises:
+            NotFound: There is no such task, or what it wrote is no longer kept.
+        """
+        found, dropped = await self.list_logs(session, after=max(task_id - 1, 0), limit=1)
+        if found and found[0].task_id == task_id:
+            return views.Logs(found[0].stdout, found[0].stderr)
+        task = await self.get_task(session, task_id)
+        if dropped and task.state.is_final:
+            raise NotFound(
+                f"task {task_id} of session {session!r} has no log: it wrote nothing, or what it wrote "
+                f"is no longer kept, as the session's tasks wrote more than {KEPT_LOG_BYTES >> 20} MiB"
+            )
+        return views.Logs(b"", b"")
 
     async def list_tasks(
         self, session: str, *, after: int, limit: int

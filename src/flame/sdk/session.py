@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from flame.model.logs import TaskLog
 from flame.sdk.connection import Feed
 from flame.sdk.future import Future, LimitedFuture
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
 from flame.sdk.session_options import task_limits
 from flame.sdk.session_stream import SessionStream
-from flame.sdk.views import SessionInfo, Task
+from flame.sdk.views import Logs, SessionInfo, Task
 
 if TYPE_CHECKING:
     from flame.sdk.client import Client
@@ -162,6 +163,30 @@ class Session:
             TimeoutError: It has no outcome after ``timeout`` seconds. The task goes on.
         """
         return self._client._call(self._connection.result_of(self.name, task_id, timeout))
+
+    def logs(self, task_id: int) -> Logs:
+        """Return what a finished task wrote to its standard output and standard error.
+
+        Empty if it wrote nothing, or is not final. The executor need not be there any more.
+
+        Raises:
+            NotFound: There is no such task, or what it wrote is no longer kept.
+        """
+        return self._client._call(self._connection.frontend.logs_of(self.name, task_id))
+
+    def list_logs(self) -> Iterator[TaskLog]:
+        """Yield what each finished task wrote, by rising id; tasks that wrote nothing are left out."""
+        after = 0
+        while logs := self._client._call(
+            self._connection.frontend.list_logs(self.name, after=after)
+        )[0]:
+            yield from logs
+            after = logs[-1].task_id
+
+    def has_dropped_logs(self) -> bool:
+        """Whether its tasks wrote more than is kept, and the oldest of it is gone."""
+        found = self._connection.frontend.list_logs(self.name, after=0, limit=1)
+        return self._client._call(found)[1]
 
     def list_tasks(self) -> Iterator[Task]:
         """Yield every task by rising id. They are fetched a page at a time."""

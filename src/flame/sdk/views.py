@@ -6,6 +6,7 @@ datetime in UTC.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from flame.model.labels import Labels
 from flame.model.resources import Resources
@@ -69,6 +70,13 @@ class SessionInfo:
     def created(self) -> datetime:
         """When it was created, in UTC."""
         return _utc(self.created_ms)
+
+
+class Logs(NamedTuple):
+    """What a task wrote: all of it, or of each stream the beginning and the end."""
+
+    stdout: bytes
+    stderr: bytes
 
 
 @dataclass(frozen=True, slots=True)

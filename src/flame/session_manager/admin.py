@@ -1,7 +1,7 @@
 """The operators' service, ``flame.admin.v1``: tenants, tokens, nodes.
 
 A handler decodes, asks the session manager, and encodes the answer, as those of ``frontend`` do.
-Users may call two of these rpcs (see ``access``), and are told of their own tenants only.
+Users may call three of these rpcs (see ``access``), and are told of their own tenants only.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from flame.core.events import Reply
 from flame.core.tenants import tenant_view
 from flame.model.credentials import TokenId, check_token, digest_of, token_text
 from flame.model.errors import InvalidRequest
-from flame.model.ids import NodeName, Tenant, check_name
+from flame.model.ids import MAX_TASK_ID, NodeName, Tenant, check_name
+from flame.model.logs import TaskLog
 from flame.model.tenants import parse_tenant
 from flame.session_manager import serving, views
 from flame.session_manager.access import Caller
@@ -26,6 +27,8 @@ from flame.wire import admin, v1
 LOOK = 0.1
 #: Seconds after which the caller is told how far a drain is, even if nothing has changed.
 TELL = 10.0
+#: Logs in one answer; each has at most 66 KiB.
+MOST_LOGS = 64
 
 
 class Manager(Protocol):
@@ -42,6 +45,11 @@ class Manager(Protocol):
 
     def node(self, name: NodeName) -> NodeView:
         """Return a node, or raise NotFound."""
+
+    async def logs(
+        self, tenant: Tenant, session_name: str, after: int, limit: int
+    ) -> tuple[list[TaskLog], bool]:
+        """Return logs of tasks, and whether older ones were dropped; raise NotFound."""
 
 
 class Admin:
@@ -68,6 +76,7 @@ class Admin:
             "RevokeToken": self._revoke_token,
             "CordonNode": self._cordon_node,
             "UncordonNode": self._uncordon_node,
+            "ListTaskLogs": self._list_task_logs,
         }
         rpcs = admin.ADMIN
         methods = {rpcs[name].path: serving.unary(rpcs[name], a) for name, a in answers.items()}
@@ -181,3 +190,19 @@ class Admin:
             if progress.timed_out or not progress.executors:
                 return
             await asyncio.sleep(min(LOOK, max(0.0, deadline - now)))
+
+    # --- logs ----------------------------------------------------------------------------------
+
+    async def _list_task_logs(
+        self, request: admin.ListTaskLogsRequest, caller: Caller, _context: Context
+    ) -> admin.TaskLogList:
+        limit = min(request.limit or MOST_LOGS, MOST_LOGS)
+        after = min(request.after, MAX_TASK_ID)
+        logs, dropped = await self._manager.logs(caller.tenant, request.session_id, after, limit)
+        found = [
+            admin.TaskLogMessage(
+                task_id=log.task_id, attempt=log.attempt, stdout=log.stdout, stderr=log.stderr
+            )
+            for log in logs
+        ]
+        return admin.TaskLogList(logs=found, dropped=dropped)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flame.core import effects, events
 from flame.model.errors import FlameError, InvalidRequest, PermissionDenied, WrongState
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
+from flame.model.logs import MOST_BYTES
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
@@ -251,6 +252,12 @@ class _Executor:
             i >= count for i in results.unsuccessful
         ):
             raise InvalidRequest("results: unsuccessful and failures do not fit task_ids")
+        if len(results.logged) != len(results.logs) or any(i >= count for i in results.logged):
+            raise InvalidRequest("results: logged and logs do not fit task_ids")
+        if any(
+            len(log.stdout) > MOST_BYTES or len(log.stderr) > MOST_BYTES for log in results.logs
+        ):
+            raise InvalidRequest(f"results: a log has more than {MOST_BYTES} bytes")
         self._shell.post(
             events.TasksFinished(
                 self.id,
@@ -264,6 +271,7 @@ class _Executor:
                     index: tuple(failure.kinds)
                     for index, failure in zip(results.unsuccessful, results.failures, strict=True)
                 },
+                batches.unpack_logs(results.logged, results.logs),
             )
         )
 

@@ -43,6 +43,7 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.ids import NodeName, SessionNumber, TaskId, Tenant
+from flame.model.logs import TaskLog
 from flame.model.packages import kept_package
 from flame.model.tenants import TenantSpec
 from flame.runtime.memory import Trimmer
@@ -431,6 +432,21 @@ class Shell:
                 task_view(session, live) if live is not None else _view_of(session, stored)
             )
         return views
+
+    async def logs(
+        self, tenant: Tenant, session_name: str, after: int, limit: int
+    ) -> tuple[list[TaskLog], bool]:
+        """Return up to ``limit`` logs of tasks above ``after``, and whether older ones were dropped.
+
+        Raises:
+            NotFound: There is no such session.
+        """
+        session = self._cluster.state.session_named(tenant, session_name)
+        store = self._store_of(session)
+        found: tuple[list[TaskLog], bool] = await self._read(
+            store, lambda: store.logs(session.number, after, limit)
+        )
+        return found
 
     def create(
         self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable

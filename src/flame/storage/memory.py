@@ -37,6 +37,7 @@ from flame.core.records import (
     SessionPut,
     StoredTask,
     SubmittedRange,
+    TasksLogged,
     TasksSubmitted,
     TenantDeleted,
     TenantPut,
@@ -47,6 +48,7 @@ from flame.model.attempts import Attempt, keep
 from flame.model.credentials import TokenId
 from flame.model.errors import IllegalTransition
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
+from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import Durability, Event, TaskState
 from flame.storage.batches import slice_outcomes
 from flame.storage.ranges import merged
@@ -119,6 +121,9 @@ class MemoryStore:
                     case OutcomesAcknowledged():
                         if session := self._find(record.session):
                             session.acknowledge(record.position, self._kept_tasks, self._kept_bytes)
+                    case TasksLogged():
+                        if session := self._find(record.session):
+                            session.keep_logs(record.logs)
                     case LeaseLost():
                         if session := self._find(record.session):
                             session.lose_lease(record)
@@ -169,6 +174,14 @@ class MemoryStore:
             found = self._sessions.get(session)
             batch = None if found is None else found.outcomes_at(position)
         return None if batch is None else slice_outcomes(batch, position, max_bytes)
+
+    def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
+        with self._lock:
+            found = self._sessions.get(session)
+            if found is None:
+                return [], False
+            ids = sorted(task_id for task_id in found.logs if task_id > after)
+            return [found.logs[task_id] for task_id in ids[:limit]], found.dropped_logs
 
     def first_kept(self, session: SessionNumber) -> int:
         with self._lock:
@@ -230,7 +243,7 @@ class _Session:
     __slots__ = (
         "put", "events", "batches", "first_ids", "next_task_id", "log", "positions", "log_end",
         "counts", "first_kept", "acknowledged", "kept_bytes", "spent", "dropped_ranges", "where",
-        "indexed",
+        "indexed", "logs", "log_bytes", "dropped_logs",
     )  # fmt: skip
 
     def __init__(self, put: SessionPut) -> None:
@@ -250,6 +263,9 @@ class _Session:
         self.dropped_ranges: dict[bytes, list[SubmittedRange]] = {}
         self.where: dict[int, int] = {}  # log position of a final task, below ``indexed``
         self.indexed = 0
+        self.logs: dict[TaskId, TaskLog] = {}  # oldest first
+        self.log_bytes = 0
+        self.dropped_logs = False
 
     # --- Writing -----------------------------------------------------------------------------
 
@@ -276,6 +292,19 @@ class _Session:
                 record.loss,
                 record.lost_ms,
             )
+
+    def keep_logs(self, written: Sequence[TaskLog]) -> None:
+        """Keep what tasks wrote; the oldest of it goes when there is too much."""
+        for log in written:
+            earlier = self.logs.pop(log.task_id, None)
+            self.logs[log.task_id] = log
+            self.log_bytes += log.size - (earlier.size if earlier is not None else 0)
+        while self.log_bytes > KEPT_LOG_BYTES:
+            oldest = next(iter(self.logs.values()))
+            if self.log_bytes - oldest.size < KEPT_LOG_BYTES:
+                break
+            self.log_bytes -= self.logs.pop(oldest.task_id).size
+            self.dropped_logs = True
 
     def acknowledge(self, position: int, kept_tasks: int, kept_bytes: int) -> None:
         """Drop the oldest acknowledged tasks that are over either limit."""

@@ -16,7 +16,11 @@ PIECE_BYTES = 2 * 1024 * 1024
 Statement = tuple[str, tuple[Value, ...]]
 
 #: Batches first: without them nothing of a session's tasks is read, in whatever order the rest goes.
-_KEYED = (("batches", "first_id", "inputs"), ("outcomes", "first_position", "results"))
+_KEYED = (
+    ("batches", "first_id", "inputs"),
+    ("outcomes", "first_position", "results"),
+    ("task_logs", "position", "log"),
+)
 _NUMBERED = ("lease_losses", "session_events")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from flame.core.records import OutcomesRecorded, StoredTask
 from flame.model.attempts import Attempt, Loss, keep
 from flame.model.ids import SessionNumber, TaskId
+from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import TaskLimits, TaskState
 from flame.storage import rows
 from flame.storage.batches import slice_outcomes
@@ -111,6 +112,29 @@ class Reader:
         if position >= batch.first_position + len(batch.task_ids):
             return None
         return slice_outcomes(batch, position, max_bytes)
+
+    def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
+        if session in self._deleted:
+            return [], False
+        logs = []
+        for number, position, size, task_id, attempt, check, log in self.rows(
+            "SELECT session, position, size, task_id, attempt, check_sum, log FROM task_logs"
+            " WHERE session = ?1 AND task_id > ?2 ORDER BY task_id LIMIT ?3",
+            session,
+            after,
+            limit,
+        ):
+            key = number, position
+            rows.verify("task_logs", key, check, *key, size, task_id, attempt)
+            streams = rows.unseal(rows.streams, log, check, "task_logs", key)
+            logs.append(TaskLog(TaskId(task_id), attempt, *streams))
+        ((start, end),) = self.rows(
+            "SELECT (SELECT position - size FROM task_logs WHERE session = ?1"
+            " ORDER BY position LIMIT 1),"
+            " (SELECT max(position) FROM task_logs WHERE session = ?1)",
+            session,
+        )
+        return logs, bool(start) and end > KEPT_LOG_BYTES
 
     def attempts(self, session: SessionNumber, low: int, high: int) -> dict[TaskId, list[Attempt]]:
         """Return the attempts that lost leases spent, for each charged task from low to high."""

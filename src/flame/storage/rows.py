@@ -56,6 +56,7 @@ token_spec: Final = msgspec.msgpack.Decoder(TokenSpec)
 event: Final = msgspec.msgpack.Decoder(Event)
 inputs: Final = msgspec.msgpack.Decoder(list[bytes | None])
 ids: Final = msgspec.msgpack.Decoder(list[TaskId])
+streams: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])  # a task's stdout and stderr
 results: Final = msgspec.msgpack.Decoder(Results)
 lost: Final = msgspec.msgpack.Decoder(Lost)
 

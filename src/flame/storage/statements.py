@@ -24,6 +24,7 @@ from flame.core.records import (
     SessionDeleted,
     SessionEvent,
     SessionPut,
+    TasksLogged,
     TasksSubmitted,
     TenantDeleted,
     TenantPut,
@@ -31,6 +32,7 @@ from flame.core.records import (
     TokenPut,
 )
 from flame.model.errors import IllegalTransition
+from flame.model.logs import KEPT_LOG_BYTES
 from flame.storage import rows
 
 Value = int | str | bytes | bytearray | None
@@ -49,6 +51,12 @@ _OUTCOMES = (
     " cancelled, finished_ms, check_sum, ids, results)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
 )
+_LOG = (
+    "INSERT INTO task_logs (session, position, size, task_id, attempt, check_sum, log)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+)
+_LOG_REPLACED = "DELETE FROM task_logs WHERE session = ?1 AND task_id = ?2"
+_LOGS_DROPPED = "DELETE FROM task_logs WHERE session = ?1 AND position <= ?2"
 _LEASE_LOSS = (
     "INSERT INTO lease_losses (session, charged, attempt, check_sum, loss)"
     " VALUES (?1, ?2, ?3, ?4, ?5)"
@@ -93,6 +101,12 @@ _CORDON = (
 )
 _CORDON_DELETED = "DELETE FROM cordons WHERE node = ?1"
 
+#: Old logs are dropped whenever a session has written so much more.
+_TRIM = 1024 * 1024
+
+#: Where each session's logs end: for ``Statements.learn``.
+LOG_ENDS = "SELECT session, max(position) FROM task_logs GROUP BY session"
+
 
 class Statements:
     """Writes groups of records by way of ``execute``.
@@ -106,11 +120,13 @@ class Statements:
         self._execute = execute
         self._sessions: set[int] = set()
         self._deleted_now: list[int] = []
+        self._log_ends: dict[int, int] = {}  # how much a session's tasks have written so far
         self.deleted: set[int] = set()
         self.next_session = 1
         self._write: dict[type[Any], Callable[[Any], object]] = {
             TasksSubmitted: self._tasks_submitted,
             OutcomesRecorded: self._outcomes_recorded,
+            TasksLogged: self._tasks_logged,
             LeaseLost: self._lease_lost,
             SessionPut: self._session_put,
             SessionDeleted: self._session_deleted,
@@ -128,9 +144,16 @@ class Statements:
             # Nothing to store: Barrier, and OutcomesAcknowledged (which only permits forgetting).
         }
 
-    def learn(self, sessions: Iterable[int], deleted: Iterable[int], next_session: int) -> None:
+    def learn(
+        self,
+        sessions: Iterable[int],
+        deleted: Iterable[int],
+        next_session: int,
+        log_ends: Iterable[tuple[int, int]] = (),
+    ) -> None:
         """Take what the database holds for the truth."""
         self._sessions = set(sessions)
+        self._log_ends = dict(log_ends)
         self._deleted_now.clear()
         now = set(deleted)
         self.deleted |= now  # in place: readers look at it meanwhile
@@ -231,6 +254,22 @@ class Statements:
         self._sessions.add(put.session)
         self.next_session = max(self.next_session, put.session + 1)
 
+    def _tasks_logged(self, record: TasksLogged) -> None:
+        session = record.session
+        if not self._knows(session):
+            return
+        before = end = self._log_ends.get(session, 0)
+        for log in record.logs:
+            if log.attempt > 1:
+                self._execute(_LOG_REPLACED, (session, log.task_id))
+            end += log.size
+            columns = (session, end, log.size, log.task_id, log.attempt)
+            check = rows.check_sum("task_logs", *columns)
+            self._execute(_LOG, (*columns, check, rows.seal((log.stdout, log.stderr), check)))
+        self._log_ends[session] = end
+        if end // _TRIM != before // _TRIM:
+            self._execute(_LOGS_DROPPED, (session, end - KEPT_LOG_BYTES))
+
     def _session_deleted(self, record: SessionDeleted) -> None:
         # What is beneath it goes later, in pieces: see ``purge``.
         if not self._knows(record.session):
@@ -238,6 +277,7 @@ class Statements:
         for sql in _SESSION_DELETED:
             self._execute(sql, (record.session,))
         self._sessions.discard(record.session)
+        self._log_ends.pop(record.session, None)
         self._deleted_now.append(record.session)
 
     def _session_event(self, record: SessionEvent) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import FlameError
 from flame.model.ids import SessionNumber, TaskId
+from flame.model.logs import TaskLog
 
 
 class CorruptStore(FlameError):
@@ -62,6 +63,12 @@ class Store(Protocol):
         """Return consecutive outcomes from exactly ``position`` on, or None if there are none.
 
         At least one, then as many as the same stored batch holds within ``max_bytes`` of outputs.
+        """
+
+    def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
+        """Return up to ``limit`` logs of tasks with an id above ``after``, by rising id.
+
+        And whether the session's oldest logs have made room for newer ones.
         """
 
     def first_kept(self, session: SessionNumber) -> int:

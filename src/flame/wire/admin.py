@@ -15,11 +15,13 @@ from flame.wire.pb.admin.admin_pb2 import (
     DrainNodeRequest,
     DrainProgress,
     GetTenantRequest,
+    ListTaskLogsRequest,
     ListTenantsRequest,
     ListTokensRequest,
     PutTenantRequest,
     RevokeTokenRequest,
     RevokeTokenResponse,
+    TaskLogList,
     TenantList,
     TenantStatus,
     Token,
@@ -27,6 +29,7 @@ from flame.wire.pb.admin.admin_pb2 import (
     UncordonNodeRequest,
     UncordonNodeResponse,
 )
+from flame.wire.pb.admin.admin_pb2 import TaskLog as TaskLogMessage
 from flame.wire.pb.admin.admin_pb2 import Tenant as TenantMessage
 from flame.wire.pb.admin.admin_pb2 import TenantSpec as TenantSpecMessage
 from flame.wire.v1 import methods
@@ -87,11 +90,14 @@ __all__ = [
     "DrainNodeRequest",
     "DrainProgress",
     "GetTenantRequest",
+    "ListTaskLogsRequest",
     "ListTenantsRequest",
     "ListTokensRequest",
     "PutTenantRequest",
     "RevokeTokenRequest",
     "RevokeTokenResponse",
+    "TaskLogList",
+    "TaskLogMessage",
     "TenantList",
     "TenantMessage",
     "TenantSpecMessage",

@@ -48,6 +48,13 @@ def unpack_failures(
     }
 
 
+def unpack_logs(
+    indexes: Sequence[int], messages: Sequence[frames.TaskLog]
+) -> dict[int, tuple[bytes, bytes]]:
+    """Return what tasks wrote, (stdout, stderr), by their index."""
+    return {i: (log.stdout, log.stderr) for i, log in zip(indexes, messages, strict=True)}
+
+
 def cuts(values: Sequence[bytes | None]) -> list[tuple[int, int]]:
     """Return (start, end) slices of a batch such that each fits in one frame.
 

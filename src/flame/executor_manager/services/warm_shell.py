@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from flame.executor_manager.shims import ServiceFailure
 from flame.executor_manager.shims.process import CANCEL_LOOK, CHUNK, Ended
 from flame.executor_manager.shims.program import Leftovers
+from flame.executor_manager.task_output import pass_on
 from flame.model.service import TaskContext
 
 #: A longer script is better off in a file.
@@ -117,6 +118,7 @@ class WarmShell:
         if code is None:
             self.close()
             code = self._process.returncode
+        pass_on(bytes(stderr))
         return Ended(code, b"".join(stdout), bytes(stderr))
 
     @property

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from flame.executor_manager.shims import ServiceFailure, ShimRequest
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import Leftovers, Memory, exit_sentence
+from flame.executor_manager.task_output import pass_on
+from flame.model.logs import Excerpt
 from flame.model.service import TaskContext
 from flame.runtime.processes import signal_name
 
@@ -108,7 +110,10 @@ def run(
     leftovers.started.add(process.pid)
     try:
         with _Conversation(process, data or b"", limits.output) as conversation:
-            conversation.run(context, limits.seconds)
+            try:
+                conversation.run(context, limits.seconds)
+            finally:
+                pass_on(bytes(conversation.log))
     finally:
         # Not waited for until here, so that the group's number is still its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -129,6 +134,7 @@ class _Conversation:
         self._chunks: list[bytes] = []
         self._size = 0
         self.stderr = bytearray()
+        self.log = Excerpt()
         self._selector = selectors.DefaultSelector()
         self._ended = os.pidfd_open(process.pid)
         self._selector.register(self._ended, selectors.EVENT_READ)
@@ -204,6 +210,7 @@ class _Conversation:
             self._selector.unregister(fd)
             return False
         if self._process.stderr is not None and fd == self._process.stderr.fileno():
+            self.log.add(data)
             self.stderr += data
             del self.stderr[:-STDERR_TAIL]
             return True

@@ -177,7 +177,23 @@ CREATE TABLE cordons (
 
 _ADDRESS: LiteralString = "ALTER TABLE lease ADD COLUMN address TEXT NOT NULL DEFAULT ''"
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _MANAGED, _ADDRESS)
+#: What tasks wrote. ``position`` is where a log ends in all that its session's tasks ever wrote, so that
+#: the oldest can be dropped without counting.
+_TASK_LOGS: LiteralString = """
+CREATE TABLE task_logs (
+    session BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    size BIGINT NOT NULL,
+    task_id BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    check_sum BIGINT NOT NULL,
+    log BYTEA NOT NULL,
+    PRIMARY KEY (session, position)
+);
+CREATE INDEX task_logs_by_task ON task_logs (session, task_id);
+"""
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _MANAGED, _ADDRESS, _TASK_LOGS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

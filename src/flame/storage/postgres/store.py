@@ -19,6 +19,7 @@ import psycopg
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import Unavailable
 from flame.model.ids import SessionNumber, TaskId
+from flame.model.logs import TaskLog
 from flame.storage.candidacy import Candidacy
 from flame.storage.postgres.connection import Database, PostgresQuery
 from flame.storage.postgres.lease import (
@@ -152,6 +153,9 @@ class PostgresStore:
         self, session: SessionNumber, position: int, max_bytes: int
     ) -> OutcomesRecorded | None:
         return self._reader.outcomes(session, position, max_bytes)
+
+    def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
+        return self._reader.logs(session, after, limit)
 
     def first_kept(self, session: SessionNumber) -> int:
         return 0

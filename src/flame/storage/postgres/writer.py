@@ -25,7 +25,7 @@ from flame.storage.postgres.lease import Leadership, raise_fence, taken_over
 from flame.storage.postgres.schema import TAKEN_OVER, Connection, one
 from flame.storage.purge import Statement, next_piece
 from flame.storage.reader import Query
-from flame.storage.statements import Statements, Value
+from flame.storage.statements import LOG_ENDS, Statements, Value
 from flame.storage.store import CorruptStore
 
 
@@ -176,4 +176,5 @@ class Writer:
             (row[0] for row in connection.execute("SELECT session FROM sessions")),
             (row[0] for row in connection.execute("SELECT session FROM deleted_sessions")),
             next_session,
+            connection.execute(LOG_ENDS),
         )

@@ -44,6 +44,8 @@ _INDEXES = (
         "max_id",
     ),
     ("lease_losses", "attempt", "lease_losses_by_task", "session", "charged", "number"),
+    ("task_logs", "attempt", "sqlite_autoindex_task_logs_1", "session", "position"),
+    ("task_logs", "attempt", "task_logs_by_task", "session", "task_id"),
     ("session_events", "check_sum", "session_events_by_session", "session", "number"),
     ("meta", "value", "meta_by_check_sum", "check_sum"),
     ("applications", "created_ms", "applications_by_check_sum", "check_sum"),

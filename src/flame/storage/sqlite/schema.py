@@ -7,6 +7,7 @@ row that does.
     applications   sessions ─┬─ session_events
     bindings                 ├─ batches        tasks as submitted: inputs, and who numbered them
     meta                     ├─ outcomes       the session's log: ids, outputs, failures
+                             ├─ task_logs      what tasks wrote: a row for each that did
     deleted_sessions         └─ lease_losses   attempts that were spent
     tenants   tokens   cordons
 
@@ -191,7 +192,23 @@ _BY_CHECK_SUM = "".join(
     for table in ("meta", "applications", "sessions", "bindings", "tenants", "tokens", "cordons")
 )
 
-MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _BATCHES_BY_ROW, _MANAGED, _BY_CHECK_SUM)
+#: What tasks wrote. ``position`` is where a log ends in all that its session's tasks ever wrote, so that
+#: the oldest can be dropped without counting.
+_TASK_LOGS = """
+CREATE TABLE task_logs (
+    session INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    task_id INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL,
+    log BLOB NOT NULL,
+    PRIMARY KEY (session, position)
+);
+CREATE INDEX task_logs_by_task ON task_logs (session, task_id);
+"""
+
+MIGRATIONS = (_FIRST, _DELETED_SESSIONS, _BATCHES_BY_ROW, _MANAGED, _BY_CHECK_SUM, _TASK_LOGS)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

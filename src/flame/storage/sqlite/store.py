@@ -12,6 +12,7 @@ import apsw
 from flame.core.records import OutcomesRecorded, Record, Recovered, StoredTask
 from flame.model.errors import InvalidConfiguration
 from flame.model.ids import SessionNumber, TaskId
+from flame.model.logs import TaskLog
 from flame.storage.reader import Reader
 from flame.storage.recovery import recover
 from flame.storage.sqlite.checkpointer import Checkpointer
@@ -116,6 +117,10 @@ class SqliteStore:
     ) -> OutcomesRecorded | None:
         with self._corruption_named():
             return self._reader.outcomes(session, position, max_bytes)
+
+    def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
+        with self._corruption_named():
+            return self._reader.logs(session, after, limit)
 
     def first_kept(self, session: SessionNumber) -> int:
         return 0

@@ -16,7 +16,7 @@ from flame.model.errors import ResourceExhausted
 from flame.storage import rows
 from flame.storage.purge import next_piece
 from flame.storage.reader import Query
-from flame.storage.statements import Statements
+from flame.storage.statements import LOG_ENDS, Statements
 
 LOG_SIZE_LIMIT = 256 * 1024 * 1024  # a longer log is cut back to this after a checkpoint
 
@@ -110,6 +110,7 @@ class Writer:
             (row[0] for row in self._execute("SELECT session FROM sessions")),
             (row[0] for row in self._execute("SELECT session FROM deleted_sessions")),
             self._meta("next_session"),
+            self._execute(LOG_ENDS),
         )
 
     def _meta(self, name: str) -> int:

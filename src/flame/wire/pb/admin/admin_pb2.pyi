@@ -201,3 +201,33 @@ class DrainProgress(_message.Message):
     timed_out: bool
     sessions: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, executors: _Optional[int] = ..., running: _Optional[int] = ..., held: _Optional[int] = ..., timed_out: _Optional[bool] = ..., sessions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListTaskLogsRequest(_message.Message):
+    __slots__ = ("session_id", "after", "limit")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    after: int
+    limit: int
+    def __init__(self, session_id: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class TaskLogList(_message.Message):
+    __slots__ = ("logs", "dropped")
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    logs: _containers.RepeatedCompositeFieldContainer[TaskLog]
+    dropped: bool
+    def __init__(self, logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ..., dropped: _Optional[bool] = ...) -> None: ...
+
+class TaskLog(_message.Message):
+    __slots__ = ("task_id", "attempt", "stdout", "stderr")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    task_id: int
+    attempt: int
+    stdout: bytes
+    stderr: bytes
+    def __init__(self, task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ...) -> None: ...

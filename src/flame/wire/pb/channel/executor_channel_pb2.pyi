@@ -146,7 +146,7 @@ class Started(_message.Message):
     def __init__(self, task_id: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Results(_message.Message):
-    __slots__ = ("sequence", "task_ids", "outputs", "absent", "unsuccessful", "failures", "attempts")
+    __slots__ = ("sequence", "task_ids", "outputs", "absent", "unsuccessful", "failures", "attempts", "logged", "logs")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,8 @@ class Results(_message.Message):
     UNSUCCESSFUL_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_FIELD_NUMBER: _ClassVar[int]
+    LOGS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     task_ids: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedScalarFieldContainer[bytes]
@@ -161,7 +163,17 @@ class Results(_message.Message):
     unsuccessful: _containers.RepeatedScalarFieldContainer[int]
     failures: _containers.RepeatedCompositeFieldContainer[_common_pb2.Failure]
     attempts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, sequence: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ..., attempts: _Optional[_Iterable[int]] = ...) -> None: ...
+    logged: _containers.RepeatedScalarFieldContainer[int]
+    logs: _containers.RepeatedCompositeFieldContainer[TaskLog]
+    def __init__(self, sequence: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ..., attempts: _Optional[_Iterable[int]] = ..., logged: _Optional[_Iterable[int]] = ..., logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ...) -> None: ...
+
+class TaskLog(_message.Message):
+    __slots__ = ("stdout", "stderr")
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    stdout: bytes
+    stderr: bytes
+    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ...) -> None: ...
 
 class ResultsStored(_message.Message):
     __slots__ = ("sequence",)

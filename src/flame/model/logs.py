@@ -1,0 +1,60 @@
+"""What a task wrote to its standard output and standard error, as far as it is kept."""
+
+from dataclasses import dataclass, field
+
+from flame.model.ids import TaskId
+
+#: Of each stream its beginning and its end are kept, so many bytes of either.
+KEPT_HEAD = KEPT_TAIL = 16 * 1024
+
+#: No stream's excerpt is larger: the two ends, and a line that says what was left out.
+MOST_BYTES = KEPT_HEAD + KEPT_TAIL + 128
+
+#: What a session's logs may come to; the oldest make room for new ones.
+KEPT_LOG_BYTES = 64 * 1024 * 1024
+
+#: What a log costs of that beside its bytes.
+LOG_COST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLog:
+    """What one attempt at a task wrote. Not everything that writes is UTF-8, so these are bytes."""
+
+    task_id: TaskId
+    attempt: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def size(self) -> int:
+        """What it takes of its session's share."""
+        return len(self.stdout) + len(self.stderr) + LOG_COST
+
+
+def excerpt(head: bytes, tail: bytes, total: int) -> bytes:
+    """Put the ends of a stream of ``total`` bytes together; the line between says what is missing."""
+    left_out = total - len(head) - len(tail)
+    if left_out <= 0:
+        return head + tail
+    return b"%b\n... %d bytes left out ...\n%b" % (head, left_out, tail)
+
+
+@dataclass(slots=True)
+class Excerpt:
+    """Keeps the two ends of a stream while it is read."""
+
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    total: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Take what comes next."""
+        self.total += len(data)
+        room = KEPT_HEAD - len(self.head)
+        self.head += data[:room]
+        self.tail += data[room:]
+        del self.tail[:-KEPT_TAIL]
+
+    def __bytes__(self) -> bytes:
+        return excerpt(bytes(self.head), bytes(self.tail), self.total)
