@@ -52,7 +52,31 @@ def test_what_a_dying_process_wrote_is_kept_up_to_a_limit() -> None:
     assert detail.endswith("end")
 
 
-@pytest.mark.parametrize("cause", [Cause.STOPPED, Cause.ENDED_EARLY])
+def test_memory_and_preemption_are_told_apart_and_only_memory_is_charged() -> None:
+    b = running(1, max_attempts=2)
+    die(b, "e1", 1, Cause.PREEMPTED, "given to blue")
+    b.bind("e2")
+    die(b, "e2", 1, Cause.OUT_OF_MEMORY, "killed at 1 GiB")
+    b.bind("e3")
+    die(b, "e3", 1, Cause.PREEMPTED, "given to blue")
+    b.later(max(RETRY_BACKOFF))
+    assert [a.loss.cause for a in b.session().history[TaskId(1)]] == [Cause.OUT_OF_MEMORY]
+    assert [r.loss.cause for r in b.stored(LeaseLost)] == [
+        Cause.PREEMPTED,
+        Cause.OUT_OF_MEMORY,
+        Cause.PREEMPTED,
+    ]
+    b.bind("e4")
+    die(b, "e4", 1, Cause.SIGNAL, "killed by SIGKILL")
+    (sent,) = b.took(effects.SendOutcomes)
+    lines = [line for line in sent.failures[0][2].splitlines() if line.startswith("attempt")]
+    assert [line.partition("4711: ")[2] for line in lines] == [
+        "out of memory: killed at 1 GiB",
+        "signal: killed by SIGKILL",
+    ]
+
+
+@pytest.mark.parametrize("cause", [Cause.STOPPED, Cause.ENDED_EARLY, Cause.PREEMPTED])
 def test_an_executor_that_was_stopped_on_purpose_spends_no_attempt(cause: Cause) -> None:
     b = running(1, max_attempts=1)
     die(b, "e1", 1, cause)

@@ -1,8 +1,11 @@
 """Services for the end-to-end tests. Each execution is logged where a test can count it."""
 
+import ctypes
+import gc
 import os
 
 import flame
+from flame.executor_manager.hand import Hand
 
 
 def transform(value: bytes) -> bytes:
@@ -40,6 +43,18 @@ class HostileService(flame.FlameService):
                 return b"x" * (17 * 1024 * 1024)
             case value:
                 return transform(value or b"")
+
+
+class Poisoned(flame.FlameService):
+    """Returns which attempt of the task this is; the task ``poison`` is a segmentation fault."""
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        if context.input == b"poison":
+            hands = [each for each in gc.get_objects() if isinstance(each, Hand)]
+            ahead = sum(len(hand.tasks) for hand in hands)
+            os.write(2, b"last words of attempt %d, %d ahead\n" % (context.attempt, ahead))
+            ctypes.string_at(0)
+        return b"%d" % context.attempt
 
 
 class NeverEnters(flame.FlameService):

@@ -1,7 +1,9 @@
 """Processes die under load; every task ends once, with the right output."""
 
+import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import flame
+from flame.model.specs import EventCode
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
-from tests.e2e.services import HostileService, LoggingService, NeverEnters, transform
+from tests.e2e.services import HostileService, LoggingService, NeverEnters, Poisoned, transform
+from tests.e2e.test_commands import Commands
 
 FINISH = 90.0  # seconds within which everything must be over
 
@@ -180,6 +184,39 @@ def test_a_poison_task_fails_after_its_attempts_and_only_it(start_cluster: Start
             if number != 1_000:
                 assert future.result(timeout=FINISH) == transform(inputs[number])
         assert session.info().failed == 1
+
+
+def test_of_10_000_tasks_only_the_poison_fails_and_it_shows_its_history(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    """Executors hold hundreds of tasks when they die; none of these spends an attempt by it."""
+    cluster = start_cluster(executors=2)
+    inputs = inputs_of(10_000)
+    inputs[5_000] = b"poison"
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        session = client.create_session(Poisoned, name="poisoned")
+        futures = [session.run(value) for value in inputs]
+        poison = futures.pop(5_000)
+        assert {future.result(timeout=FINISH) for future in futures} == {b"1"}
+        with pytest.raises(flame.TaskLost, match="3 times"):
+            poison.result(timeout=FINISH)
+        info = session.info()
+        assert (info.succeeded, info.failed, info.pending, info.running) == (9_999, 1, 0, 0)
+        (node,) = client.list_nodes()
+
+    commands = Commands(cluster.endpoint, cluster.token_file, tmp_path)
+    view = ("view", "-s", "poisoned", "-t", str(poison.task_id))
+    seen = json.loads(commands.good("flmctl", *view, "-o", "json"))["status"]
+    spent = [e["message"] for e in seen["events"] if e["code"] == EventCode.ATTEMPT_SPENT]
+    told = commands.good("flmctl", *view)
+    assert len(spent) == 3
+    for number, text in enumerate(spent, 1):
+        where = rf"attempt {number} on node {re.escape(node.name)}, pid [1-9][0-9]*: signal: "
+        assert re.search(rf"{where}.*SIGSEGV.*last words of attempt {number}", text, re.DOTALL)
+        assert re.search(rf"{where}.*SIGSEGV", told)
+    ahead = re.search(r", ([0-9]+) ahead", spent[0])
+    assert ahead is not None
+    assert int(ahead[1]) >= 100, "the executor held that many when it died"
 
 
 def test_a_service_that_never_starts_fails_its_tasks_with_the_reason(
