@@ -15,8 +15,8 @@ from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.facts import Holding, Machine, Wish
-from flame.scheduling.limits import within_ceilings
-from flame.scheduling.tree import Leaf, in_turn
+from flame.scheduling.limits import ceiling_of
+from flame.scheduling.tree import Leaf, in_turn, leaves_of
 from flame.scheduling.victims import MAX_PREEMPTIONS
 
 _NOWHERE: dict[NodeName, float] = {}
@@ -147,9 +147,15 @@ def somebody_waits(state: State, besides: Session | None = None) -> bool:
         for leaf in in_turn(ledger.root, tier):
             if besides is not None and leaf.wish.session == besides.number:
                 continue
-            if _is_possible(state, leaf) and within_ceilings(leaf, leaf.wish.batch_size):
+            if _is_possible(state, leaf) and _could_have(leaf):
                 return True
     return False
+
+
+def _could_have(leaf: Leaf) -> bool:
+    """Whether its tenants may have more, or others below the one at its ceiling could give theirs."""
+    full = ceiling_of(leaf, leaf.wish.batch_size)
+    return full is None or any(other.kept and other is not leaf for other in leaves_of(full))
 
 
 def _is_possible(state: State, leaf: Leaf) -> bool:
