@@ -45,6 +45,7 @@ from flame.model.specs import (
     TaskState,
 )
 from flame.model.tenants import TenantSpec
+from flame.model.volumes import Volume
 
 if _TYPE_CHECKING:
     from flame.sdk import aio
@@ -145,6 +146,7 @@ __all__ = [
     "TenantInfo",
     "TenantSpec",
     "TokenInfo",
+    "Volume",
     # Errors
     "FlameError",
     "AlreadyExists",

@@ -9,6 +9,7 @@ from flame.cli.application_files import read_applications
 from flame.cli.documents import specification_document
 from flame.model.errors import InvalidConfiguration
 from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
+from flame.model.volumes import Volume
 
 FULL = ApplicationSpec(
     shim=ShimKind.PYTHON,
@@ -35,6 +36,7 @@ FULL = ApplicationSpec(
     shim_options=(("start_timeout", "5"),),
     sandbox=Sandbox.NETWORK,
     preload=True,
+    volumes=(Volume("data", "/srv/data"), Volume("out", "/srv/out", writable=True)),
 )
 
 
@@ -86,6 +88,15 @@ def test_environments_may_also_be_a_list_of_names_and_values(tmp_path: Path) -> 
         ("metadata: {name: x}\nspec: {max_instances: -1}", "a whole number from 0"),
         ("metadata: {name: x}\nspec: {reusable: maybe}", "true or false"),
         ("metadata: {name: x}\nspec: {sandbox: tight}", r"strict \(no network\) or network"),
+        ("metadata: {name: x}\nspec: {volumes: {data: /x}}", "a list of mappings with name, path"),
+        (
+            "metadata: {name: x}\nspec: {volumes: [{name: a, path: b}]}",
+            "spec.volumes: the path of a",
+        ),
+        (
+            "metadata: {name: x}\nspec: {volumes: [{name: a, path: /b, mode: w}]}",
+            r"spec.volumes\[0\].mode",
+        ),
         ("metadata: {name: x}\nspec: {environments: {A: 1}}", "put it in quotes"),
         ("metadata: {name: x}\nspec: {shim_options: {a: 1}}", "shim_options.a is 1; .* in quotes"),
         ("metadata: {name: x}\nspec: {pickled_service: '*'}", "base64"),

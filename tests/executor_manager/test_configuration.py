@@ -78,7 +78,12 @@ def test_what_the_node_offers_is_in_the_file_and_options_win(tmp_path: Path) -> 
         ("{}", "zone=", "", "'' in zone="),
         ("{}", "", "fpga=x", "fpga in 'fpga=x' is 'x'"),
         ("{}", "", "gpus=1", "keys are cpu, mem, gpu"),
-        ("node: {label: {}}", "", "", "node.label is unknown; allowed are labels and resources"),
+        (
+            "node: {label: {}}",
+            "",
+            "",
+            "node.label is unknown; allowed are labels, resources and volumes",
+        ),
         ("node: {labels: [a]}", "", "", r"node.labels is \['a'\]; a mapping is needed"),
         ("node: {labels: {a: 'b c'}}", "", "", "node.labels: 'b c' in a=b c"),
         ("node: {resources: 4}", "", "", "resources is 4; a text is needed"),

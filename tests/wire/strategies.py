@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from flame.model.resources import Resources, extras
 from flame.model.specs import ApplicationSpec, Durability, Event, Sandbox, SessionSpec, ShimKind
+from flame.model.volumes import Volume
 
 # What protobuf carries as a string: anything but lone surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -24,6 +25,18 @@ label_texts = st.text("abcXYZ019", min_size=1, max_size=10)
 labels = st.dictionaries(label_texts, label_texts, max_size=4).map(
     lambda pairs: tuple(sorted(pairs.items()))
 )
+
+
+_volumes = st.lists(
+    st.builds(
+        Volume,
+        st.text("abc-1", max_size=6).map(lambda text: f"v{text}0"),
+        names.map("/".__add__),
+        st.booleans(),
+    ),
+    max_size=3,
+    unique_by=lambda volume: volume.name,
+).map(tuple)
 
 
 @st.composite
@@ -58,6 +71,7 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         local_modules=draw(st.binary(max_size=64)),
         shim_options=tuple(draw(st.dictionaries(names, texts, max_size=3)).items()),
         sandbox=sandbox,
+        volumes=draw(_volumes),
         preload=may_preload and draw(st.booleans()),
     )
 

@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flame.model.errors import InvalidConfiguration
+from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
+from flame.model.volumes import Volume, check_volumes
 
 SHIMS = {kind.name.lower(): kind for kind in ShimKind if kind is not ShimKind.UNSPECIFIED}
 
@@ -50,6 +51,7 @@ _SPEC_KEYS = (
     "pickled_service",
     "pickled_with",
     "local_modules",
+    "volumes",
 )
 _SCHEMA_KEYS = ("input", "output", "common_data")
 
@@ -105,6 +107,7 @@ def _application(document: Any, place: str) -> tuple[str, ApplicationSpec]:
         pickled_service=_bytes(spec, "pickled_service", place),
         pickled_with=_text(spec, "pickled_with", place) or "",
         local_modules=_bytes(spec, "local_modules", place),
+        volumes=_volumes(spec, place),
     )
 
 
@@ -123,6 +126,25 @@ def _sandbox(spec: Mapping[str, Any], place: str) -> Sandbox:
     if value not in list(Sandbox):
         raise _wrong(place, "spec.sandbox", value, "strict (no network) or network")
     return Sandbox(value)
+
+
+def _volumes(spec: Mapping[str, Any], place: str) -> tuple[Volume, ...]:
+    value = spec.get("volumes") or []
+    if not isinstance(value, list):
+        raise _wrong(place, "spec.volumes", value, "a list of mappings with name, path and mode")
+    found: list[Volume] = []
+    for number, item in enumerate(value):
+        key = f"spec.volumes[{number}]"
+        volume = _mapping(item, place, key, ("name", "path", "mode"))
+        mode = volume.get("mode", "ro")
+        if mode not in ("ro", "rw"):
+            raise _wrong(place, f"{key}.mode", mode, "ro or rw")
+        name, path = (_text(volume, text, place, key) or "" for text in ("name", "path"))
+        found.append(Volume(name, path, mode == "rw"))
+    try:
+        return check_volumes(found)
+    except InvalidRequest as error:
+        raise InvalidConfiguration(f"{place}: spec.{error}") from None
 
 
 def _pairs(spec: Mapping[str, Any], name: str, place: str) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from flame.model.labels import format_labels, format_preferences
 from flame.model.resources import Resources, format_bytes, slots_of
 from flame.model.specs import ApplicationSpec, Durability, Event, SessionSpec, SessionState
 from flame.model.tenant_text import format_amount, write_tenant
+from flame.model.volumes import Volume
 from flame.sdk.admin import TenantInfo, TokenInfo
 from flame.sdk.views import Application, Executor, Node, NodePackage, SessionInfo, Task
 
@@ -303,6 +304,7 @@ def application_properties(application: Application) -> list[tuple[str, object]]
         ("Reusable", "yes" if spec.reusable else "no"),
         ("Sandbox", spec.sandbox.value),
         ("Preload", "yes" if spec.preload else "no"),
+        ("Volumes", "\n".join(f"{v.name}: {v.path} ({_mode(v)})" for v in spec.volumes)),
         ("Package", spec.url),
         ("Installer", spec.installer),
         ("Nodes", "\n".join(map(_package_line, application.packages))),
@@ -345,6 +347,10 @@ def _package_document(package: NodePackage) -> Document:
     }
 
 
+def _mode(volume: Volume) -> str:
+    return "rw" if volume.writable else "ro"
+
+
 def specification_document(spec: ApplicationSpec) -> Document:
     """The ``spec`` of an application's file."""
     schema = _present(
@@ -366,6 +372,7 @@ def specification_document(spec: ApplicationSpec) -> Document:
         reusable=spec.reusable or None,
         preload=spec.preload or None,
         sandbox=spec.sandbox.value or None,
+        volumes=[{"name": v.name, "path": v.path, "mode": _mode(v)} for v in spec.volumes] or None,
         schema=schema or None,
         url=spec.url,
         installer=spec.installer,

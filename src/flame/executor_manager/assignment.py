@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from flame.executor_manager.packages.place import Place
+from flame.model.volumes import Volume
 
 READY = b"r"
 ASSIGNED = b"a"
@@ -47,6 +48,9 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
         place: The release of the application's package; None: it has none.
         gpu_ids: The GPUs that are its own.
         devices: Variables that say what it has, which an application's own do not beat.
+        volume_allow: What this node allows as volumes: paths, and whether they may be written to.
+        volumes: Those that a process in a sandbox has: as the application names them, as they are.
+        no_volumes: Why it has not got what its application names: the binding fails with it.
         unprepared: Why the package could not be prepared: the binding fails with it.
     """
 
@@ -72,6 +76,9 @@ class Assignment(msgspec.Struct, frozen=True, tag=True):
     unprepared: str = ""
     gpu_ids: list[str] = []
     devices: dict[str, str] = {}
+    volume_allow: list[tuple[str, bool]] = []
+    volumes: list[tuple[Volume, Volume]] = []
+    no_volumes: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

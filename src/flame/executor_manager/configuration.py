@@ -60,10 +60,10 @@ def find_offer(
         InvalidConfiguration: A label or amount is malformed or there twice; the text names it.
     """
     node = _section(_read(config), "node", config, "") if config is not None else {}
-    unknown = sorted(set(node) - {"labels", "resources"})
+    unknown = sorted(set(node) - {"labels", "resources", "volumes"})
     if unknown:
         raise InvalidConfiguration(
-            f"{config}: node.{unknown[0]} is unknown; allowed are labels and resources"
+            f"{config}: node.{unknown[0]} is unknown; allowed are labels, resources and volumes"
         )
     try:
         written = _section(node, "labels", config, "node.")
@@ -78,6 +78,22 @@ def find_offer(
     except InvalidRequest as error:
         raise InvalidConfiguration(str(error)) from None
     return found, offered
+
+
+def find_volumes(options: Sequence[str], config: str | None) -> tuple[str, ...]:
+    """Return what is allowed as volumes: by the file's ``node`` section, and by options.
+
+    Raises:
+        InvalidConfiguration: The file has no list of texts there.
+    """
+    node = _section(_read(config), "node", config, "") if config is not None else {}
+    written = node.get("volumes") or []
+    if not isinstance(written, list) or not all(isinstance(text, str) for text in written):
+        raise InvalidConfiguration(
+            f"{config}: node.volumes is {written!r}; a list of paths is needed, each with ':ro' or "
+            "':rw' behind it or nothing"
+        )
+    return (*written, *options)
 
 
 def read_cluster(path: str) -> dict[str, Any]:

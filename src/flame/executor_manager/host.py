@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,9 +24,11 @@ from flame.executor_manager.sandbox import check_sandbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
+from flame.executor_manager.volumes import volumes_of
 from flame.model.retries import kinds_of
 from flame.model.service import ApplicationContext, Peer, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
+from flame.model.volumes import Volume
 from flame.wire import frames
 from flame.wire.codec import application_spec_of
 
@@ -154,9 +156,10 @@ class Host:
         code, message = INSTALL_FAILED, ""
         try:
             application = self._with_package(application_spec_of(bind.application))
-            application = self._with_devices(application, bind)
             code = SHIM_FAILED
             check_sandbox(application, self._assignment)
+            volumes = volumes_of(application, self._assignment)
+            application = self._with_own(application, bind, volumes)
             self._surroundings.arrange(application)
             request = ShimRequest(
                 bind.application_name, application, self._assignment, self._service_died
@@ -205,9 +208,12 @@ class Host:
             )
         return replace(application, environments=place.surround(application.environments))
 
-    def _with_devices(self, application: ApplicationSpec, bind: frames.Bind) -> ApplicationSpec:
+    def _with_own(
+        self, application: ApplicationSpec, bind: frames.Bind, volumes: Iterable[Volume]
+    ) -> ApplicationSpec:
         """Add what is this executor's and not the application's to say."""
         own = self._assignment.devices | _gang_variables(bind)
+        own |= {volume.variable: volume.path for volume in volumes}
         return replace(
             application, environments=tuple((dict(application.environments) | own).items())
         )

@@ -28,6 +28,7 @@ from flame.executor_manager.configuration import (
     configuration_directory,
     find_access,
     find_offer,
+    find_volumes,
 )
 from flame.executor_manager.limits import (
     DEFAULT_OPEN_FILES,
@@ -44,6 +45,7 @@ from flame.executor_manager.packages.releases import Releases
 from flame.executor_manager.packages.sources import Sources
 from flame.executor_manager.sandbox import find_bubblewrap
 from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
+from flame.executor_manager.volumes import Allowed, parse_allowed
 from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
 from flame.model.resource_text import parse_bytes
@@ -71,6 +73,7 @@ class Options:
     parent: int | None  # end when this process does
     package_timeout: float
     package_space: int
+    volume_allow: tuple[Allowed, ...]
 
 
 class Manager:
@@ -92,6 +95,7 @@ class Manager:
             bubblewrap=bubblewrap,
             hidden=(options.directory, self._sockets, *options.secrets),
             gpu_ids=identity.gpu_ids,
+            volume_allow=options.volume_allow,
         )
         units = max(1, UNIT.count_in(identity.capacity))
         limits = Limits(options.limits, identity.capacity, options.directory)
@@ -197,6 +201,7 @@ EXAMPLES = """
 Examples:
   flame-executor-manager --endpoint http://manager:8080 --token-file token
   flame-executor-manager --label zone=a --label disk=ssd --resource fpga=1,license/x=3
+  flame-executor-manager --volume-allow /srv/data --volume-allow /srv/scratch:rw
   flame-executor-manager --config flame-cluster.yaml --cpus 8 --memory 32g --gpus 2
 """
 
@@ -292,6 +297,14 @@ Examples:
     show_default=True,
     help="Bytes that packages may take; what no executor uses is removed above that.",
 )
+@click.option(
+    "--volume-allow",
+    "volumes",
+    multiple=True,
+    metavar="PATH[:ro|:rw]",
+    help="Let applications name this directory, or one in it, as a volume: to read (ro, the default) "
+    "or to write, too. By default none. May be there several times.",
+)
 @click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
 @click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
 def main(
@@ -315,6 +328,7 @@ def main(
     tenant_users: tuple[str, ...],
     package_timeout: float,
     package_space: int,
+    volumes: tuple[str, ...],
     ready_fd: int | None,
     die_with_parent: bool,
 ) -> None:
@@ -353,7 +367,7 @@ def main(
         )
         chosen = Options(
             identity, enforced, accounts, secrets, directory, ready_fd, parent,
-            package_timeout, package_space,
+            package_timeout, package_space, parse_allowed(find_volumes(volumes, config)),
         )  # fmt: skip
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(chosen))

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.shims import ServiceUnusable
+from flame.executor_manager.volumes import is_within, volumes_of
 from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
+from flame.model.volumes import Volume
 
 _PROBE_TIMEOUT = 10.0  # seconds
 
@@ -108,7 +110,14 @@ def command_of_program(
     readable = [os.path.dirname(program), *_named(application)]
     return [
         assignment.bwrap,
-        *_arguments(application.sandbox, own, readable, assignment.hidden, package),
+        *_arguments(
+            application.sandbox,
+            own,
+            readable,
+            assignment.hidden,
+            package,
+            volumes_of(application, assignment),
+        ),
         "--",
         program,
         *arguments,
@@ -124,8 +133,11 @@ def command_of_executor(
     hidden: Iterable[str],
     ca_file: str | None,
     package: Iterable[str] = (),
+    volumes: Sequence[Volume] = (),
 ) -> list[str]:
-    """Return what runs an executor in its application's sandbox; ``writable`` is all it may change.
+    """Return what runs an executor in its application's sandbox.
+
+    ``writable`` is all it may change, beside volumes; these have their real paths.
 
     ``package`` is where its package is, which it sees wherever that is.
     """
@@ -133,7 +145,7 @@ def command_of_executor(
     authority = ["--ro-bind", ca_file, ca_file] if ca_file is not None else []
     return [
         bubblewrap,
-        *_arguments(application.sandbox, writable, visible, hidden, package),
+        *_arguments(application.sandbox, writable, visible, hidden, package, volumes),
         *authority,
         "--",
         *command,
@@ -160,6 +172,7 @@ def _arguments(
     readable: Iterable[str],
     hidden: Iterable[str],
     package: Iterable[str] = (),
+    volumes: Sequence[Volume] = (),
 ) -> list[str]:
     with_network = sandbox is Sandbox.NETWORK
     arguments = ["--unshare-all", *(["--share-net"] if with_network else [])]
@@ -171,17 +184,31 @@ def _arguments(
         arguments += [word for path in _RESOLVERS for word in ("--ro-bind-try", path, path)]
     # On a file system that is read-only, nothing can be made to cover what is not there.
     hidden = [path for path in hidden if os.path.lexists(path)]
+    # What a volume encloses stays hidden, so that one comes before it. The outer one comes first.
+    within = [os.path.realpath(path) for path in hidden]
+    wide = [v for v in volumes if any(is_within(path, v.path) for path in within)]
+    arguments += _volumes(wide)
     for path in hidden:
         # What is a file is hidden by an empty one.
         arguments += ["--tmpfs", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
     for path in readable:
         if os.path.isdir(path) and not any(_overlap(path, other) for other in hidden):
             arguments += ["--ro-bind", path, path]
+    arguments += _volumes([volume for volume in volumes if volume not in wide])
     for path in package:
         arguments += ["--ro-bind", path, path]
     for path in writable:
         arguments += ["--bind", path, path]
     return [*arguments, "--remount-ro", "/run"]
+
+
+def _volumes(volumes: Iterable[Volume]) -> list[str]:
+    """Return what shows volumes, an outer one before what is in it."""
+    arguments: list[str] = []
+    for volume in sorted(volumes, key=lambda volume: volume.path):
+        how = "--bind" if volume.writable else "--ro-bind"
+        arguments += [how, volume.path, volume.path]
+    return arguments
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -39,7 +39,9 @@ from flame.executor_manager.sandbox import (
     status_in,
     takes_process,
 )
+from flame.executor_manager.shims import ServiceUnusable
 from flame.executor_manager.surroundings import temporary_variables, thread_variables
+from flame.executor_manager.volumes import Allowed, resolve
 from flame.executor_manager.watch import Overrun, Watched
 from flame.executor_manager.workplace import Workplace, Workplaces
 from flame.executor_manager.zygotes import Key as ZygoteKey
@@ -48,6 +50,7 @@ from flame.model.attempts import Cause
 from flame.model.errors import FlameError
 from flame.model.resource_text import format_resources
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, Sandbox, ShimKind
+from flame.model.volumes import Volume
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.channels import Endpoint
@@ -104,6 +107,7 @@ class Node:
         socket_directory: Short, for the sockets of host services.
         hidden: Files and directories that services in a sandbox must not see.
         gpu_ids: The GPUs that it offers.
+        volume_allow: What applications may name as volumes.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Node:
     bubblewrap: Bubblewrap
     hidden: tuple[str, ...]
     gpu_ids: tuple[str, ...] = ()
+    volume_allow: tuple[Allowed, ...] = ()
 
 
 class Supervisor:
@@ -316,10 +321,14 @@ class Supervisor:
         if package is not None and package.python and application.shim is ShimKind.PYTHON:
             command = (package.python, *COMMAND[1:])  # the environment's own interpreter
         place = self._places.prepare(executor, incarnation, account)
-        sandbox = Sandbox.NONE
+        sandbox, volumes, no_volumes = Sandbox.NONE, list[Volume](), ""
         if takes_process(application) and self._node.bubblewrap.path:
             sandbox = application.sandbox
-            inside = self._sandboxed(application, command, account, place, package)
+            try:
+                volumes = resolve(application.volumes, self._node.volume_allow, self._node.hidden)
+            except ServiceUnusable as error:
+                no_volumes = str(error)
+            inside = self._sandboxed(application, command, account, place, package, volumes)
             process = await self._spawn(account, inside, relayed=True)
         elif package is None and (own := self._zygotes.of_application(account, order, application)):
             process = await self._spawn(account, zygote=own)
@@ -363,6 +372,9 @@ class Supervisor:
             sandbox=sandbox.value,
             place=package,
             unprepared=problem,
+            volume_allow=list(self._node.volume_allow),
+            volumes=list(zip(application.volumes, volumes, strict=False)),
+            no_volumes=no_volumes,
             gpu_ids=gpu_ids,
             devices={
                 "FLAME_RESOURCES": format_resources(resources_of(order.resources)),
@@ -383,6 +395,7 @@ class Supervisor:
         account: Account | None,
         place: Workplace,
         package: Place | None,
+        volumes: Sequence[Volume],
     ) -> list[str]:
         """Return the command of an executor that is in its application's sandbox."""
 
@@ -398,6 +411,7 @@ class Supervisor:
             reached(self._node.hidden),
             self._node.ca_file,
             () if package is None else (package.release,),
+            volumes,
         )
 
     async def _spawn(

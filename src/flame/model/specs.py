@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from flame.model.labels import Labels, Preferences
 from flame.model.resources import UNIT, Resources
+from flame.model.volumes import Volume
 
 DEFAULT_MAX_INPUT_BYTES = 16 * 1024 * 1024
 DEFAULT_MAX_ATTEMPTS = 3
@@ -130,6 +131,7 @@ class ApplicationSpec:
         sandbox: What contains its services.
         preload: Python shim with an entry point: later executors start from a process that has
             imported its module.
+        volumes: Directories of a node that its services may use.
     """
 
     shim: ShimKind = ShimKind.HOST
@@ -156,6 +158,7 @@ class ApplicationSpec:
     preload: bool = False
     pickled_with: str = ""
     local_modules: bytes = b""
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from flame.model.specs import (
     ShimKind,
     TaskState,
 )
+from flame.model.volumes import Volume, check_volumes
 from flame.wire import v1
 
 #: The largest numbers that the wire's and the store's integers hold.
@@ -169,6 +170,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         preload=message.preload,
         pickled_with=message.pickled_with,
         local_modules=message.local_modules,
+        volumes=check_volumes(Volume(v.name, v.path, v.writable) for v in message.volumes),
     )
 
 
@@ -208,6 +210,7 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         preload=spec.preload,
         pickled_with=spec.pickled_with,
         local_modules=spec.local_modules,
+        volumes=[v1.Volume(name=n, path=p, writable=w) for n, p, w in spec.volumes],
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):

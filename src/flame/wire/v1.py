@@ -84,6 +84,7 @@ from flame.wire.pb.v1.types_pb2 import (
     TaskSpec,
     TaskState,
     TaskStatus,
+    Volume,
 )
 
 #: Call metadata. A client that can take more than gRPC's default says how many bytes.
@@ -213,4 +214,5 @@ __all__ = [
     "UnregisterApplicationRequest",
     "UpdateApplicationRequest",
     "WatchTaskRequest",
+    "Volume",
 ]

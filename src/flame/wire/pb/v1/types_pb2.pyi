@@ -291,8 +291,18 @@ class ApplicationSchema(_message.Message):
     common_data: str
     def __init__(self, input: _Optional[str] = ..., output: _Optional[str] = ..., common_data: _Optional[str] = ...) -> None: ...
 
+class Volume(_message.Message):
+    __slots__ = ("name", "path", "writable")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    writable: bool
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., writable: _Optional[bool] = ...) -> None: ...
+
 class ApplicationSpec(_message.Message):
-    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "sandbox", "preload", "pickled_with", "local_modules")
+    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "sandbox", "preload", "volumes", "pickled_with", "local_modules")
     SHIM_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -313,6 +323,7 @@ class ApplicationSpec(_message.Message):
     SHIM_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     PRELOAD_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
     PICKLED_WITH_FIELD_NUMBER: _ClassVar[int]
     LOCAL_MODULES_FIELD_NUMBER: _ClassVar[int]
     shim: Shim
@@ -335,9 +346,10 @@ class ApplicationSpec(_message.Message):
     shim_options: _containers.RepeatedCompositeFieldContainer[Environment]
     sandbox: str
     preload: bool
+    volumes: _containers.RepeatedCompositeFieldContainer[Volume]
     pickled_with: str
     local_modules: bytes
-    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., sandbox: _Optional[str] = ..., preload: _Optional[bool] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., sandbox: _Optional[str] = ..., preload: _Optional[bool] = ..., volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ...) -> None: ...
 
 class NodePackage(_message.Message):
     __slots__ = ("node", "url", "state", "message", "log", "since")
