@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import logging
 import os
 import signal
@@ -25,6 +26,12 @@ STORAGES = ("sqlite", "memory")
 WAL = 2  # in a SQLite file's header, at JOURNAL_BYTE
 JOURNAL_BYTE = 18
 EXECUTORS = 2
+#: Beside the defaults: a fleet has more executors than they allow.
+CONFIGURATION = {
+    "name": "bench",
+    "endpoint": "http://127.0.0.1:0",
+    "limits": {"max_executors": 1_000},
+}
 WARM_TIMEOUT = 60.0  # seconds
 WARM_TASKS = 4_000
 
@@ -148,7 +155,7 @@ class Bench:
             if len(bound) >= self.executors:
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(bound)} of {self.executors} executors bound: {executors}")
+                raise TimeoutError(f"{len(bound)} of {self.executors} executors bound")
             time.sleep(0.02)
 
     def manager(self) -> psutil.Process:
@@ -167,10 +174,13 @@ def bench(
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flame-bench-")))
         database = directory / "flame.db"
+        config = directory / "flame-cluster.yaml"
+        config.write_text(json.dumps({"cluster": CONFIGURATION}))
         cluster = stack.enter_context(
             LocalCluster(
                 executors=executors,
                 anonymous=anonymous,
+                config=config,
                 storage="memory" if storage == "memory" else f"sqlite:///{database}",
             )
         )

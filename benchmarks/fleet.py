@@ -93,12 +93,24 @@ class SimulatedExecutor:
                 raise RuntimeError(f"{self._id} was refused: {order.refusal.message}")
 
 
+class NoPackages:
+    """The packages of a node that never has any."""
+
+    timeout = 0.0
+
+    def reports(self) -> list[Any]:
+        return []
+
+
 class SimulatedProcesses:
     """What a node's agent wants of its supervisor, with connections for processes."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.leader = endpoint
         self.framed = frames.FramedAddress()
+        self.leader = endpoint
+        self.preparing: dict[Key, str] = {}
+        self.packages = NoPackages()
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
         self.agent: NodeAgent | None = None
         self._endpoint = endpoint
@@ -145,7 +157,7 @@ async def run_node(endpoint: Endpoint, token: str, executors: int, ready_fd: int
 
     processes = SimulatedProcesses(endpoint)
     identity = Identity("fleet", UNIT * executors, (endpoint,), token, None)
-    processes.agent = NodeAgent(identity, cast(Supervisor, processes), registered)
+    processes.agent = NodeAgent(identity, cast(Supervisor, processes), registered, "simulated")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(processes.beat())
         tasks.create_task(processes.agent.run())
