@@ -21,7 +21,6 @@ ALL = (
     "fleet",
     "faces",
     "host_service",
-    "released_clients",
     "flatness",
     "memory",
     "scheduler",

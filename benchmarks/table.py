@@ -184,6 +184,13 @@ TARGETS = (
         at_most=True,
     ),
     Target(
+        "a start of the session manager beside 1,000,000 pending tasks, sqlite",
+        3,
+        "s",
+        picked("restart", most="stored", storage="sqlite", state="pending", unit="s"),
+        at_most=True,
+    ),
+    Target(
         "`flmexec -t 1000 -c true` over `xargs -P2`, start included",
         1,
         "",
