@@ -57,6 +57,15 @@ def test_a_group_with_a_sync_session_is_committed_with_a_sync() -> None:
     assert not waiting(b).sync
 
 
+def test_the_open_of_a_session_is_synced_as_its_tasks_are() -> None:
+    for durability in Durability:
+        b = Bench(commit_at_once=False)
+        b.register()
+        b.commit()
+        b.open(durability=durability)
+        assert waiting(b).sync is (durability is Durability.SYNC)
+
+
 def test_memory_sessions_never_wait() -> None:
     b = quiet(durability=Durability.MEMORY)
     b.submit(b"a")

@@ -298,7 +298,9 @@ def _store_session(
     """Have the session itself stored: durably, whatever its tasks are, so that no number is reused."""
     if session.is_volatile:
         state.store(record, session=session)
-    state.store(record, cause)
+        state.store(record, cause)
+    else:
+        state.store(record, cause, session=session)
 
 
 def session_stored(state: State, cause: ReplySession, now: float) -> None:
