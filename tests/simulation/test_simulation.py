@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from flame.engine.engine import Engine
+from flame.engine.engine import Engine, Group
 from flame.storage.sqlite.store import SqliteStore
 from flame.testing import planted
+from flame.testing.machine import machine_of
 from flame.testing.simulation import Simulation
+from flame.testing.witness import Broken
 
 FIRST = int(os.environ.get("FLAME_SIMULATION_FIRST", "0"))
 SEEDS = int(os.environ.get("FLAME_SIMULATION_SEEDS", "300"))
 CHUNK = 25
+MACHINE_EVERY = (
+    10  # seeds: these are played a second time, with the SQLite store and losses of power
+)
 
 #: Seeds that once found a bug. They stay.
 KEPT: tuple[int, ...] = (97, 140, 347, 1462, 2473, 10021, 10030, 41780)
@@ -25,6 +30,9 @@ KEPT: tuple[int, ...] = (97, 140, 347, 1462, 2473, 10021, 10030, 41780)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
 def test_no_promise_breaks_whatever_fails(first: int) -> None:
     for seed in range(first, min(first + CHUNK, FIRST + SEEDS)):
+        if seed % MACHINE_EVERY == 0:
+            with machine_of(seed) as machine:
+                Simulation(seed, machine=machine).run()
         Simulation(seed).run()
 
 
@@ -40,6 +48,40 @@ def test_equal_seeds_give_equal_histories(seed: int) -> None:
 
 def test_different_seeds_give_different_histories() -> None:
     assert Simulation(1).run().digest != Simulation(2).run().digest
+
+
+def test_equal_seeds_give_equal_histories_on_a_machine_that_loses_power() -> None:
+    def run(seed: int) -> str:
+        with machine_of(seed) as machine:
+            simulation = Simulation(seed, machine=machine)
+            simulation.run()
+            return simulation.world.story()
+
+    stories = [run(seed) for seed in range(60)]
+    lossy = [seed for seed, story in enumerate(stories) if "groups lost" in story]
+    assert len(lossy) >= 3
+    assert any("clock jumps" in story for story in stories)
+    assert [run(seed) for seed in lossy] == [stories[seed] for seed in lossy]
+
+
+def test_a_sync_session_that_is_not_synced_is_noticed_when_the_power_goes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class NeverSyncs(Engine):
+        def take_group(self) -> Group | None:
+            group = super().take_group()
+            return Group(group.records, sync=False) if group is not None else None
+
+    for seed in range(60):
+        try:
+            with machine_of(seed) as machine:
+                Simulation(seed, engine_of=NeverSyncs, machine=machine).run()
+        except Broken as error:
+            if "a loss of power took" not in str(error):
+                raise
+            assert f"flame.testing.simulation {seed} --machine" in capsys.readouterr().out
+            return
+    pytest.fail("60 seeds did not notice")
 
 
 def test_the_simulations_do_what_they_are_for() -> None:

@@ -74,6 +74,7 @@ class Client:
         self._over = False
         self._refused = False
         self._gap: int | None = None  # a number that was refused for want of room
+        self._promised = spec.durability is not Durability.MEMORY  # that nothing is lost
 
     @property
     def done(self) -> bool:
@@ -264,7 +265,7 @@ class Client:
             self._send()
 
     def _on_attached(self, view: AttachedView) -> None:
-        if self.spec.durability is Durability.MEMORY and view.submitted < len(self._ids):
+        if not self._promised and view.submitted < len(self._ids):
             self._end("its session was kept in memory")
             return
         if view.submitted < len(self._ids):
@@ -288,7 +289,7 @@ class Client:
                 self._resolve(number, self._early.pop(task_id))
 
     def _on_outcomes(self, message: effects.SendOutcomes) -> None:
-        if message.position != self._position and self.spec.durability is not Durability.MEMORY:
+        if message.position != self._position and self._promised:
             raise Broken(
                 f"{self.name}: outcomes from {message.position} came, {self._position} was next"
             )
@@ -325,7 +326,7 @@ class Client:
     def _end(self, reason: str) -> None:
         """Nothing more comes: resolve what is left."""
         self.world.note(self.name, "ends:", reason)
-        if self.spec.durability is not Durability.MEMORY and self._ids:
+        if self._promised and self._ids:
             raise Broken(f"{self.name}: {reason}, with {len(self._ids)} tasks accepted")
         for number in range(len(self.inputs)):
             if number not in self.results:
@@ -352,7 +353,7 @@ class Client:
             if self.watching.get(task_id) != begun:
                 return
             if isinstance(view, FlameError):
-                if self.spec.durability is Durability.MEMORY:
+                if not self._promised:
                     del self.watching[task_id]
                     return
                 self.world.after(self.world.random.uniform(0.05, 1.0), self._watch, task_id)
@@ -369,6 +370,15 @@ class Client:
                     )
 
         return seen
+
+    def power_lost(self, taken: set[SessionNumber]) -> None:
+        """Nothing is promised of these sessions any more: give up, if its own is among them."""
+        if self.opened and self._number in taken and not self._over:
+            self._promised = False
+            self.watching.clear()
+            self._end("a loss of power took what was not synced")
+            if self.close_wanted is not None:
+                self.closed = True
 
     def manager_died(self) -> None:
         """Its watches were broken off: begin them again."""

@@ -83,6 +83,7 @@ class Manager:
         self.calls: dict[Call, None] = {}
         self.up = False
         self.is_full = False  # its disk
+        self.ahead = 0.0  # of the world's time
         self.starts = 0
         self.cluster: Cluster
         self._open_store = open_store
@@ -103,6 +104,17 @@ class Manager:
         self._watches: dict[Watch, tuple[SessionNumber, TaskId]] = {}
         self._timer = float("inf")
 
+    @property
+    def now(self) -> float:
+        """What its clock says."""
+        return self.world.now + self.ahead
+
+    def jump(self, seconds: float) -> None:
+        """Have its clock go forward at once; it never goes back. What is due by now is done."""
+        self.ahead += seconds
+        if self.up:
+            self.post(events.Tick())
+
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -120,7 +132,7 @@ class Manager:
         self.world.note("manager starts", self.starts)
         self._store = self._open_store()
         recovered = self._store.load()
-        self._after(self._engine.restore(recovered, self.world.now))
+        self._after(self._engine.restore(recovered, self.now))
 
     def crash(self) -> None:
         """Lose everything but the store. A commit under way may or may not have happened."""
@@ -144,7 +156,7 @@ class Manager:
 
     def post(self, event: object) -> None:
         """Apply one event, perform what follows, check everything."""
-        self._after(self._engine.handle(event, self.world.now))
+        self._after(self._engine.handle(event, self.now))
 
     def _after(self, todo: list[effects.Effect]) -> None:
         self.cluster.check()
@@ -157,7 +169,7 @@ class Manager:
         due = self.cluster.next_deadline()
         if due is not None and due < self._timer:
             self._timer = due
-            self.world.at(max(due, self.world.now), self._tick, self._life)
+            self.world.at(max(due - self.ahead, self.world.now), self._tick, self._life)
 
     def _tick(self, life: int) -> None:
         if life == self._life:
@@ -172,7 +184,7 @@ class Manager:
                     raise ResourceExhausted("the simulated disk is full")
                 self._store.commit(group.records, sync=group.sync)
             except ResourceExhausted as error:
-                self._after(self._engine.store_full(error, self.world.now))
+                self._after(self._engine.store_full(error, self.now))
                 self.world.after(FULL_STORE_RETRY, self._retry, life)
                 return
             self._witness.committed(group.records)
@@ -180,11 +192,11 @@ class Manager:
 
     def _retry(self, life: int) -> None:
         if life == self._life:
-            self._after(self._engine.retry(self.world.now))
+            self._after(self._engine.retry(self.now))
 
     def _committed(self, life: int) -> None:
         if life == self._life:
-            self._after(self._engine.committed(self.world.now))
+            self._after(self._engine.committed(self.now))
 
     def _commit_volatile(self, records: Sequence[Record]) -> None:
         self._volatile.commit(records, sync=False)

@@ -1,16 +1,20 @@
 """A whole cluster in virtual time, from a seed: clients, nodes, executors, faults, and a checker.
 
-    python -m flame.testing.simulation SEED     replays one run and prints its story
+    python -m flame.testing.simulation SEED            replays one run and prints its story
+    python -m flame.testing.simulation SEED --machine  with the SQLite store on a simulated machine
 
 The engine, core, policy and store are the real ones; everything around them is simulated: streams
 that delay and break, executors that die in a task, nodes that fall silent or are lost, a manager that
-is killed and starts again. After every event ``Cluster.check`` derives all indexes again, and the
+is killed and starts again; with a :class:`~flame.testing.machine.Machine` also losses of power and jumps
+of the clock. Within a stream messages neither overtake each other nor come twice, as on TCP; streams
+overtake each other, and whoever opens a new one sends again what was not confirmed. After every event ``Cluster.check`` derives all indexes again, and the
 :class:`~flame.testing.witness.Witness` compares what was promised with what happened. Equal seeds
 give equal histories.
 """
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -23,6 +27,7 @@ from flame.model.specs import ApplicationSpec, Durability, SessionSpec
 from flame.storage.memory import MemoryStore
 from flame.storage.store import Store
 from flame.testing.clients import Client
+from flame.testing.machine import Machine, machine_of
 from flame.testing.manager import EngineOf, Manager
 from flame.testing.nodes import Executor, Node
 from flame.testing.service import expected
@@ -52,6 +57,7 @@ class Simulation:
         open_store: Opens the durable store, at every start of the manager; one that keeps everything
             in memory, across restarts, unless another is given.
         engine_of: Makes the engine; tests plant bugs here.
+        machine: Has the durable store on its disk, and loses power now and then.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Simulation:
         *,
         open_store: Callable[[], Store] | None = None,
         engine_of: EngineOf = Engine,
+        machine: Machine | None = None,
     ) -> None:
         self.seed = seed
         self.world = World(seed)
@@ -77,10 +84,12 @@ class Simulation:
             delay_release=dice.choice((0.1, 3.0, 30.0)),
             cancel_grace=self._extra.choice((0.2, 0.5)),
         )
+        self._machine = machine
+        self._of_power = Random(f"power {seed}")
         memory = MemoryStore()
-        self.manager = Manager(
-            self.world, open_store or (lambda: memory), self.witness, limits, engine_of
-        )
+        in_memory: Callable[[], Store] = lambda: memory  # noqa: E731
+        opens = open_store or (machine.open if machine is not None else in_memory)
+        self.manager = Manager(self.world, opens, self.witness, limits, engine_of)
         slots = [dice.randint(1, 4) for _ in range(dice.randint(1, 3))]
         self._slots = sum(slots)
         self.nodes = [
@@ -100,8 +109,10 @@ class Simulation:
         try:
             return self._run()
         except Exception:  # whatever it is, the seed must be known
+            flags = " --machine" if self._machine is not None else ""
             print(
-                f"\nseed {self.seed} failed; replay: python -m flame.testing.simulation {self.seed}"
+                f"\nseed {self.seed} failed; "
+                f"replay: python -m flame.testing.simulation {self.seed}{flags}"
             )
             raise
         finally:
@@ -240,17 +251,29 @@ class Simulation:
         fault()
         if self._of_disks.random() < 0.2:
             self._fill_disk()
+        if self._machine is not None and self._of_power.random() < 0.1:
+            self.world.note("clock jumps")
+            self.manager.jump(self._of_power.uniform(1.0, 300.0))
 
     def _restart_manager(self) -> None:
         if self.manager.up:
+            if self._machine is not None and self._of_power.random() < 0.5:
+                self.world.note("power lost")
+                self._machine.power_off()
             self.manager.crash()
             for client in self.clients:
                 client.manager_died()
             self.world.after(self.world.random.uniform(0.05, 3.0), self._start_manager)
 
     def _start_manager(self) -> None:
-        if not self.manager.up:
-            self.manager.start()
+        if self.manager.up:
+            return
+        self.manager.start()
+        if self._machine is not None and (lost := self._machine.lost()):
+            self.world.note("groups lost", len(lost))
+            taken = self.witness.power_lost(self._machine.groups, lost)
+            for client in self.clients:
+                client.power_lost(taken)
 
     def _executors(self) -> list[Executor]:
         return [process for node in self.nodes for process in node.processes.values()]
@@ -343,11 +366,15 @@ class Simulation:
 
 def main() -> None:
     """Replay one seed and print its story."""
-    simulation = Simulation(int(sys.argv[1]))
-    try:
-        print(simulation.run())
-    finally:
-        print(simulation.world.story(None if "--all" in sys.argv else 60))
+    with ExitStack() as stack:
+        machine = (
+            stack.enter_context(machine_of(int(sys.argv[1]))) if "--machine" in sys.argv else None
+        )
+        simulation = Simulation(int(sys.argv[1]), machine=machine)
+        try:
+            print(simulation.run())
+        finally:
+            print(simulation.world.story(None if "--all" in sys.argv else 60))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from flame.core.records import (
 )
 from flame.model.attempts import Cause
 from flame.model.ids import SessionNumber, TaskId
-from flame.model.specs import EventCode, Failure, SessionState, TaskState
+from flame.model.specs import Durability, EventCode, Failure, SessionState, TaskState
 
 
 class Broken(AssertionError):
@@ -79,6 +79,8 @@ class Witness:
         for record in records:
             match record:
                 case SessionPut(number):
+                    if number not in self.sessions:
+                        self.forgotten.discard(number)  # of one that a loss of power took whole
                     kept = self.sessions.setdefault(number, Kept(record, volatile))
                     kept.put = record
                     if record.state is SessionState.CLOSED and number not in self.forgotten:
@@ -109,6 +111,36 @@ class Witness:
         for number, kept in self.sessions.items():
             if kept.volatile:
                 self.forgotten.add(number)
+
+    def power_lost(
+        self, there: Iterable[Sequence[Record]], lost: Iterable[Sequence[Record]]
+    ) -> set[SessionNumber]:
+        """A loss of power took the last groups that were stored; return whom nothing is promised now.
+
+        That is each durable session of which something is lost. A sync session may miss what nobody
+        was told of, such as a spent attempt, but no task and no outcome.
+        """
+        before = self.sessions
+        self.sessions = {}
+        for number, kept in before.items():
+            if kept.volatile:
+                self.sessions[number] = kept
+        for group in there:
+            self.committed(group)
+        taken: set[SessionNumber] = set()
+        touched = {getattr(record, "session", None) for group in lost for record in group}
+        for number, kept in before.items():
+            now = self.sessions.get(number)
+            if kept.volatile or number in self.forgotten:
+                continue
+            if kept.put.spec.durability is not Durability.SYNC:
+                taken |= {number} & touched
+            elif now is None or (now.tasks, now.outcomes) != (kept.tasks, kept.outcomes):
+                raise Broken(f"a loss of power took tasks or outcomes of sync session {number}")
+            if now is not None:
+                now.executions = kept.executions
+        self.forgotten |= taken
+        return taken
 
     def _submitted(self, kept: Kept, record: TasksSubmitted) -> None:
         for index, value in enumerate(record.inputs):

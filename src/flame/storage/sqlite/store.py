@@ -48,6 +48,10 @@ class SqliteStore:
         CorruptStore: The file is damaged.
     """
 
+    #: What a simulated machine has in their places; a boot of None is this machine's.
+    checkpointer: type[Checkpointer] = Checkpointer
+    boot: bytes | None = None
+
     name = "sqlite"
     settings = "journal=wal synchronous=normal"
     is_quick = True
@@ -73,7 +77,7 @@ class SqliteStore:
                 # What is wrong with the log must still be there to see after it was refused.
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 version = read_version(connection, str(path))
-                tail = Tail(path)
+                tail = Tail(path, self.boot)
                 self._tail = tail
                 tail.check(_frames(connection))
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
@@ -82,7 +86,7 @@ class SqliteStore:
                 migrate(connection, version)
                 self.versions = version, SCHEMA_VERSION
                 self._writer = Writer(connection, str(path))
-                self._checkpointer = Checkpointer(self._connect(vfs))
+                self._checkpointer = self.checkpointer(self._connect(vfs))
                 connection.set_wal_hook(self._after_commit)
                 self._query = SqliteQuery(self._connect(vfs), self._read_lock)
                 self._reader = Reader(self._query, self._writer.deleted)

@@ -34,12 +34,15 @@ class Tail:
     """The file beside one open database.
 
     ``check`` is called before anything is written, ``note`` after each commit, ``end`` in close.
+
+    Args:
+        boot: The number of this boot of the machine; None: ask the system.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, boot: bytes | None = None) -> None:
         self._path = Path(f"{database}.tail")
         self._log_path = Path(f"{database}-wal")
-        self._boot = _boot_id()
+        self._boot = _boot_id() if boot is None else boot
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._log = -1
         self._salts = b""
