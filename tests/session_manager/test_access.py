@@ -41,9 +41,9 @@ def guard(*, anonymous: bool = False) -> Access:
     return made
 
 
-#: Of the Frontend and of Admin: what is about the cluster, and what is about tenants.
+#: Of the Frontend and of Admin: what is about the cluster, and what is about a tenant of the caller's.
 ABOUT_NODES = ("ListNodes", "GetNode")
-ABOUT_TENANTS = ("ListTenants", "GetTenant")
+ABOUT_TENANTS = ("ListTenants", "GetTenant", "ListTaskLogs")
 
 SERVICES: dict[str, list[str]] = {
     "frontend": [m.path for name, m in v1.FRONTEND.items() if name not in ABOUT_NODES]

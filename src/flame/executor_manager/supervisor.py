@@ -587,6 +587,13 @@ class Supervisor:
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
             self._places.leave(executor, process.name)
 
+    def _rotate(self, names: list[str]) -> None:
+        for name in names:
+            try:
+                self._places.rotate(name)
+            except OSError as error:
+                log.warning("output-not-rotated process=%s error=%s", name, error)
+
     async def _watch(self) -> None:
         """Look at what executors use, and end those that use more than they may."""
         while True:
@@ -598,6 +605,9 @@ class Supervisor:
                 Watched(process.pid, self._limits.memory_of(process.number), process.paths)
                 for process in self._alive.values()
             ]
+            await asyncio.to_thread(
+                self._rotate, [process.name for process in self._alive.values()]
+            )
             for overrun in await asyncio.to_thread(self._limits.overruns, watched):
                 process = self._by_pid.get(overrun.pid)
                 if process is not None and process.overrun is None:

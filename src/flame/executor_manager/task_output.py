@@ -74,9 +74,14 @@ class TaskOutput:
 
     def replace_streams(self) -> None:
         """Let Python's own streams say when something is written."""
-        if self._watched:
-            sys.stdout = _stream(1, sys.stdout, self._note)
-            sys.stderr = _stream(2, sys.stderr, self._note)
+        if not self._watched:
+            return
+        before = sys.stderr
+        sys.stdout = _stream(1, sys.stdout, self._note)
+        sys.stderr = _stream(2, sys.stderr, self._note)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(sys.stderr)
 
     def _note(self) -> None:
         self._quiet = -1

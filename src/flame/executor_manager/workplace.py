@@ -4,6 +4,7 @@
 <directory>/<executor>-<incarnation>.cell  what it runs now
 <directory>/<executor>-<incarnation>.out   what it wrote; kept for a while after its end
 <directory>/<executor>-<incarnation>.err
+<directory>/<executor>-<incarnation>.out.1  what it wrote before that, if it wrote much
 <sockets>/<number>/                        short: for sockets, and temporary files if need be
 """
 
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +25,7 @@ from flame.executor_manager.accounts import Account
 log = logging.getLogger(__name__)
 
 KEPT_OUTPUTS = 200  # of executors that have ended; older ones are deleted
+MOST_OUTPUT = 16 * 1024 * 1024  # bytes in a file before it is rotated
 SOCKET_PATH_LIMIT = 100  # characters; the kernel allows 107
 #: What multiprocessing adds to a temporary directory for a socket.
 _LISTENER = "/pymp-xxxxxxxx/listener-xxxxxxxx"
@@ -130,9 +133,25 @@ class Workplaces:
         else:
             _remove_soon(gone)
 
+    def rotate(self, name: str) -> None:
+        """Begin the files of a process's output anew, if they are large; the end of the old is kept.
+
+        The process goes on with the same files. What it writes between the copy and the cut is lost.
+        """
+        for kind in ("out", "err"):
+            path = self.path(name, kind)
+            with suppress(FileNotFoundError), open(path, "rb") as current:
+                size = os.fstat(current.fileno()).st_size
+                if size <= MOST_OUTPUT:
+                    continue
+                with open(f"{path}.1", "wb", opener=_private) as before:
+                    current.seek(size - MOST_OUTPUT)
+                    shutil.copyfileobj(current, before)
+                os.truncate(path, 0)
+
     def delete_output(self, name: str) -> None:
         """Delete what a process wrote."""
-        for kind in ("out", "err"):
+        for kind in ("out", "err", "out.1", "err.1"):
             Path(self.path(name, kind)).unlink(missing_ok=True)
 
     def path(self, name: str, kind: str) -> str:

@@ -335,7 +335,9 @@ def enter_timeout(options: Options) -> float:
 def _stderr_since(position: int) -> str:
     try:
         with open("/proc/self/fd/2", "rb") as file:
-            file.seek(max(position, os.fstat(2).st_size - STDERR_TAIL))
+            size = os.fstat(2).st_size
+            start = position if position <= size else 0  # it was rotated
+            file.seek(max(start, size - STDERR_TAIL))
             return file.read(STDERR_TAIL).decode("utf-8", "replace").strip()
     except OSError:  # a terminal or a pipe, when somebody runs an executor by hand
         return ""
