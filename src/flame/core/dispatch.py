@@ -21,9 +21,9 @@ HAND_OUT_TASKS = 2048
 HAND_OUT_BYTES = 8 * 1024 * 1024
 #: This part of a window is a fraction of a millisecond of work, and is not split.
 WHOLE = 16
-#: Nor is this part, about two milliseconds, while it is not more than so many tasks: among hundreds
-#: of executors the frames would cost us more than the tasks cost them.
-QUARTER, QUARTER_TASKS = 4, 256
+#: Of very quick tasks so many go together: among hundreds of executors the frames would cost us more
+#: than the tasks cost them. A window that holds four times as many is of such tasks.
+TOGETHER = 256
 #: An executor with a larger window works through it in a few milliseconds: not worth a take-back.
 TAKE_BACK_WINDOW = 16
 #: Of those that hold more than one task, so many are compared to find who holds most.
@@ -45,7 +45,7 @@ def dispatch(state: State, session: Session) -> None:
     for executor in ready:
         # A few quick tasks are not worth a frame to each executor: one gets them whole.
         window = executor.window
-        fair = max(share, window // WHOLE, min(window // QUARTER, QUARTER_TASKS))
+        fair = max(share, window // WHOLE, TOGETHER if window >= 4 * TOGETHER else 0)
         count = min(executor.window - len(executor.held), fair, HAND_OUT_TASKS, session.queued)
         if count <= 0:
             break
