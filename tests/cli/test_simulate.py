@@ -78,6 +78,14 @@ def test_nothing_may_arrive(tmp_path: Path, until: str) -> None:
             "max_instances is 4; it must be a multiple of batch_size, which is 3",
         ),
         (
+            f"{CLUSTER}sessions:\n  - {{task_length: 1, require: zone}}\n",
+            "sessions[0].require is wrong: require: 'zone' is not name=value",
+        ),
+        (
+            f"{CLUSTER}sessions:\n  - {{task_length: 1, prefer: 'zone=a:much'}}\n",
+            "sessions[0].prefer is wrong: prefer: the weight in 'zone=a:much' must be",
+        ),
+        (
             f"{CLUSTER}generators:\n  - {{task_length: 1, arrivals: {{poisson: 1}}}}\n",
             "generators[0] never ends",
         ),

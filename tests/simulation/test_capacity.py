@@ -5,7 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from flame.testing.capacity import Report, read_trace, simulate
+from flame.model.ids import Tenant
+from flame.model.labels import parse_labels, parse_preferences
+from flame.model.resources import UNIT
+from flame.testing.capacity import (
+    ClusterSpec,
+    Listed,
+    Load,
+    NodeGroup,
+    Report,
+    Trace,
+    constant,
+    read_trace,
+    simulate,
+)
+from flame.testing.capacity.run import Run
 
 TRACES = Path(__file__).resolve().parent.parent.parent / "examples" / "simulate"
 
@@ -72,3 +86,20 @@ def test_a_small_part_of_the_large_trace() -> None:
     assert [tier["priority"] for tier in figures["tiers"]] == [1, 0]
     assert figures["utilisation"]["cpu"]["allocated"] > 0.8
     assert figures["tasks"]["finished"] > 100
+
+
+def test_sessions_go_where_their_labels_say() -> None:
+    load = Load(Tenant("default"), constant(4), constant(10.0), closes="never")
+    zones = [
+        NodeGroup(zone, 1, UNIT * 8, parse_labels(f"zone={zone},disk={disk}"))
+        for zone, disk in (("a", "hdd"), ("b", "ssd"), ("c", "hdd"))
+    ]
+
+    def placed(load: Load) -> set[str]:
+        run = Run(Trace(ClusterSpec(tuple(zones)), (Listed(load),)), seed=0, until=5.0)
+        run.run()
+        return {executor.node for executor in run.cluster.state.executors.values()}
+
+    assert placed(replace(load, require=parse_labels("zone=a"))) == {"a-1"}
+    assert placed(replace(load, prefer=parse_preferences("disk=ssd:2"))) == {"b-1"}
+    assert len(placed(load)) > 1

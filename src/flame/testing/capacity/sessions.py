@@ -53,6 +53,8 @@ class Session:
             batch_size=load.batch_size,
             priority=load.priority,
             resources=load.resources,
+            require=load.require,
+            prefer=load.prefer,
         )
 
     def length_of(self, task_id: TaskId) -> float:

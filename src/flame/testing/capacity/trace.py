@@ -20,7 +20,7 @@ from pathlib import Path
 
 from flame.model.errors import InvalidRequest
 from flame.model.ids import DEFAULT_TENANT, Tenant
-from flame.model.labels import Labels, parse_labels
+from flame.model.labels import Labels, Preferences, parse_labels, parse_preferences
 from flame.model.resource_text import parse_resources
 from flame.model.resources import UNIT, Resources
 from flame.model.specs import DEFAULT_DELAY_RELEASE
@@ -87,6 +87,8 @@ class Load:
     max_instances: int | None = None
     batch_size: int = 1
     closes: float | str = DONE
+    require: Labels = ()
+    prefer: Preferences = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,8 @@ def _read_loads(block: Block, tenants: set[Tenant]) -> list[Load]:
             most,
             batch,
             block.get("closes", _read_closes, DONE),
+            block.get("require", lambda value: value.read_by(_read_required), ()),
+            block.get("prefer", lambda value: value.read_by(parse_preferences), ()),
         )
         for name in names
     ]
@@ -329,6 +333,10 @@ def _names(value: Value, tenants: set[Tenant]) -> list[Tenant]:
         if tenants and name not in tenants:
             raise value.error(f"is {name!r}, which is not among cluster.tenants")
     return names
+
+
+def _read_required(text: str) -> Labels:
+    return parse_labels(text, "require")
 
 
 def _read_closes(value: Value) -> float | str:
