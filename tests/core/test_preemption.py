@@ -7,6 +7,7 @@ from flame.model.attempts import Cause
 from flame.model.ids import Tenant
 from flame.model.specs import ExecutorState, SessionSpec
 from flame.model.tenants import TenantSpec
+from flame.scheduling.budget import Budget
 from flame.scheduling.policies import Policies
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.victims import MAX_PREEMPTIONS
@@ -85,7 +86,27 @@ def test_no_more_work_is_thrown_away_than_the_budget_allows() -> None:
     b.later(100.0)
     assert b.executor(asked(b)).held
     assert b.state.budget is not None
-    assert b.state.budget.refused > 10
+    assert b.state.budget.refused == 1  # it costs more every second: nobody asks again
+
+
+def test_a_task_is_thrown_away_when_the_budget_has_grown_enough_for_it() -> None:
+    b = owed(limits=Limits(preemption_rate=2.0, preemption_burst=60.0))
+    name = asked(b)
+    b.later(6.0)
+    b.state.budget = Budget(2.0, 60.0, 0.0, b.now)  # others used it up
+    b.later(6.0)  # after the grace 8 s were left for a task that had run for 11
+    assert b.executor(name).held
+    b.later(2.0)
+    assert b.executor(name).state is ExecutorState.RELEASING
+    assert b.state.budget.refused == 1
+
+
+def test_a_task_that_has_run_for_longer_than_a_burst_is_let_run() -> None:
+    b = owed(limits=Limits(preemption_rate=100.0, preemption_burst=5.0))
+    b.later(100.0)
+    assert b.executor(asked(b)).held
+    assert b.state.budget is not None
+    assert b.state.budget.refused == 1
 
 
 def test_a_task_is_thrown_away_only_so_often() -> None:

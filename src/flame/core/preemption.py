@@ -83,7 +83,9 @@ def grace_over(state: State, session: Session, executor: Executor, now: float) -
         state.budget = Budget.full(now, limits.preemption_rate, limits.preemption_burst)
     spent = max(0.0, now - executor.started_at)
     if not state.budget.take(now, spent):
-        state.deadlines.set(("preempt", executor.id), now + LOOK_AGAIN)
+        wait = state.budget.ready_in(spent)
+        if wait is not None:  # else it ends by itself, and its executor leaves then
+            state.deadlines.set(("preempt", executor.id), now + max(wait, LOOK_AGAIN))
         return
     session.preempted[task.id] = before + 1
     session.preemptions += 1

@@ -12,7 +12,7 @@ class Budget:
         burst: At most this many at once.
         left: What may be thrown away now.
         thrown_away: Everything that was, for metrics.
-        refused: How often there was too little left.
+        refused: How often a task was let run because there was too little left.
     """
 
     rate: float
@@ -37,3 +37,12 @@ class Budget:
         self.left -= seconds
         self.thrown_away += seconds
         return True
+
+    def ready_in(self, seconds: float) -> float | None:
+        """Return in how many seconds a task that was refused may be thrown away; None: never.
+
+        It runs on meanwhile, so that its cost grows by one a second, and what is left by ``rate``.
+        """
+        gained = self.rate - 1.0
+        wait = (seconds - self.left) / gained if gained > 0 else None
+        return wait if wait is not None and seconds + wait <= self.burst else None
