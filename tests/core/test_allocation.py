@@ -1,6 +1,8 @@
 """Between the core and a policy: what it is shown, and which of its steps are taken."""
 
 from flame.core import events
+from flame.core.executors import unbind
+from flame.core.reports import demand
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber
 from flame.model.resources import GIB, Resources
 from flame.model.specs import ExecutorState
@@ -159,3 +161,20 @@ def test_an_executor_without_work_stays_when_nobody_could_use_it() -> None:
     b.bind()
     b.finish(1)
     assert b.states() == {"e1": ExecutorState.BOUND}
+
+
+def test_a_task_that_a_leaving_executor_ends_asks_for_no_other() -> None:
+    """Else one is bound for nothing, unbound, and bound again, for as long as the task runs."""
+    b = bench(planner=Scheduler())
+    b.node(slots=2)
+    b.submit(b"a", b"b")
+    session = b.session()
+    for name, task in (("e1", 1), ("e2", 2)):
+        b.bind(name, window=1)
+        b.started(task, name)
+    assert demand(b.state, session) == 2
+    unbind(b.state, b.executor("e2"), b.now)
+    assert demand(b.state, session) == 1
+    b.node("other", slots=2)  # there is room, and a plan is made
+    b.later(1.0)
+    assert list(b.state.executors) == ["e1", "e2"]

@@ -74,8 +74,6 @@ class Watched(Run):
                 or session.spec.batch_size > 1
                 or short < 1
                 or leaf is ledger.line
-                # An executor of its was claimed a moment ago: its turn is when that one has gone.
-                or session.leaving
                 or not within_ceilings(leaf, 1)
                 or not held_back(ledger, leaf)
             ):

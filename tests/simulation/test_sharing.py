@@ -11,8 +11,10 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from flame.core import cluster, preemption
+from flame.core import allocation, cluster, gangs, preemption
+from flame.core.cluster import Cluster
 from flame.core.node import Node
+from flame.core.session import Session
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.resources import UNIT
 from flame.scheduling.deserved import deserved
@@ -20,6 +22,7 @@ from flame.scheduling.ledger import Ledger
 from flame.scheduling.scheduler import Scheduler
 from flame.scheduling.steps import Assign, Plan
 from flame.scheduling.tree import Branch
+from flame.scheduling.weighted_share import WeightedShare
 from flame.testing.capacity import ClusterSpec, Listed, Load, NodeGroup, Trace, constant
 from flame.testing.capacity.run import Run
 from tests.scheduling.small_cluster import SmallCluster, tenant
@@ -163,12 +166,49 @@ def for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preemption, "MAX_PREEMPTIONS", 99)
 
 
+def no_weights(patch: pytest.MonkeyPatch) -> None:
+    """In shares alone this is repaid: balances and turns lead to what is deserved, by another way."""
+    patch.setattr(WeightedShare, "share", lambda self, used, weight: used)
+    patch.setattr(Ledger, "put_balance", lambda self, of, share: None)
+    patch.setattr(Ledger, "put_turn", lambda self, tenant, deserved, owed: None)
+
+
+def unchecked(patch: pytest.MonkeyPatch) -> None:
+    """It is for the promise to notice, not for the core's own checks."""
+    patch.setattr(Cluster, "check", lambda self: None)
+
+
+def two_sessions(patch: pytest.MonkeyPatch) -> None:
+    unchecked(patch)
+    patch.setattr(Session, "drop_executor", lambda self, executor: None)
+
+
+def half_a_gang(patch: pytest.MonkeyPatch) -> None:
+    """One member is made, and nobody restarts what is not whole (that would go on for ever)."""
+    unchecked(patch)
+    patch.setattr(gangs, "review", lambda state, now: state.touched_gangs.clear())
+    whole = allocation._assign_all
+    patch.setattr(
+        allocation, "_assign_all", lambda state, steps, *rest: whole(state, steps[:1], *rest)
+    )
+
+
+def no_second_look(patch: pytest.MonkeyPatch) -> None:
+    """Who had to give waits for the next event, whatever room there is."""
+    once = allocation._follow
+    patch.setattr(allocation, "_follow", lambda *state: once(*state) and False)
+
+
 @pytest.mark.parametrize(
     ("examples", "promise", "plant"),
     [
         (traces(), promises_hold_and_everybody_is_served, twice_as_large),
         (traces(), promises_hold_and_everybody_is_served, planner(ForgetsSomebody)),
         (st.just(URGENT), promises_hold_and_everybody_is_served, for_ever),
+        (traces(), promises_hold_and_everybody_is_served, two_sessions),
+        (traces(), promises_hold_and_everybody_is_served, half_a_gang),
+        (traces(), promises_hold_and_everybody_is_served, no_second_look),
+        (contended(), shares_converge, no_weights),
         (with_quota(), quota_is_given, no_quota),
         (traces(), seeds_decide, planner(ThrowsDice)),
     ],

@@ -34,7 +34,19 @@ def replan(state: State, planner: Planner, now: float) -> None:
     """
     state.replan = False
     report(state, now)
+    if _follow(state, planner, now):
+        # Who had to give may fit where the taker does not: at once, not with the next event.
+        _follow(state, planner, now)
+    take_leave(state, now)
+    report(state, now)
+    state.waiting = somebody_waits(state)
+    watch(state, now)
+
+
+def _follow(state: State, planner: Planner, now: float) -> bool:
+    """Have a plan made and take its steps; whether one that gave could have an executor elsewhere."""
     growth = _Growth(state)
+    givers: dict[SessionNumber, None] = {}
     for step in _with_gangs(state, planner.plan(state.ledger)):
         match step:
             case tuple():
@@ -61,10 +73,13 @@ def replan(state: State, planner: Planner, now: float) -> None:
                 session = state.sessions.get(step.session)
                 if session is not None:
                     release(state, session, step, now)
-    take_leave(state, now)
+                    givers[session.number] = None
+    if not givers:
+        return False
     report(state, now)
-    state.waiting = somebody_waits(state)
-    watch(state, now)
+    ledger = state.ledger
+    leaves = [ledger.leaves[number] for number in givers if number in ledger.leaves]
+    return any(leaf.wish.wanted > leaf.taken and ledger.rooms.find(leaf.wish) for leaf in leaves)
 
 
 def _with_gangs(state: State, plan: Plan) -> Iterator[Step | tuple[Assign, ...]]:
