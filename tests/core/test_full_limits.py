@@ -23,12 +23,14 @@ def full(tasks: int = 8) -> Bench:
     return b
 
 
-def work(b: Bench, name: str, tasks: int, attachment: int, priority: int = 0) -> Session:
+def work(
+    b: Bench, name: str, tasks: int, attachment: int, priority: int = 0, tenant: Tenant = A
+) -> Session:
     spec = SessionSpec("app", priority=priority)
-    b.post(events.OpenSession(A, name, spec, f"open {name}"))
-    b.post(events.Attach(attachment, A, name, SUBMITTER, True, 0, 10**6, f"attach {name}"))
+    b.post(events.OpenSession(tenant, name, spec, f"open {name}"))
+    b.post(events.Attach(attachment, tenant, name, SUBMITTER, True, 0, 10**6, f"attach {name}"))
     b.submit(*[b"x"] * tasks, attachment=attachment)
-    return b.session_of(A, name)
+    return b.session_of(tenant, name)
 
 
 def on_their_way_out(b: Bench) -> list[str]:
@@ -72,3 +74,15 @@ def test_an_executor_without_work_does_not_wait_out_its_delay() -> None:
     for name in on_their_way_out(b):
         b.left(name)
     assert len(later.executors) == 2
+
+
+def test_an_executor_of_another_tenant_does_wait_it_out_as_it_would_help_nobody() -> None:
+    b = full()
+    other = work(b, "other", 1, 2, tenant=Tenant("b"))
+    b.bind("e3")
+    work(b, "later", 8, 3)
+    b.finish(*b.executor("e3").held, name="e3")
+    b.later(30.0)
+    assert [e.state for e in other.executors.values()] == [ExecutorState.BOUND]
+    b.later(31.0)
+    assert b.states()["e3"] is ExecutorState.UNBINDING
