@@ -8,7 +8,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -203,6 +204,107 @@ def test_it_ends_with_the_process_that_started_it(launcher: Launcher, tmp_path: 
     assert json.loads(read_line(reading))["pid"] != parent.pid
     parent.kill()
     parent.wait(PATIENCE)
+    with os.fdopen(alive_reading) as alive:
+        assert select.select([alive], [], [], PATIENCE)[0], "it outlived its parent"
+        assert alive.read() == ""
+
+
+# --- a loop that hangs ---------------------------------------------------------------------------
+
+#: A session manager whose loop begins to spin when its stdin closes.
+_SPINS = """
+import select, sys
+from flame.session_manager.shell import Shell
+from flame.session_manager.main import main
+
+async def spin_when_told(self):
+    import asyncio
+    while not select.select([0], [], [], 0)[0]:
+        await asyncio.sleep(0.02)
+    print("spinning", flush=True)
+    while True:
+        pass
+
+Shell._beat = spin_when_told
+main()
+"""
+
+
+@pytest.fixture
+def hanging(launcher: Launcher) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a session manager and have its loop hang."""
+    started: list[subprocess.Popen[str]] = []
+
+    def hang(*options: str) -> subprocess.Popen[str]:
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SPINS, "--storage", "memory", "--listen", "127.0.0.1:0",
+             "--ready-fd", str(writing), *options],
+            cwd=launcher.directory, env=launcher.environment, pass_fds=[writing], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        os.close(writing)
+        assert read_line(reading)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.stdin = None
+        assert process.stdout.readline() == "spinning\n"
+        return process
+
+    yield hang
+    for process in started:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+def test_a_loop_that_hangs_ends_the_process_with_its_stacks(
+    hanging: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = hanging("--stuck-after", "1")
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "loop-stuck seconds=1" in told
+    assert "in spin_when_told" in told
+
+
+def test_a_process_that_stood_still_is_not_taken_for_one_that_hangs(launcher: Launcher) -> None:
+    started = launcher.serve("--storage", "memory", "--stuck-after", "1")
+    started.process.send_signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    started.process.send_signal(signal.SIGCONT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.process.wait(3.0)
+    started.process.terminate()
+    assert started.process.wait(PATIENCE) == 0
+
+
+def test_a_second_signal_ends_a_process_whose_loop_hangs(
+    hanging: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = hanging("--stuck-after", "0")
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    process.terminate()
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
+def test_a_hanging_process_does_not_outlive_its_parent(launcher: Launcher) -> None:
+    alive_reading, alive_writing = os.pipe()
+    options = ["--storage", "memory", "--listen", "127.0.0.1:0", "--die-with-parent"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _START_AND_WAIT, str(alive_writing), str(alive_writing),
+         sys.executable, "-c", _SPINS, *options],
+        cwd=launcher.directory, env=launcher.environment, pass_fds=[alive_writing], text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(alive_writing)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "spinning\n"
+    parent.kill()
+    parent.communicate(timeout=PATIENCE)
     with os.fdopen(alive_reading) as alive:
         assert select.select([alive], [], [], PATIENCE)[0], "it outlived its parent"
         assert alive.read() == ""

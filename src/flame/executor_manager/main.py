@@ -52,6 +52,7 @@ from flame.model.resource_text import parse_bytes
 from flame.model.resources import UNIT
 from flame.runtime.processes import ParentWatch, become_subreaper
 from flame.runtime.tasks import Tasks
+from flame.runtime.watchdog import STUCK_AFTER, Watchdog, on_stop_signals
 from flame.wire import frames
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Options:
     directory: str
     ready_fd: int | None
     parent: int | None  # end when this process does
+    stuck_after: float
     package_timeout: float
     package_space: int
     volume_allow: tuple[Allowed, ...]
@@ -136,9 +138,8 @@ class Manager:
         Raises:
             FlameError: The session manager refused this node.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        on_stop_signals(self._on_signal)
+        watchdog = Watchdog(self._options.stuck_after, self._options.parent)
         watch = None
         if self._options.parent is not None:
             watch = ParentWatch(lambda: self._stop(ORPHAN_GRACE), self._options.parent)
@@ -153,10 +154,11 @@ class Manager:
             await self._supervisor.close(0.0)  # ends what a failure left; nothing after a stop
             await self._agent.leave()
             await self._tasks.close()
+            watchdog.close()
             if not self._sockets.startswith(self._options.directory):
                 shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, _number: signal.Signals) -> None:
         # The second one means: now.
         self._stop(STOP_GRACE if self._grace is None else 0.0)
 
@@ -306,6 +308,14 @@ Examples:
     "or to write, too. By default none. May be there several times.",
 )
 @click.option("--ready-fd", type=int, help="Write a line of JSON to this file when registered.")
+@click.option(
+    "--stuck-after",
+    type=click.FloatRange(min=0.0),
+    default=STUCK_AFTER,
+    show_default=True,
+    metavar="SECONDS",
+    help="End, with all stacks in the log, when the event loop hangs for so long; 0: never.",
+)
 @click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
 def main(
     config: str | None,
@@ -331,6 +341,7 @@ def main(
     volumes: tuple[str, ...],
     ready_fd: int | None,
     die_with_parent: bool,
+    stuck_after: float,
 ) -> None:
     """Offer this machine to a Flame cluster and run executors on it."""
     parent = os.getppid() if die_with_parent else None
@@ -366,7 +377,7 @@ def main(
             os.path.abspath(path) for path in (configuration_directory(), token_file or "") if path
         )
         chosen = Options(
-            identity, enforced, accounts, secrets, directory, ready_fd, parent,
+            identity, enforced, accounts, secrets, directory, ready_fd, parent, stuck_after,
             package_timeout, package_space, parse_allowed(find_volumes(volumes, config)),
         )  # fmt: skip
         with lock, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

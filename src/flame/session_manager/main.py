@@ -17,6 +17,7 @@ import uvloop
 
 from flame.model.errors import FlameError, InvalidConfiguration
 from flame.runtime.processes import ParentWatch
+from flame.runtime.watchdog import STUCK_AFTER, Watchdog, on_stop_signals
 from flame.session_manager.access import read_or_create_token
 from flame.session_manager.configuration import DEFAULT_STORAGE, Configuration, Tls, load
 from flame.session_manager.term import Failed, Readiness, Settings, Term
@@ -76,6 +77,14 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 )
 @click.option("--ready-fd", type=int, metavar="N", help="write a line of JSON here when serving")
 @click.option(
+    "--stuck-after",
+    type=click.FloatRange(min=0.0),
+    default=STUCK_AFTER,
+    show_default=True,
+    metavar="SECONDS",
+    help="End, with all stacks in the log, when the event loop hangs for so long; 0: never.",
+)
+@click.option(
     "--die-with-parent", is_flag=True, help="Stop when the process that started this ends."
 )
 def main(
@@ -91,6 +100,7 @@ def main(
     advertise: str | None,
     ready_fd: int | None,
     die_with_parent: bool,
+    stuck_after: float,
 ) -> None:
     """Run Flame's session manager."""
     parent = os.getppid() if die_with_parent else None
@@ -115,7 +125,7 @@ def main(
             ready_fd=ready_fd,
             parent=parent,
         )
-        uvloop.run(run(settings))
+        uvloop.run(run(settings, stuck_after))
     except FlameError as error:
         click.echo(f"flame-session-manager: {error}", err=True)
         sys.exit(USAGE_ERROR)
@@ -182,7 +192,7 @@ def _available(
     return msgspec.structs.replace(configuration, high_availability=block)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, stuck_after: float = STUCK_AFTER) -> None:
     """Serve until SIGTERM, SIGINT or the end of the parent; a second signal ends it at once.
 
     Raises:
@@ -197,9 +207,8 @@ async def run(settings: Settings) -> None:
             os._exit(128 + number)
         stop.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+    on_stop_signals(on_signal)
+    watchdog = Watchdog(stuck_after, settings.parent)
     watch = ParentWatch(stop.set, settings.parent) if settings.parent is not None else None
     token = read_or_create_token(settings.token_file)
     where = settings.configuration.endpoint
@@ -210,5 +219,6 @@ async def run(settings: Settings) -> None:
             await term.serve(stop)
             where = term.endpoint
     finally:
+        watchdog.close()
         if watch is not None:
             watch.close()
