@@ -151,6 +151,7 @@ class Bench(Recorder):
         attempts: Sequence[int] = (),
         failures: dict[int, Failure] | None = None,
         kinds: dict[int, Sequence[str]] | None = None,
+        logs: dict[int, tuple[bytes, bytes]] | None = None,
     ) -> None:
         inc = self.executor(name).incarnation if incarnation is None else incarnation
         self.post(
@@ -163,6 +164,7 @@ class Bench(Recorder):
                 failures or {},
                 attempts,
                 kinds or {},
+                logs or {},
             )
         )
 

@@ -1,9 +1,10 @@
 """Results become outcomes: once, stored, told."""
 
 from flame.core import effects, events
-from flame.core.records import Barrier, OutcomesRecorded
+from flame.core.records import Barrier, OutcomesRecorded, TasksLogged
 from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
+from flame.model.logs import TaskLog
 from flame.model.specs import Durability, EventCode, TaskState
 from tests.core.builders import Bench, bench, running
 
@@ -44,6 +45,28 @@ def test_a_result_of_another_attempt_does_not_count() -> None:
     assert b.state.stale_results == 1
     b.finish(1, attempts=[1], sequence=2)
     assert b.told() == [(0, 1)]
+
+
+def test_what_tasks_wrote_is_stored_in_the_commit_of_their_outcomes() -> None:
+    b = running(3)
+    b.commit_at_once = False
+    logs = {0: (b"two", b""), 1: (b"a task that is not held", b""), 2: (b"", b"one")}
+    b.finish(2, 9, 1, logs=logs)
+    group = b.engine.take_group()
+    assert group is not None
+    assert [type(record) for record in group.records] == [TasksLogged, OutcomesRecorded]
+    assert group.records[0] == TasksLogged(
+        b.session().number, [TaskLog(TaskId(2), 1, b"two", b""), TaskLog(TaskId(1), 1, b"", b"one")]
+    )
+
+
+def test_a_log_tells_of_which_attempt_it_is_and_a_late_one_is_dropped() -> None:
+    b = running(1)
+    b.finish(1, attempts=[2], logs={0: (b"late", b"")})
+    assert b.stored(TasksLogged) == []
+    b.finish(1, attempts=[1], sequence=2, logs={0: (b"now", b"")})
+    (stored,) = b.stored(TasksLogged)
+    assert stored.logs == [TaskLog(TaskId(1), 1, b"now", b"")]
 
 
 def test_results_sent_again_are_recorded_once() -> None:
