@@ -6,11 +6,13 @@ A cut is a wrong hardware address for the neighbour: packets leave and nobody ta
 broken switch, so neither side is told anything.
 """
 
+import itertools
 import os
 import subprocess
 
 CLIENTS, NODE = "clients", "node"
 _NOBODY = "02:00:00:00:00:99"
+_serial = itertools.count()
 
 
 class Network:
@@ -22,7 +24,8 @@ class Network:
     """
 
     def __init__(self) -> None:
-        tag = f"flch{os.getpid() % 100_000}"
+        # A name of its own for each: the kernel takes a while to let go of those that were deleted.
+        tag = f"fl{os.getpid() % 100_000}{next(_serial) % 100}"
         number = os.getpid() % 250
         self.manager, self.node = f"{tag}m", f"{tag}n"
         self.addresses = {
@@ -52,6 +55,8 @@ class Network:
 
     def close(self) -> None:
         """Remove everything."""
+        for device in (outer for outer, _ in self._devices.values()):
+            subprocess.run(["ip", "link", "del", device], capture_output=True, check=False)
         for name in (self.manager, self.node):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
