@@ -81,6 +81,15 @@ class Tenant:
                 begin, end = line.split()
                 yield float(begin), float(end)
 
+    def at_work_since(self, executors: int) -> float | None:
+        """When so many of its executors had begun a task; None: never."""
+        first = sorted(
+            float(lines.split(maxsplit=1)[0])
+            for log in self.directory.glob("*.log")
+            if (lines := log.read_text())
+        )
+        return first[executors - 1] if len(first) >= executors else None
+
     def got(self, begin: float, end: float) -> float:
         """Executor-seconds between two times."""
         return sum(max(0.0, min(b, end) - max(a, begin)) for a, b in self.runs())
@@ -143,16 +152,20 @@ def share(
             thread.join()
         since = begin + max(tenant.joins for tenant in tenants) + SETTLED
         got = [tenant.got(since, end) for tenant in tenants]
-    weights = sum(tenant.weight for tenant in tenants)
+        weights = sum(tenant.weight for tenant in tenants)
+        # A share that is no whole number of executors goes round: counted is its whole part.
+        whole = [max(1, int(executors * tenant.weight / weights)) for tenant in tenants]
+        at_work = [tenant.at_work_since(n) for tenant, n in zip(tenants, whole, strict=True)]
     scene = ":".join(f"{tenant.weight:g}" for tenant in tenants)
     rows = []
-    for tenant, seconds_got in zip(tenants, got, strict=True):
+    for tenant, seconds_got, since_when in zip(tenants, got, at_work, strict=True):
         deserved = sum(got) * tenant.weight / weights
         rows.append(
             {
                 "weights": scene,
                 "tenant": tenant.name,
                 "joins s": tenant.joins,
+                "share after s": since_when and since_when - begin - tenant.joins,
                 "task ms": tenant.length,
                 "executor-s": seconds_got,
                 "deserved": deserved,

@@ -82,6 +82,16 @@ def _pass(tenants: str, change: str) -> Callable[[Results], float | None]:
     return picked("scheduler", "ms", cluster=tenants, **{"pass": change})
 
 
+def _off(weights: str) -> Callable[[Results], float | None]:
+    """By how much the tenant that is furthest from its share is off, whichever way."""
+
+    def pick(results: Results) -> float | None:
+        rows = results.rows("fairness", weights=weights)
+        return max((abs(row["off %"]) for row in rows), default=None)
+
+    return pick
+
+
 RATE = "tasks/s"
 TARGETS = (
     Target("100,000 tasks of 16 B, durable", 150_000, RATE, _bulk("median", "durable", 16)),
@@ -219,6 +229,30 @@ TARGETS = (
         Target(f"a scheduling pass, {cluster}: {change}", goal, "ms", _pass(cluster, change), True)
         for cluster in ("200 tenants, contended", "200 tenants, 4 sizes")
         for change, goal in (("from nothing", 200), ("wants less", 1), ("executor gone", 1))
+    ),
+    *(
+        Target(
+            f"shares of executor-seconds, seconds 2 to 10 (of the last to join), {scene}",
+            5,
+            "% off",
+            _off(weights),
+            True,
+        )
+        for weights, scene in (("3:1", "3:1"), ("3:1:1", "3:1 with a third joining"))
+    ),
+    Target(
+        "the third, from joining to work on 1 of the 1.6 executors that are due to it",
+        2,
+        "s",
+        picked("fairness", "share after s", most="joins s", weights="3:1:1"),
+        at_most=True,
+    ),
+    Target(
+        "a gang of 2 beside elastic filler, to both at work",
+        1,
+        "s",
+        picked("gang", "both at work after s"),
+        at_most=True,
     ),
 )
 
