@@ -181,6 +181,21 @@ async def test_unstarted_tasks_are_given_back_and_only_those(
     assert line.outputs.keys() == {1, 2, 4, 5}
 
 
+async def test_a_slow_task_is_reported_though_one_of_its_number_was_in_the_last_session(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    line.send({1: b"until_cancelled"})
+    await manager.until(lambda: line.received("started"), "the start")
+    line.order(cancel=frames.CancelTasks(task_ids=[1]))
+    await manager.until(lambda: 1 in line.outputs, "the result")
+    line.order(unbind=frames.Unbind())
+    await manager.until(lambda: line.received("left"), "left")
+    await manager.bind(line, bind(OBEDIENT, incarnation=9, session=2))
+    line.send({1: b"until_cancelled"})
+    await manager.until(lambda: len(line.received("started")) == 2, "the start of the other one")
+
+
 async def test_short_tasks_are_not_reported_as_started(
     manager: FakeManager, node: NodeProcess
 ) -> None:

@@ -444,6 +444,7 @@ class ExecutorChannel:
         self._session = bind.session
         self._binding, self._bound, self._left_due = True, False, False
         self._outbox = Outbox(self._assignment.max_output_bytes)
+        self._reported = (0, 0)  # the numbers of tasks begin again in each session
         self._window.rebind()
         self._hand.command(Enter(bind))
 
