@@ -17,11 +17,13 @@ from flame.session_manager import framed_stream, stream
 from flame.session_manager.call import Call
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.frontend import Frontend, _Watch
+from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import Listener
+from flame.session_manager.replies import Watches
 from flame.session_manager.shell import Shell
 from flame.session_manager.stream import Stream
 from flame.storage.memory import MemoryStore
-from flame.wire import frames, v1
+from flame.wire import frames, v0, v1
 from flame.wire.channels import bearer, open_channel
 from flame.wire.frames import ClientFrame, ManagerFrame
 from tests.session_manager.fake_manager import a_task
@@ -171,17 +173,21 @@ async def shell() -> AsyncIterator[Shell]:
 
 
 @pytest.fixture
-def frontend(shell: Shell) -> Frontend:
-    """One that lets two tasks be watched."""
-    return Frontend(shell, max_watches=2, now=shell.clock)
+def watches() -> Watches:
+    """Two tasks may be watched."""
+    return Watches(2)
 
 
 @pytest.fixture
-async def channel(shell: Shell, frontend: Frontend) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(shell: Shell, watches: Watches) -> AsyncIterator[grpc.aio.Channel]:
     listener = Listener.open(
         "127.0.0.1", 0, token=TOKEN, anonymous=False, tls=None, max_input_bytes=1024
     )
-    listener.serve([frontend.handler(), *shell.channel_handlers()])
+    frontends = (
+        Frontend(shell, watches=watches, now=shell.clock),
+        FrontendV0(shell, watches=watches),
+    )
+    listener.serve([*(f.handler() for f in frontends), *shell.channel_handlers()])
     await listener.start()
     async with open_channel(listener.endpoint) as opened:
         yield opened
@@ -232,29 +238,35 @@ async def test_one_client_too_many_is_told_so_and_let_in_when_another_has_gone(
     again.cancel()
 
 
+@pytest.mark.parametrize("version", ["0.2.0", "v1"])
 async def test_one_watch_too_many_is_refused_until_another_has_ended(
-    channel: grpc.aio.Channel, frontend: Frontend
+    channel: grpc.aio.Channel, shell: Shell, watches: Watches, version: str
 ) -> None:
+    number = shell.session(TENANT, "s").number
+
     def watch(task: int) -> Any:
+        if version == "0.2.0":
+            old = v0.WatchTaskRequest(task_id=str(task), session_id=str(number))
+            return v0.FRONTEND["WatchTask"].on(channel)(old, metadata=METADATA)
         request = v1.WatchTaskRequest(task_id=str(task), session_id="s")
         return v1.FRONTEND["WatchTask"].on(channel)(request, metadata=METADATA)
 
     async def until(count: int) -> None:
         for _ in range(1000):
-            if frontend._watches == count:
+            if watches.count == count:
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError(f"there are {frontend._watches} watches, not {count}")
+        raise AssertionError(f"there are {watches.count} watches, not {count}")
 
-    watches = [watch(1), watch(2)]
+    first, second = watch(1), watch(2)
     await until(2)
     code, told = await refusal(watch(3).read())
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "2 tasks are watched, as many as may be (max_watches)" in told
-    watches[0].cancel()
+    first.cancel()
     await until(1)
     again = watch(3)
     await until(2)
-    for each in (watches[1], again):
+    for each in (second, again):
         each.cancel()
     await until(0)

@@ -16,10 +16,11 @@ from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.tenants import TenantSpec
 from flame.session_manager.admin import Admin
 from flame.session_manager.frontend import Frontend
+from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import Listener
 from flame.session_manager.shell import Shell
 from flame.storage.memory import MemoryStore
-from flame.wire import admin, frames, v1
+from flame.wire import admin, frames, v0, v1
 from flame.wire.channels import bearer, open_channel
 from flame.wire.frames import ClientFrame, ManagerFrame
 
@@ -77,7 +78,10 @@ async def world() -> AsyncIterator[World]:
     )
     frontend = Frontend(shell, now=shell.clock)
     service = Admin(shell, frontend.node_message)
-    listener.serve([frontend.handler(), service.handler(), *shell.channel_handlers()])
+    old = FrontendV0(shell)
+    listener.serve(
+        [frontend.handler(), old.handler(), service.handler(), *shell.channel_handlers()]
+    )
     listener.access.find_token = shell.token
     await listener.start()
     shell.post(events.NodeConnected(NodeName("n"), b"1" * 16, UNIT * 2, [(ExecutorId("none"), 1)]))
@@ -163,6 +167,78 @@ async def test_names_of_two_tenants_do_not_clash(world: World) -> None:
     await world.call("CreateSession", world.user, session_id="session-red", session=spec)
     assert world.shell.session(BLUE, "session-red").pending == 0
     assert world.shell.session(RED, "session-red").pending == 1
+
+
+# --- the API of version 0.2.0 ------------------------------------------------------------------
+
+#: Every rpc of it that names something; SESSION stands for the number of a session.
+SESSION = "SESSION"
+NAMED_V0: dict[str, dict[str, Any]] = {
+    "GetApplication": {"name": "app-red"},
+    "UpdateApplication": {"name": "app-red", "application": v0.ApplicationSpec()},
+    "UnregisterApplication": {"name": "app-red"},
+    "CreateSession": {"session": v0.SessionSpec(application="app-red", slots=1)},
+    "OpenSession": {"session_id": SESSION},
+    "GetSession": {"session_id": SESSION},
+    "CloseSession": {"session_id": SESSION},
+    "DeleteSession": {"session_id": SESSION},
+    "CreateTask": {"task": {"session_id": SESSION, "input": b"x"}},
+    "GetTask": {"task_id": "1", "session_id": SESSION},
+    "WatchTask": {"task_id": "1", "session_id": SESSION},
+}
+
+
+async def refused_v0(world: World, name: str, session: int) -> tuple[Code | None, str]:
+    """The status; None: the sentence of a Result that says no."""
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(each) for key, each in value.items()}
+        return str(session) if value == SESSION else value
+
+    method = v0.FRONTEND[name]
+    call = method.on(world.channel)(
+        method.request(**filled(NAMED_V0[name])), metadata=world.user, timeout=10
+    )
+    try:
+        if method.server_streams:
+            answer: Any = [message async for message in call]
+        else:
+            answer = await call
+    except grpc.aio.AioRpcError as error:
+        return error.code(), error.details() or ""
+    assert isinstance(answer, v0.Result), (name, answer)
+    assert answer.return_code == -1
+    return None, answer.message
+
+
+@pytest.mark.parametrize("rpc", NAMED_V0)
+async def test_version_0_2_0_does_not_find_what_is_another_tenants(world: World, rpc: str) -> None:
+    number = world.shell.session(RED, "session-red").number
+    code, told = await refused_v0(world, rpc, number)
+    assert code in (Code.NOT_FOUND, None), told
+    # And it says no more than of a number that was never given out.
+    never = await refused_v0(world, rpc, number + 1000)
+    assert never == (code, told.replace(str(number), str(number + 1000)))
+    assert world.shell.session(RED, "session-red").pending == 1
+    assert [view.name for view in world.shell.applications(RED)] == ["app-red"]
+
+
+async def test_lists_of_version_0_2_0_hold_only_what_is_ones_own(world: World) -> None:
+    def ask(name: str) -> Any:
+        method = v0.FRONTEND[name]
+        return method.on(world.channel)(method.request(), metadata=world.user, timeout=10)
+
+    applications = await ask("ListApplication")
+    assert [a.metadata.name for a in applications.applications] == ["app-blue"]
+    sessions = await ask("ListSession")
+    blue = world.shell.session(BLUE, "session-blue").number
+    assert [s.metadata.id for s in sessions.sessions] == [str(blue)]
+
+
+def test_the_cases_of_version_0_2_0_are_all_rpcs() -> None:
+    others = {"ListApplication", "ListSession", "RegisterApplication", "DeleteTask"}
+    assert {*NAMED_V0, *others} == {*v0.FRONTEND}
 
 
 ADMINISTRATION = [*sorted(set(admin.ADMIN) - {"ListTenants", "GetTenant"}), "ListNodes", "GetNode"]

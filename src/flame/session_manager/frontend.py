@@ -23,7 +23,6 @@ from flame.model.errors import (
     FlameError,
     InvalidRequest,
     PermissionDenied,
-    ResourceExhausted,
     Unauthenticated,
     WrongState,
 )
@@ -34,7 +33,7 @@ from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, SessionSpec
 from flame.session_manager import serving, views
 from flame.session_manager.access import Caller
 from flame.session_manager.call import Call
-from flame.session_manager.replies import Answerable, Watching
+from flame.session_manager.replies import Answerable, Watches, Watching
 from flame.session_manager.serving import Context
 from flame.wire import codec, v1
 from flame.wire.status import code_of
@@ -44,7 +43,6 @@ from flame.wire.status import code_of
 PAGE_BYTES = 1024 * 1024
 FIRST_PAGE = 16
 LARGEST_PAGE = 1024
-DEFAULT_MAX_WATCHES = 100_000
 
 
 class Manager(Protocol):
@@ -126,7 +124,7 @@ class Frontend:
         manager: Where the answers come from.
         default_resources: What a session gets that does not say.
         max_input_bytes: The largest input, output and common data.
-        max_watches: Tasks that are watched at once.
+        watches: Counts the tasks that are watched at once.
         now: The clock that ``NodeView.last_heartbeat`` was read from.
         check_package: Raises NotFound for a tenant's package (by its hash) that is not kept here.
     """
@@ -137,15 +135,14 @@ class Frontend:
         *,
         default_resources: Resources = UNIT,
         max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
-        max_watches: int = DEFAULT_MAX_WATCHES,
+        watches: Watches | None = None,
         now: Callable[[], float] = time.monotonic,
         check_package: Callable[[Tenant, str], Awaitable[None]] | None = None,
     ) -> None:
         self._manager = manager
         self._default_resources = default_resources
         self._max_input_bytes = max_input_bytes
-        self._max_watches = max_watches
-        self._watches = 0
+        self._watches = watches or Watches()
         self._max_answer_bytes = max_input_bytes + 1024 * 1024  # as in wire.channels
         self._now = now
         self._check_package = check_package
@@ -354,13 +351,8 @@ class Frontend:
         # status that is not OK, a client's transport may drop the message before it is read.
         task_id = parse_task_id(request.task_id)
         name = check_name(request.session_id, "session")
-        if self._watches >= self._max_watches:
-            raise ResourceExhausted(
-                f"{self._watches} tasks are watched, as many as may be (max_watches); "
-                "try again when some are done"
-            )
-        self._watches += 1
-        watch = _Watch(call, self._max_answer_bytes, self._watch_ended)
+        self._watches.begin()
+        watch = _Watch(call, self._max_answer_bytes, self._watches.end)
         stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
 
         def gone() -> None:
@@ -369,9 +361,6 @@ class Frontend:
 
         if not call.is_over:
             call.on_gone = gone
-
-    def _watch_ended(self) -> None:
-        self._watches -= 1
 
     async def _get_task(
         self, request: v1.GetTaskRequest, caller: Caller, context: Context

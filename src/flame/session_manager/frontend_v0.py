@@ -37,6 +37,7 @@ from flame.session_manager import serving
 from flame.session_manager.access import Caller
 from flame.session_manager.call import Call
 from flame.session_manager.frontend import Manager as _Manager
+from flame.session_manager.replies import Watches
 from flame.session_manager.serving import Context
 from flame.wire import codec, v0, v1
 from flame.wire.status import code_of
@@ -66,10 +67,18 @@ class FrontendV0:
     Args:
         manager: Where the answers come from.
         max_input_bytes: The largest input, output and common data.
+        watches: Counts the tasks that are watched at once.
     """
 
-    def __init__(self, manager: Manager, *, max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES,
+        watches: Watches | None = None,
+    ) -> None:
         self._manager = manager
+        self._watches = watches or Watches()
         self._max_input_bytes = max_input_bytes
 
     def handler(self) -> Any:
@@ -243,9 +252,16 @@ class FrontendV0:
     def _watch_task(self, request: v0.WatchTaskRequest, call: Call) -> None:
         task_id = parse_task_id(request.task_id)
         name = self._name(call.caller, request.session_id)
-        stop = self._manager.watch(call.caller.tenant, name, task_id, _Watch(call))
+        self._watches.begin()
+        watch = _Watch(call, self._watches.end)
+        stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
+
+        def gone() -> None:
+            watch.end()
+            stop()
+
         if not call.is_over:
-            call.on_gone = stop
+            call.on_gone = gone
 
     def _check_size(self, payload: bytes | None, field: str) -> None:
         if payload is not None and len(payload) > self._max_input_bytes:
@@ -276,10 +292,11 @@ class _Creation:
 class _Watch:
     """One WatchTask call. A state that could not be sent yet is replaced by a newer one."""
 
-    __slots__ = ("_call", "_sending", "_waiting")
+    __slots__ = ("_call", "_ended", "_sending", "_waiting")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, ended: Callable[[], None]) -> None:
         self._call = call
+        self._ended: Callable[[], None] | None = ended
         self._sending = False
         self._waiting: TaskView | None = None
 
@@ -294,12 +311,20 @@ class _Watch:
             return
         if view.state.is_final:
             self._call.finish(data)
+            self.end()
         else:
             self._sending = True
             self._call.send(data, self._sent)
 
     def refuse(self, error: FlameError) -> None:
         serving.end(self._call, error, code_of)
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more will be told."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def _sent(self) -> None:
         self._sending = False

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Protocol
 
 from flame.core.effects import TaskView
-from flame.model.errors import FlameError
+from flame.model.errors import FlameError, ResourceExhausted
 
 
 class Answerable(Protocol):
@@ -34,6 +34,31 @@ class CallReply:
         """Fail the call."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class Watches:
+    """How many tasks are watched one by one (``WatchTask``), by clients of every version together."""
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self.count = 0
+
+    def begin(self) -> None:
+        """Count one more.
+
+        Raises:
+            ResourceExhausted: There are as many as may be.
+        """
+        if self.count >= self._most:
+            raise ResourceExhausted(
+                f"{self.count} tasks are watched, as many as may be (max_watches); "
+                "try again when some are done"
+            )
+        self.count += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self.count -= 1
 
 
 class Watching(Protocol):

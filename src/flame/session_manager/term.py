@@ -28,6 +28,7 @@ from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import STOP_GRACE, Listener, TlsFiles
 from flame.session_manager.package_store import PackageStore, package_directory
 from flame.session_manager.packages import Packages
+from flame.session_manager.replies import Watches
 from flame.session_manager.retention import Retention
 from flame.session_manager.shell import Shell
 from flame.session_manager.standby import Duty, advertised, heartbeat_for
@@ -157,18 +158,21 @@ class Term:
         await register_default_applications(shell)
         configuration = self._settings.configuration
         packages = self._packages = self._keep_packages()
+        watches = Watches(configuration.max_watches)
         frontend = Frontend(
             shell,
             default_resources=configuration.resources,
             max_input_bytes=configuration.max_input_bytes,
-            max_watches=configuration.max_watches,
+            watches=watches,
             now=shell.clock,
             check_package=packages.check,
         )
         packages.start()
         handlers = [
             frontend.handler(),
-            FrontendV0(shell, max_input_bytes=configuration.max_input_bytes).handler(),
+            FrontendV0(
+                shell, max_input_bytes=configuration.max_input_bytes, watches=watches
+            ).handler(),
             Admin(shell, frontend.node_message).handler(),
             backend_handler(),
             packages.handler(),
