@@ -113,6 +113,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "GetTask": {"task_id": "1", "session_id": "session-red"},
     "WatchTask": {"task_id": "1", "session_id": "session-red"},
     "ListTask": {"session_id": "session-red"},
+    "ListTaskLogs": {"session_id": "session-red"},
     "GetTenant": {"name": "red"},
 }
 #: Those that answer with lists of what one may see; and one that makes something of one's own.
@@ -241,7 +242,11 @@ def test_the_cases_of_version_0_2_0_are_all_rpcs() -> None:
     assert {*NAMED_V0, *others} == {*v0.FRONTEND}
 
 
-ADMINISTRATION = [*sorted(set(admin.ADMIN) - {"ListTenants", "GetTenant"}), "ListNodes", "GetNode"]
+ADMINISTRATION = [
+    *sorted(set(admin.ADMIN) - {"ListTenants", "GetTenant", "ListTaskLogs"}),
+    "ListNodes",
+    "GetNode",
+]
 
 
 @pytest.mark.parametrize("rpc", ADMINISTRATION)
