@@ -37,6 +37,7 @@ from flame.model.specs import (
     TaskLimits,
     TaskState,
 )
+from flame.model.task_notes import TaskNotes
 from flame.model.tenants import TenantSpec
 from flame.storage.memory import MemoryStore
 from flame.storage.postgres import PostgresStore
@@ -253,6 +254,16 @@ def test_tasks_come_back_with_the_limits_that_some_of_them_have(
     found = engine.restart()
     assert [task[:2] for task in found.pending[S1]] == [(2, None), (3, b"3"), (4, b"4")]
     assert found.recovered.sessions[0].limits == {3: TaskLimits(0, 2**41)}
+
+
+def test_tasks_come_back_with_what_was_said_of_some_of_them(engine: Engine, store: Store) -> None:
+    said = {0: TaskNotes((("a", "b"),)), 2: TaskNotes((), "in/x", "out/y")}
+    batch = replace(submitted(1, b"1", None, b"3"), notes=said)
+    store.commit([batch, recorded(0, 1)], sync=False)
+    assert [task.notes for task in store.tasks(S1, 0, 9)] == [said[0], TaskNotes(), said[2]]
+    found = engine.restart()
+    assert [task[:2] for task in found.pending[S1]] == [(2, None), (3, b"3")]
+    assert found.recovered.sessions[0].notes == {3: said[2]}
 
 
 def test_adjacent_ranges_of_a_submitter_come_back_as_one(engine: Engine, store: Store) -> None:

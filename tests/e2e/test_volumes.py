@@ -1,8 +1,10 @@
 """Volumes through a whole cluster: allowed, refused, read-only where a sandbox enforces it."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -91,3 +93,39 @@ def test_a_volume_that_the_node_does_not_allow_is_refused_at_bind(
         with pytest.raises(flame.FlameError, match=said):
             session.run(b"FLAME_VOLUME_IN/x").result(FINISH)
         session.close(cancel_running=True)
+
+
+class Places(flame.FlameService):
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        told = [dict(context.labels), context.input_path, context.output_path]
+        return json.dumps(told).encode()
+
+
+def test_a_task_has_labels_and_places_on_volumes(client: Client, srv: Path) -> None:
+    volumes = flame.Volume("in", f"{srv}/in"), flame.Volume("out", f"{srv}/out", writable=True)
+    (srv / "in" / "etc").symlink_to("/etc")
+    spec = ApplicationSpec(
+        shim=ShimKind.PYTHON, pickled_service=cloudpickle.dumps(Places), volumes=volumes
+    )
+    client.register_application("places", spec)
+    with client.create_session("places") as session:
+        future = session.run(
+            labels={"run": "7"}, input_location="in/word", output_location="out/2024/a"
+        )
+        plain = session.run()
+        wanted = [{"run": "7"}, f"{srv}/in/word", f"{srv}/out/2024/a"]
+        assert json.loads(future.result(FINISH) or b"") == wanted
+        assert json.loads(plain.result(FINISH) or b"") == [{}, None, None]
+        task = session.get_task(future.task_id or 0)
+        assert task.labels == (("run", "7"),)
+        assert (task.input_location, task.output_location) == ("in/word", "out/2024/a")
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"input_location": "no/x"}, "has no volume 'no'; it has in, out"),
+            ({"output_location": "in/x"}, "volume 'in' is read-only"),
+            ({"input_location": "in/etc/passwd"}, "leads out of volume 'in'"),
+        ]
+        for places, said in wrong:
+            with pytest.raises(flame.TaskFailed, match=said):
+                session.run(**places).result(FINISH)
+        with pytest.raises(flame.InvalidRequest, match="input_location is"):
+            session.run(input_location="in/../x")

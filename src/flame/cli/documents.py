@@ -247,6 +247,9 @@ def task_properties(task: Task) -> list[tuple[str, object]]:
         ("Attempt", task.attempt or None),
         ("Created", date_time(task.created_ms)),
         ("Completed", date_time(task.completed_ms)),
+        ("Labels", ", ".join(f"{name}={value}" for name, value in task.labels)),
+        ("Input location", task.input_location),
+        ("Output location", task.output_location),
         ("Input", _shown(task.input)),
         ("Output", _shown(task.output)),
         ("Events", _events(task.events)),
@@ -257,7 +260,13 @@ def task_document(task: Task) -> Document:
     """The whole task."""
     return {
         "metadata": {"id": int(task.id), "session": task.session},
-        "spec": _present(input=payload(task.input), output=payload(task.output)),
+        "spec": _present(
+            labels=dict(task.labels) or None,
+            input_location=task.input_location or None,
+            output_location=task.output_location or None,
+            input=payload(task.input),
+            output=payload(task.output),
+        ),
         "status": _present(
             state=state_name(task.state),
             attempt=task.attempt or None,

@@ -141,7 +141,8 @@ def _hand_out(state: State, session: Session, executor: Executor, count: int) ->
     session.count_queued(-len(ids), -size)
     if ids:
         session.holds_more(executor)
-        state.emit(SendTasks(executor.id, ids, inputs, attempts if retried else []))
+        notes = session.notes and {i: session.notes[i] for i in ids if i in session.notes}
+        state.emit(SendTasks(executor.id, ids, inputs, attempts if retried else [], notes or None))
         state.deadlines.clear(("idle", executor.id))
 
 

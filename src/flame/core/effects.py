@@ -26,6 +26,7 @@ from flame.model.specs import (
     SessionState,
     TaskState,
 )
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.model.tenants import TenantSpec
 
 
@@ -186,6 +187,7 @@ class SendTasks:
     task_ids: list[TaskId]
     inputs: list[bytes | None]
     attempts: list[int]
+    notes: dict[TaskId, TaskNotes] | None = None
 
 
 @dataclass(slots=True)
@@ -324,6 +326,7 @@ class TaskView:
     failure: Failure | None
     attempt: int
     history: tuple[Attempt, ...] = ()  # attempts that were spent without an outcome
+    notes: TaskNotes = NO_NOTES
 
 
 @dataclass(frozen=True, slots=True)

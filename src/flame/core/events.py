@@ -13,6 +13,7 @@ from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, Failure, SessionSpec, TaskLimits
+from flame.model.task_notes import TaskNotes
 from flame.model.tenants import TenantSpec
 
 Reply = object  # whatever the shell needs to answer one call
@@ -119,6 +120,7 @@ class SubmitTasks:
     first_number: int
     inputs: Sequence[bytes | None]
     limits: Mapping[int, TaskLimits] | None = None
+    notes: Mapping[int, TaskNotes] | None = None
 
 
 @dataclass(slots=True)

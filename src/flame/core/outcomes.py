@@ -32,6 +32,7 @@ from flame.model.errors import NotFound
 from flame.model.ids import ExecutorId, TaskId
 from flame.model.logs import TaskLog
 from flame.model.specs import ExecutorState, Failure, SessionState, TaskState
+from flame.model.task_notes import NO_NOTES
 
 #: One recorded batch that did not come from an executor has at most this many tasks.
 RECORD_TASKS = 2048
@@ -243,6 +244,9 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
     if session.history:
         for task_id in batch.task_ids:
             session.history.pop(task_id, None)
+    if session.notes:
+        for task_id in batch.task_ids:
+            session.notes.pop(task_id, None)
     if session.limits:
         for task_id in batch.task_ids:
             session.limits.pop(task_id, None)
@@ -389,6 +393,7 @@ def _notify(state: State, session: Session, batch: OutcomesRecorded) -> None:
             failure,
             attempt_of(failure, task.attempts),
             tuple(session.history.get(task_id, ())),
+            session.notes.get(task_id, NO_NOTES),
         )
         for watcher in watchers:
             state.emit(NotifyTask(watcher, view))

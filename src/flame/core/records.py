@@ -21,6 +21,7 @@ from flame.model.specs import (
     TaskLimits,
     TaskState,
 )
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.model.tenants import TenantSpec
 
 
@@ -86,6 +87,7 @@ class TasksSubmitted:
     inputs: Sequence[bytes | None]
     created_ms: int
     limits: Mapping[int, TaskLimits] | None = None
+    notes: Mapping[int, TaskNotes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ class RecoveredSession:
     pending: Iterable[tuple[TaskId, bytes | None, int, int]] = ()
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
     limits: dict[TaskId, TaskLimits] = field(default_factory=dict)
+    notes: dict[TaskId, TaskNotes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -309,3 +312,4 @@ class StoredTask:
     finished_ms: int | None = None
     attempts: int = 0
     history: tuple[Attempt, ...] = ()
+    notes: TaskNotes = NO_NOTES

@@ -83,6 +83,7 @@ def _session(state: State, known: RecoveredSession) -> Session:
     session.live = {task.id: task for task in tasks}
     for task_id, own in known.limits.items():
         limit(session, {task_id: own}, session.live[task_id].created_ms)
+    session.notes = dict(known.notes)
     session.history = {task_id: list(known.history[task_id]) for task_id in known.history}
     session.enqueue(tasks)
     return session

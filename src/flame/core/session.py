@@ -24,6 +24,7 @@ from flame.model.specs import (
     SessionState,
     TaskLimits,
 )
+from flame.model.task_notes import TaskNotes
 
 MAX_EVENTS = 100
 
@@ -103,6 +104,7 @@ class Session:
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)
     limits: dict[TaskId, TaskLimits] = field(default_factory=dict)
+    notes: dict[TaskId, TaskNotes] = field(default_factory=dict)
     dues: list[tuple[int, TaskId]] = field(default_factory=list)
     resting: dict[TaskId, float] = field(default_factory=dict)
     preempted: dict[TaskId, int] = field(default_factory=dict)

@@ -152,8 +152,19 @@ def on_submit(state: State, event: SubmitTasks, now: float) -> None:
     if limits and len(inputs) < count:
         kept = range(repeated, repeated + len(inputs))
         limits = {index - repeated: own for index, own in limits.items() if index in kept}
+    notes = event.notes
+    if notes and len(inputs) < count:
+        kept = range(repeated, repeated + len(inputs))
+        notes = {index - repeated: own for index, own in notes.items() if index in kept}
     record = TasksSubmitted(
-        session.number, attachment.submitter, known, first_id, inputs, milliseconds(now), limits
+        session.number,
+        attachment.submitter,
+        known,
+        first_id,
+        inputs,
+        milliseconds(now),
+        limits,
+        notes,
     )
     state.store(record, SubmitStored(session, event.attachment, cost), session=session)
 
@@ -249,6 +260,8 @@ def tasks_stored(
     for task in tasks:
         session.live[task.id] = task
     session.enqueue(tasks)
+    if record.notes:
+        session.notes.update({tasks[index].id: own for index, own in record.notes.items()})
     if record.limits:
         limits = {tasks[index].id: own for index, own in record.limits.items()}
         limit(session, limits, created)

@@ -8,6 +8,7 @@ from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import STARTED, Task
 from flame.model.specs import EventCode, Failure, TaskState
+from flame.model.task_notes import NO_NOTES
 
 
 def application_view(application: ApplicationPut) -> ApplicationView:
@@ -57,6 +58,7 @@ def task_view(session: Session, task: Task) -> TaskView:
         None,
         task.attempts + 1,
         tuple(session.history.get(task.id, ())),
+        session.notes.get(task.id, NO_NOTES),
     )
 
 

@@ -422,6 +422,11 @@ class ExecutorChannel:
             # Sent again after a broken connection: what is in hand stays where it is.
             dealt = [task for task in dealt if held.get(task[0]) != task[1]]
         held.update([(task_id, attempt) for task_id, attempt, _ in dealt])
+        if tasks.noted:
+            fresh = {task[0] for task in dealt}
+            for index, said in zip(tasks.noted, tasks.notes, strict=True):
+                if tasks.task_ids[index] in fresh:
+                    self._hand.notes[tasks.task_ids[index]] = said
         self._hand.deal(dealt)
         self._watch_running()
 
@@ -429,6 +434,7 @@ class ExecutorChannel:
         taken = self._hand.take_back(order.task_ids, order.count)
         for task_id in taken:
             self._held.pop(task_id, None)
+            self._hand.notes.pop(task_id, None)
         self._hand.cancelled.difference_update(taken)
         self._tell(
             frames.ExecutorFrame(taken_back=frames.TakenBack(request=order.request, task_ids=taken))

@@ -64,6 +64,8 @@ class Hand:
         self.tasks: deque[Held] = deque()
         self.finished: deque[Finished] = deque()
         self.cancelled: set[int] = set()
+        #: What is said of tasks in hand; few have any.
+        self.notes: dict[int, frames.TaskNotes] = {}
         self.output = TaskOutput()
         self.awake = True
         self._commands: deque[Command] = deque()

@@ -24,7 +24,7 @@ from flame.executor_manager.sandbox import check_sandbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
-from flame.executor_manager.volumes import volumes_of
+from flame.executor_manager.volumes import noted, volumes_of
 from flame.model.retries import kinds_of
 from flame.model.service import ApplicationContext, Peer, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
@@ -79,6 +79,7 @@ class Host:
         self._surroundings = Surroundings(assignment)
         self._shim: Shim | None = None
         self._session = ""
+        self._volumes: list[Volume] = []
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=hand.tasks.clear)  # tasks stay with the parent
 
@@ -112,7 +113,7 @@ class Host:
         tasks = hand.tasks
         take, put = tasks.popleft, hand.finished.append
         wake, invoke, clock = self._reports.wake, shim.invoke, time.monotonic_ns
-        session, cancelled = self._session, hand.cancelled
+        session, cancelled, notes = self._session, hand.cancelled, hand.notes
         written = hand.output
         words = self._cell.words
         sequence = words[HEAD]
@@ -131,7 +132,10 @@ class Host:
             words[STARTED] = started
             words[TAIL] = sequence
             try:
-                output = invoke(TaskContext(task_id, session, data, attempt, cancelled))
+                context = TaskContext(task_id, session, data, attempt, cancelled)
+                if notes and task_id in notes:
+                    context = noted(context, notes.pop(task_id), self._volumes)
+                output = invoke(context)
                 if output.__class__ is not bytes and output is not None:
                     output = _as_bytes(output)
             except SystemExit:
@@ -178,7 +182,7 @@ class Host:
         except BaseException as error:
             message = bounded_traceback(error)
         else:
-            self._shim, self._session = shim, bind.session_id
+            self._shim, self._session, self._volumes = shim, bind.session_id, volumes
             code = OK
         if code != OK:
             log.warning(
@@ -231,6 +235,7 @@ class Host:
         finally:
             shim.close()
             self._hand.cancelled.clear()
+            self._hand.notes.clear()
 
 
 def _gang_variables(bind: frames.Bind) -> dict[str, str]:

@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable, Sequence
 
 from flame.executor_manager.assignment import Assignment
-from flame.executor_manager.shims import ServiceUnusable
+from flame.executor_manager.shims import ServiceFailure, ServiceUnusable
 from flame.model.errors import InvalidConfiguration
+from flame.model.service import NotedTaskContext, TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.model.volumes import Volume
+from flame.wire import frames
 
 #: (path, may be written to)
 Allowed = tuple[str, bool]
@@ -70,6 +72,40 @@ def volumes_of(application: ApplicationSpec, assignment: Assignment) -> list[Vol
             "executor will have them"
         )
     return list(mounted.values())
+
+
+def noted(task: TaskContext, notes: frames.TaskNotes, volumes: Iterable[Volume]) -> TaskContext:
+    """Return the task with what its client said of it.
+
+    Raises:
+        ServiceFailure: A location is on no volume of the application, or leads out of it.
+    """
+    by_name = {volume.name: volume for volume in volumes}
+    pairs = iter(notes.labels)
+    return NotedTaskContext(
+        task,
+        dict(zip(pairs, pairs, strict=False)),
+        _path_of(notes.input_location, by_name, "input"),
+        _path_of(notes.output_location, by_name, "output"),
+    )
+
+
+def _path_of(location: str, volumes: dict[str, Volume], what: str) -> str | None:
+    if not location:
+        return None
+    name, _, rest = location.partition("/")
+    volume = volumes.get(name)
+    if volume is None:
+        has = ", ".join(volumes) or "none"
+        raise ServiceFailure(
+            f"{what}_location {location!r}: the application has no volume {name!r}; it has {has}"
+        )
+    if what == "output" and not volume.writable:
+        raise ServiceFailure(f"output_location {location!r}: volume {name!r} is read-only")
+    path = os.path.realpath(os.path.join(volume.path, rest))
+    if not is_within(path, volume.path):
+        raise ServiceFailure(f"{what}_location {location!r} leads out of volume {name!r}")
+    return path
 
 
 def is_within(path: str, directory: str) -> bool:

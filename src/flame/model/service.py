@@ -6,11 +6,13 @@ A service stays in its process for the whole binding, so what ``on_session_enter
 for every task. All three methods run in the main thread of that process, one at a time.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from flame.model.ids import TaskId
 
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _NOTHING: frozenset[int] = frozenset()
 
 
@@ -61,9 +63,17 @@ class TaskContext:
         session_id: The session's name.
         input: What the client sent, or None.
         attempt: Which start of the task this is, from 1: above 1 an earlier executor died.
+        labels: What its client said of it.
+        input_path: Where its input is on a volume, as an absolute path; None: its client named no place.
+        output_path: The same of its output.
     """
 
     __slots__ = ("attempt", "input", "session_id", "task_id", "_cancelled")
+
+    # Of a NotedTaskContext alone they are the task's own.
+    labels: Mapping[str, str] = _NO_LABELS
+    input_path: str | None = None
+    output_path: str | None = None
 
     def __init__(
         self,
@@ -87,6 +97,24 @@ class TaskContext:
     def __repr__(self) -> str:
         size = "no input" if self.input is None else f"{len(self.input)} bytes"
         return f"<TaskContext {self.session_id}/{self.task_id} attempt {self.attempt}, {size}>"
+
+
+class NotedTaskContext(TaskContext):
+    """A task of which its client said something."""
+
+    __slots__ = ("input_path", "labels", "output_path")
+
+    def __init__(
+        self,
+        task: TaskContext,
+        labels: Mapping[str, str],
+        input_path: str | None,
+        output_path: str | None,
+    ) -> None:
+        super().__init__(task.task_id, task.session_id, task.input, task.attempt, task._cancelled)
+        self.labels = labels
+        self.input_path = input_path
+        self.output_path = output_path
 
 
 class FlameService:

@@ -19,6 +19,7 @@ from flame.model.errors import FlameError, WrongState
 from flame.model.logs import TaskLog
 from flame.model.resources import Resources
 from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability, TaskLimits
+from flame.model.task_notes import TaskNotes, task_notes
 from flame.sdk.admin import AsyncAdmin
 from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
 from flame.sdk.configuration import resolve
@@ -62,9 +63,10 @@ class AsyncFuture(asyncio.Future[bytes | None]):
 class AsyncLimitedFuture(AsyncFuture):
     """The outcome of a task that has limits of its own; see ``AsyncSession.run``."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "notes")
 
-    limits: TaskLimits
+    limits: TaskLimits | None
+    notes: TaskNotes | None
 
 
 class Delivery:
@@ -122,6 +124,9 @@ class AsyncSession:
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        labels: Mapping[str, str] | None = None,
+        input_location: str | None = None,
+        output_location: str | None = None,
     ) -> AsyncFuture:
         """Submit a task and return its future, at once; limits are those of ``Session.run``.
 
@@ -137,6 +142,9 @@ class AsyncSession:
         limits = None
         if timeout is not None or deadline is not None:
             limits = task_limits(timeout, deadline)
+        notes = None
+        if labels is not None or input_location is not None or output_location is not None:
+            notes = task_notes(labels, input_location, output_location)
         if input.__class__ is not bytes or len(input) > SMALL:
             data = self._feed.accept(input)
             if data is not None and len(data) > SMALL:
@@ -149,11 +157,11 @@ class AsyncSession:
             self._block_until_room()
         if stream.error is not None:
             raise stream.error
-        if limits is None:
+        if limits is None and notes is None:
             future = AsyncFuture(loop=self._loop)
         else:
             future = limited = AsyncLimitedFuture(loop=self._loop)
-            limited.limits = limits
+            limited.limits, limited.notes = limits, notes
             stream.limited = True
         future._task = data
         future._feed = self._feed
@@ -168,12 +176,22 @@ class AsyncSession:
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        labels: Mapping[str, str] | None = None,
+        input_location: str | None = None,
+        output_location: str | None = None,
     ) -> AsyncFuture:
         """Submit a task as :meth:`run` does, but first await that there is room to queue it."""
         while self._pile.is_full and self._stream.error is None:
             self._feed.wake()
             await self._room()
-        return self.run(input, timeout=timeout, deadline=deadline)
+        return self.run(
+            input,
+            timeout=timeout,
+            deadline=deadline,
+            labels=labels,
+            input_location=input_location,
+            output_location=output_location,
+        )
 
     async def _room(self) -> None:
         room = asyncio.Event()

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from flame.model.errors import FlameError, TaskCancelled, WrongState
 from flame.model.specs import TaskLimits
+from flame.model.task_notes import TaskNotes
 
 _log = logging.getLogger(__name__)
 
@@ -177,13 +178,20 @@ class Future:
 
 
 class LimitedFuture(Future):
-    """The outcome of a task that has limits of its own; see ``Session.run``."""
+    """The outcome of a task that has limits or notes of its own; see ``Session.run``."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "notes")
 
-    def __init__(self, owner: TaskOwner, input: bytes | None, limits: TaskLimits) -> None:
+    def __init__(
+        self,
+        owner: TaskOwner,
+        input: bytes | None,
+        limits: TaskLimits | None,
+        notes: TaskNotes | None = None,
+    ) -> None:
         super().__init__(owner, input)
         self.limits = limits
+        self.notes = notes
 
 
 def resolve(futures: Iterable[Future], outcomes: Iterable[Outcome]) -> None:

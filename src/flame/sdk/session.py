@@ -1,11 +1,12 @@
 """A session as a program uses it: tasks go in, futures come out."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flame.model.logs import TaskLog
+from flame.model.task_notes import task_notes
 from flame.sdk.connection import Feed
 from flame.sdk.future import Future, LimitedFuture
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
@@ -59,6 +60,9 @@ class Session:
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        labels: Mapping[str, str] | None = None,
+        input_location: str | None = None,
+        output_location: str | None = None,
     ) -> Future:
         """Submit a task and return its future, at once.
 
@@ -70,6 +74,9 @@ class Session:
             timeout: Seconds that the task may run, instead of the session's ``task_timeout``.
             deadline: Seconds from its creation within which it must be final, instead of the
                 session's ``deadline``.
+            labels: What the service, and ``flmctl view``, are told of it: at most 16.
+            input_location: Where its input is: ``volume/path``.
+            output_location: Where its output goes, on a volume to write to.
 
         Raises:
             InvalidRequest: The input is neither bytes nor None, or larger than the cluster takes; or a
@@ -80,6 +87,9 @@ class Session:
         limits = None
         if timeout is not None or deadline is not None:
             limits = task_limits(timeout, deadline)
+        notes = None
+        if labels is not None or input_location is not None or output_location is not None:
+            notes = task_notes(labels, input_location, output_location)
         if input.__class__ is not bytes or len(input) > SMALL:
             data = self._feed.accept(input)
             if data is not None and len(data) > SMALL:
@@ -92,10 +102,10 @@ class Session:
             self._wait_for_room()
         if stream.error is not None:
             raise stream.error
-        if limits is None:
+        if limits is None and notes is None:
             future = Future(self._feed, data)
         else:
-            future = LimitedFuture(self._feed, data, limits)
+            future = LimitedFuture(self._feed, data, limits, notes)
             stream.limited = True
         self._append(future)
         # The I/O thread clears the flag before it looks into the pile: what is appended while the

@@ -37,6 +37,7 @@ from flame.sdk.future import Outcome
 from flame.sdk.pile import Pile
 from flame.wire import frames
 from flame.wire.batches import pack, unpack_failures
+from flame.wire.codec import notes_to
 
 #: Outcomes that may be on their way to us, in bytes; and how many are taken before we say so.
 OUTCOME_WINDOW = 16 * 1024 * 1024
@@ -597,6 +598,10 @@ def submitter_of(text: str) -> bytes:
 
 def _add_limits(submit: frames.Submit, futures: Sequence[AnyFuture]) -> None:
     for index, future in enumerate(futures):
+        notes = getattr(future, "notes", None)
+        if notes is not None:
+            submit.noted.append(index)
+            submit.notes.append(notes_to(notes))
         own = getattr(future, "limits", None)
         if own is not None:
             submit.limited.append(index)

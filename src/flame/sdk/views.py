@@ -97,6 +97,9 @@ class Task:
     created_ms: int
     completed_ms: int | None
     events: tuple[Event, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    input_location: str = ""
+    output_location: str = ""
 
     @property
     def created(self) -> datetime:
@@ -252,6 +255,9 @@ def task_of(message: v1.Task) -> Task:
         created_ms=status.creation_time,
         completed_ms=status.completion_time if status.HasField("completion_time") else None,
         events=codec.events_of(status.events),
+        labels=tuple((label.name, label.value) for label in spec.labels),
+        input_location=spec.input_location,
+        output_location=spec.output_location,
     )
 
 

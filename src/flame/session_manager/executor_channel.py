@@ -14,6 +14,7 @@ from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
 from flame.wire import batches, codec, frames, v1
+from flame.wire.codec import notes_to
 from flame.wire.frames import ExecutorFrame, ExecutorOrder
 from flame.wire.status import refusal_of
 
@@ -295,6 +296,11 @@ def _build(items: list[Any]) -> list[ExecutorOrder]:
                     attempts=item.attempts[start:end],
                     results_stored=stored,
                 )
+                if item.notes:
+                    for index, task_id in enumerate(tasks.task_ids):
+                        if task_id in item.notes:
+                            tasks.noted.append(index)
+                            tasks.notes.append(notes_to(item.notes[TaskId(task_id)]))
                 stored = 0
                 built.append(ExecutorOrder(tasks=tasks))
         elif type(item) is not _StoredItem:

@@ -586,4 +586,5 @@ def _view_of(session: Session, stored: StoredTask) -> TaskView:
         stored.failure,
         attempt_of(stored.failure, stored.attempts),
         stored.history,
+        stored.notes,
     )

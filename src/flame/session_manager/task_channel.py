@@ -21,6 +21,7 @@ from flame.model.errors import (
 )
 from flame.model.ids import TaskId
 from flame.model.specs import Failure, TaskLimits
+from flame.model.task_notes import TaskNotes, task_notes
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
@@ -265,7 +266,8 @@ class _Client:
         attachment = self._attachment(submit.alias)
         inputs = batches.unpack(submit.inputs, submit.absent)
         limits = _limits_of(submit) if submit.limited else None
-        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs, limits))
+        notes = _notes_of(submit) if submit.noted else None
+        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs, limits, notes))
 
     def _hello(self, hello: frames.ClientHello) -> None:
         if self._greeted:
@@ -354,6 +356,21 @@ class _CancelReply:
 
     def refuse(self, error: FlameError) -> None:
         self.answer(None)  # nothing is attached any more: nothing of it can run
+
+
+def _notes_of(submit: frames.Submit) -> dict[int, TaskNotes]:
+    if len(submit.noted) != len(submit.notes):
+        raise InvalidRequest("submit: noted and notes differ in length")
+    if max(submit.noted) >= len(submit.inputs):
+        raise InvalidRequest("submit: noted names a task beyond the last one")
+    return {
+        index: task_notes(
+            dict(zip(said.labels[::2], said.labels[1::2], strict=False)),
+            said.input_location,
+            said.output_location,
+        )
+        for index, said in zip(submit.noted, submit.notes, strict=True)
+    }
 
 
 def _limits_of(submit: frames.Submit) -> dict[int, TaskLimits]:

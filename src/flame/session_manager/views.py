@@ -68,7 +68,14 @@ def task_message(view: TaskView) -> v1.Task:
     text = str(view.task_id)
     message = v1.Task(
         metadata=v1.Metadata(id=text, name=text),
-        spec=v1.TaskSpec(session_id=view.session_name, input=view.input, output=view.output),
+        spec=v1.TaskSpec(
+            session_id=view.session_name,
+            input=view.input,
+            output=view.output,
+            labels=codec.labels_to(view.notes.labels),
+            input_location=view.notes.input_location,
+            output_location=view.notes.output_location,
+        ),
         status=v1.TaskStatus(
             state=cast(v1.TaskState, int(view.state)),
             creation_time=view.created_ms,

@@ -50,6 +50,7 @@ from flame.model.errors import IllegalTransition
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import Durability, Event, TaskState
+from flame.model.task_notes import NO_NOTES
 from flame.storage.batches import slice_outcomes
 from flame.storage.ranges import merged
 
@@ -213,7 +214,7 @@ class _Submitted:
     """A batch of tasks. ``inputs`` is the caller's list until the first of its tasks is dropped."""
 
     __slots__ = (
-        "first_id", "inputs", "created_ms", "submitter", "first_number", "live", "owned", "limits",
+        "first_id", "inputs", "created_ms", "submitter", "first_number", "live", "owned", "limits", "notes",
     )  # fmt: skip
 
     def __init__(self, record: TasksSubmitted) -> None:
@@ -225,6 +226,7 @@ class _Submitted:
         self.live = len(record.inputs)
         self.owned: list[_Input] | None = None
         self.limits = record.limits or {}
+        self.notes = record.notes or {}
 
     def range(self) -> SubmittedRange:
         return SubmittedRange(self.first_number, self.first_id, len(self.inputs))
@@ -388,6 +390,7 @@ class _Session:
             return None
         self._index_outcomes()
         history = tuple(self.spent.get(task_id, ()))
+        notes = batch.notes.get(task_id - batch.first_id, NO_NOTES)
         attempts = history[-1].number if history else 0
         position = self.where.get(task_id)
         if position is None:
@@ -398,6 +401,7 @@ class _Session:
                 TaskState.PENDING,
                 attempts=attempts,
                 history=history,
+                notes=notes,
             )
         outcome = self.log[bisect_right(self.positions, position) - 1]
         index = position - outcome.first_position
@@ -412,6 +416,7 @@ class _Session:
             finished_ms=outcome.finished_ms,
             attempts=attempts,
             history=history,
+            notes=notes,
         )
 
     def tasks(self, after: int, limit: int) -> list[StoredTask]:
@@ -458,6 +463,13 @@ class _Session:
                 TaskId(task_id): list(known)
                 for task_id, known in self.spent.items()
                 if task_id not in self.where
+            },
+            notes={
+                TaskId(batch.first_id + index): own
+                for batch in self.batches
+                for index, own in batch.notes.items()
+                if batch.first_id + index not in self.where
+                and batch.inputs[index] is not _Mark.DROPPED
             },
             limits={
                 TaskId(batch.first_id + index): own

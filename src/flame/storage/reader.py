@@ -12,6 +12,7 @@ from flame.model.attempts import Attempt, Loss, keep
 from flame.model.ids import SessionNumber, TaskId
 from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import TaskLimits, TaskState
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.storage import rows
 from flame.storage.batches import slice_outcomes
 from flame.storage.store import CorruptStore
@@ -67,6 +68,7 @@ class Reader:
         if session in self._deleted:
             return []
         wanted: list[tuple[TaskId, bytes | None, int]] = []
+        said: dict[int, TaskNotes] = {}
         start = self._batch_holding(session, after + 1)
         while len(wanted) < limit:
             batch = self.rows(
@@ -78,12 +80,13 @@ class Reader:
             if not batch:
                 break
             first_id, count, created_ms = verified_batch(batch[0])
-            inputs = batch_inputs(batch[0])
+            inputs, _, notes = limited_inputs(batch[0])
             skip = max(after + 1 - first_id, 0)
             wanted += (
                 (TaskId(first_id + index), inputs[index], created_ms)
                 for index in range(skip, min(count, skip + limit - len(wanted)))
             )
+            said.update((first_id + index, own) for index, own in notes.items())
             start = first_id + count
         if not wanted:
             return []
@@ -91,7 +94,14 @@ class Reader:
         final = self._final(session, low, high)
         spent = self.attempts(session, low, high)
         return [
-            final_task(task_id, given, created_ms, final.get(task_id), spent.get(task_id, ()))
+            final_task(
+                task_id,
+                given,
+                created_ms,
+                final.get(task_id),
+                spent.get(task_id, ()),
+                said.get(task_id, NO_NOTES),
+            )
             for task_id, given, created_ms in wanted
         ]
 
@@ -211,19 +221,17 @@ def verified_batch(row: Row) -> tuple[int, int, int]:
     return first_id, count, created_ms
 
 
-def batch_inputs(row: Row) -> list[bytes | None]:
-    """Decode the inputs of a verified row of batches."""
-    return limited_inputs(row)[0]
-
-
-def limited_inputs(row: Row) -> tuple[list[bytes | None], dict[int, TaskLimits]]:
+def limited_inputs(
+    row: Row,
+) -> tuple[list[bytes | None], dict[int, TaskLimits], dict[int, TaskNotes]]:
     """Decode the inputs of a verified row of batches, and the limits that some of its tasks have."""
     key = row[0], row[1]
     inputs = rows.unseal(rows.inputs, row[7], row[6], "batches", key)
+    notes = rows.notes_of(inputs.pop()) if len(inputs) == row[2] + 2 else {}
     limits = rows.limits_of(inputs.pop()) if len(inputs) == row[2] + 1 else {}
     if len(inputs) != row[2]:
         raise CorruptStore(f"table batches, row {key}: {len(inputs)} inputs for {row[2]} tasks")
-    return inputs, limits
+    return inputs, limits, notes
 
 
 def verify_outcomes(row: Row) -> None:
@@ -259,6 +267,7 @@ def final_task(
     created_ms: int,
     final: tuple[OutcomesRecorded, int] | None,
     attempts: Sequence[Attempt],
+    notes: TaskNotes,
 ) -> StoredTask:
     """Put one task together from its batch and, if it has ended, its outcome."""
     if final is None:
@@ -269,6 +278,7 @@ def final_task(
             TaskState.PENDING,
             attempts=attempts[-1].number if attempts else 0,
             history=tuple(attempts),
+            notes=notes,
         )
     batch, index = final
     failure = batch.failures.get(index)
@@ -282,4 +292,5 @@ def final_task(
         finished_ms=batch.finished_ms,
         attempts=attempts[-1].number if attempts else 0,
         history=tuple(attempts),
+        notes=notes,
     )

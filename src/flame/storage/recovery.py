@@ -22,6 +22,7 @@ from flame.model.attempts import Attempt
 from flame.model.credentials import TokenId
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.specs import Event, SessionState, TaskLimits
+from flame.model.task_notes import TaskNotes
 from flame.storage import rows
 from flame.storage.ranges import merged
 from flame.storage.reader import (
@@ -149,6 +150,7 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
             unfinished.append((first_id, created_ms, marks))
     spent = reader.attempts(session, 1, end - 1) if unfinished else {}
     limits: dict[TaskId, TaskLimits] = {}
+    notes: dict[TaskId, TaskNotes] = {}
     return RecoveredSession(
         put=put,
         next_task_id=TaskId(end),
@@ -158,7 +160,8 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
         cancelled=counts[2],
         events=list(_events(reader, session)),
         submitters={submitter: merged(ranges) for submitter, ranges in submitted.items()},
-        pending=_pending(reader, session, unfinished, spent, limits),
+        pending=_pending(reader, session, unfinished, spent, limits, notes),
+        notes=notes,
         limits=limits,
         history={task_id: known for task_id, known in spent.items() if not final[task_id]},
     )
@@ -214,6 +217,7 @@ def _pending(
     unfinished: list[_Unfinished],
     spent: dict[TaskId, list[Attempt]],
     limits: dict[TaskId, TaskLimits],
+    notes: dict[TaskId, TaskNotes],
 ) -> Iterator[tuple[TaskId, bytes | None, int, int]]:
     for first_id, created_ms, marks in unfinished:
         found = reader.rows(
@@ -225,11 +229,13 @@ def _pending(
         if not found:
             return  # the session was deleted meanwhile
         verified_batch(found[0])
-        inputs, own = limited_inputs(found[0])
+        inputs, own, said = limited_inputs(found[0])
         for index, given in enumerate(inputs):
             if not marks[index]:
                 task_id = TaskId(first_id + index)
                 known = spent.get(task_id)
                 if index in own:
                     limits[task_id] = own[index]
+                if index in said:
+                    notes[task_id] = said[index]
                 yield task_id, given, created_ms, known[-1].number if known else 0

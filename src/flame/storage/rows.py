@@ -20,6 +20,7 @@ from flame.core.records import OutcomesRecorded
 from flame.model.credentials import TokenSpec
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
 from flame.model.specs import ApplicationSpec, Event, Failure, SessionSpec, TaskLimits, TaskState
+from flame.model.task_notes import TaskNotes
 from flame.model.tenants import TenantSpec
 from flame.storage.store import CorruptStore
 
@@ -61,6 +62,7 @@ results: Final = msgspec.msgpack.Decoder(Results)
 lost: Final = msgspec.msgpack.Decoder(Lost)
 
 
+_notes: Final = msgspec.msgpack.Decoder(dict[int, TaskNotes])
 _limits: Final = msgspec.msgpack.Decoder(dict[int, TaskLimits])
 
 
@@ -152,12 +154,24 @@ def decode_results(
 
 
 def with_limits(
-    given: Sequence[bytes | None], limits: Mapping[int, TaskLimits] | None
+    given: Sequence[bytes | None],
+    limits: Mapping[int, TaskLimits] | None,
+    notes: Mapping[int, TaskNotes] | None,
 ) -> Sequence[bytes | None]:
-    """Return what is stored as a batch's inputs: where tasks have limits, these come behind them."""
+    """Return what is stored as a batch's inputs: where tasks have limits, these come behind them.
+
+    And behind those what is said of some tasks.
+    """
+    if notes:
+        return [*given, _encoder.encode(limits or {}), _encoder.encode(notes)]
     return [*given, _encoder.encode(limits)] if limits else given
 
 
 def limits_of(blob: bytes | None) -> dict[int, TaskLimits]:
     """Undo :func:`with_limits` for what is behind the inputs."""
     return _limits.decode(blob or b"\x80")
+
+
+def notes_of(blob: bytes | None) -> dict[int, TaskNotes]:
+    """Undo :func:`with_limits` for what is behind the limits."""
+    return _notes.decode(blob or b"\x80")

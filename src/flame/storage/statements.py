@@ -199,7 +199,7 @@ class Statements:
             record.created_ms,
         )
         check = rows.check_sum("batches", *columns)
-        inputs = rows.with_limits(record.inputs, record.limits)
+        inputs = rows.with_limits(record.inputs, record.limits, record.notes)
         self._execute(_BATCH, (*columns, check, rows.seal(inputs, check)))
 
     def _outcomes_recorded(self, record: OutcomesRecorded) -> None:

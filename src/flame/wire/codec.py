@@ -27,8 +27,9 @@ from flame.model.specs import (
     ShimKind,
     TaskState,
 )
+from flame.model.task_notes import TaskNotes
 from flame.model.volumes import Volume, check_volumes
-from flame.wire import v1
+from flame.wire import frames, v1
 
 #: The largest numbers that the wire's and the store's integers hold.
 _MAX_MEMORY = 2**63 - 1
@@ -375,3 +376,15 @@ def failure_of(status: v1.TaskStatus) -> Failure | None:
         if event.code not in (EventCode.PAYLOAD_OMITTED, EventCode.ATTEMPT_SPENT):
             return (state, event.code, event.message)
     return (state, int(state), "")
+
+
+# --- what is said of tasks ---------------------------------------------------------------------
+
+
+def notes_to(notes: TaskNotes) -> frames.TaskNotes:
+    """Write what a client says of a task."""
+    return frames.TaskNotes(
+        labels=[text for pair in notes.labels for text in pair],
+        input_location=notes.input_location,
+        output_location=notes.output_location,
+    )

@@ -6,6 +6,7 @@ from flame.wire.pb.channel.common_pb2 import (
     FramedHello,
     Heartbeat,
     Refusal,
+    TaskNotes,
 )
 from flame.wire.pb.channel.executor_channel_pb2 import (
     Bind,
@@ -130,6 +131,7 @@ __all__ = [
     "TakeBack",
     "TakenBack",
     "TaskLog",
+    "TaskNotes",
     "Tasks",
     "Unbind",
     "Welcome",

@@ -22,7 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x1d\x66lame/channel/v1/common.proto\x12\x10\x66lame.channel.v1\"\x0b\n\tHeartbeat\"9\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x63losing\x18\x03 \x01(\x08\",\n\rFramedAddress\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\r\n\x05local\x18\x02 \x01(\t\"B\n\x0b\x46ramedHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"F\n\x07\x46\x61ilure\x12\r\n\x05state\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\tb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x1d\x66lame/channel/v1/common.proto\x12\x10\x66lame.channel.v1\"\x0b\n\tHeartbeat\"9\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x63losing\x18\x03 \x01(\x08\",\n\rFramedAddress\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\r\n\x05local\x18\x02 \x01(\t\"B\n\x0b\x46ramedHello\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"L\n\tTaskNotes\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x16\n\x0einput_location\x18\x02 \x01(\t\x12\x17\n\x0foutput_location\x18\x03 \x01(\t\"F\n\x07\x46\x61ilure\x12\r\n\x05state\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FRAMEDADDRESS']._serialized_end=167
   _globals['_FRAMEDHELLO']._serialized_start=169
   _globals['_FRAMEDHELLO']._serialized_end=235
-  _globals['_FAILURE']._serialized_start=237
-  _globals['_FAILURE']._serialized_end=307
+  _globals['_TASKNOTES']._serialized_start=237
+  _globals['_TASKNOTES']._serialized_end=313
+  _globals['_FAILURE']._serialized_start=315
+  _globals['_FAILURE']._serialized_end=385
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,16 @@ class FramedHello(_message.Message):
     tenant: str
     def __init__(self, channel: _Optional[str] = ..., credential: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
 
+class TaskNotes(_message.Message):
+    __slots__ = ("labels", "input_location", "output_location")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    input_location: str
+    output_location: str
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., input_location: _Optional[str] = ..., output_location: _Optional[str] = ...) -> None: ...
+
 class Failure(_message.Message):
     __slots__ = ("state", "code", "message", "kinds")
     STATE_FIELD_NUMBER: _ClassVar[int]

@@ -124,18 +124,22 @@ class Window(_message.Message):
     def __init__(self, tasks: _Optional[int] = ...) -> None: ...
 
 class Tasks(_message.Message):
-    __slots__ = ("task_ids", "inputs", "absent", "attempts", "results_stored")
+    __slots__ = ("task_ids", "inputs", "absent", "attempts", "noted", "notes", "results_stored")
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    NOTED_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     RESULTS_STORED_FIELD_NUMBER: _ClassVar[int]
     task_ids: _containers.RepeatedScalarFieldContainer[int]
     inputs: _containers.RepeatedScalarFieldContainer[bytes]
     absent: _containers.RepeatedScalarFieldContainer[int]
     attempts: _containers.RepeatedScalarFieldContainer[int]
+    noted: _containers.RepeatedScalarFieldContainer[int]
+    notes: _containers.RepeatedCompositeFieldContainer[_common_pb2.TaskNotes]
     results_stored: int
-    def __init__(self, task_ids: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., results_stored: _Optional[int] = ...) -> None: ...
+    def __init__(self, task_ids: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., noted: _Optional[_Iterable[int]] = ..., notes: _Optional[_Iterable[_Union[_common_pb2.TaskNotes, _Mapping]]] = ..., results_stored: _Optional[int] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("task_id", "attempt")

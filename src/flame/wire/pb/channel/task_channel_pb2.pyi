@@ -110,7 +110,7 @@ class AttachRefused(_message.Message):
     def __init__(self, alias: _Optional[int] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("alias", "first_number", "inputs", "absent", "limited", "timeout_ms", "deadline_ms")
+    __slots__ = ("alias", "first_number", "inputs", "absent", "limited", "timeout_ms", "deadline_ms", "noted", "notes")
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     FIRST_NUMBER_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,8 @@ class Submit(_message.Message):
     LIMITED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    NOTED_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     alias: int
     first_number: int
     inputs: _containers.RepeatedScalarFieldContainer[bytes]
@@ -125,7 +127,9 @@ class Submit(_message.Message):
     limited: _containers.RepeatedScalarFieldContainer[int]
     timeout_ms: _containers.RepeatedScalarFieldContainer[int]
     deadline_ms: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, alias: _Optional[int] = ..., first_number: _Optional[int] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., limited: _Optional[_Iterable[int]] = ..., timeout_ms: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[_Iterable[int]] = ...) -> None: ...
+    noted: _containers.RepeatedScalarFieldContainer[int]
+    notes: _containers.RepeatedCompositeFieldContainer[_common_pb2.TaskNotes]
+    def __init__(self, alias: _Optional[int] = ..., first_number: _Optional[int] = ..., inputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., limited: _Optional[_Iterable[int]] = ..., timeout_ms: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[_Iterable[int]] = ..., noted: _Optional[_Iterable[int]] = ..., notes: _Optional[_Iterable[_Union[_common_pb2.TaskNotes, _Mapping]]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("alias", "first_number", "count", "first_task_id", "credit")
