@@ -51,7 +51,33 @@ def r8(x: Experiment) -> None:
         if pid and cluster.pids[MANAGER] != pid:
             raise Failed("a full disk ended the session manager")
         pid = cluster.pids[MANAGER]
+    if disk.is_mounted:
+        _start_read_only(x, disk, session)
     x.report.notes.append(f"{_refused(x)} submits were refused")
+
+
+def _start_read_only(x: Experiment, disk: SmallDisk, session: flame.Session) -> None:
+    """The session manager dies and its disk is read-only: it cannot start, says why, and then can."""
+    log = x.cluster.directory / "session-manager.log"
+    before = log.stat().st_size
+    entry = x.task(session, "ms 300", REFUSED)
+    restarts = len(x.cluster.restarts[MANAGER])
+    for _ in range(20):  # its successor may have opened the file already
+        x.cluster.kill(MANAGER)
+        deadline = time.monotonic() + 0.5
+        while not (done := disk.read_only(True)) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if done:
+            break
+        x.restart_awaited(MANAGER, restarts)
+        restarts = len(x.cluster.restarts[MANAGER])
+    else:
+        raise Failed("the disk could not be made read-only")
+    x.fault("disk read-only")
+    x.wait_until(lambda: b"Read-only" in log.read_bytes()[before:], "the reason in the log", 30.0)
+    disk.read_only(False)
+    took = x.recovered_when(lambda: bool(entry.outcomes), "an outcome after a read-only disk")
+    x.report.notes.append(f"after a read-only disk it took {took:.1f} s")
 
 
 def _until_refused(x: Experiment, session: flame.Session) -> None:

@@ -53,6 +53,11 @@ class SmallDisk:
         else:
             self._limit(resource.RLIM_INFINITY)
 
+    def read_only(self, is_so: bool) -> bool:
+        """Let nobody write, or all again; whether that went: not while a file is open to write."""
+        options = f"remount,{'ro' if is_so else 'rw'}"
+        return self.is_mounted and _run("mount", "-o", options, str(self.directory))
+
     def close(self) -> None:
         """Unmount it. Nobody may have a file open there."""
         if self.is_mounted:
