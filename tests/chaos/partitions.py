@@ -14,6 +14,7 @@ from tests.chaos.experiment import Experiment, Failed
 from tests.chaos.network import CLIENTS, NODE, Network
 
 PORT = 7301
+HALF_OPEN = "half-open: the node dies behind it"
 RECOVERS_WITHIN = 5.0  # seconds from healing to the next outcome
 NOTICED_WITHIN = SILENCE + 6.0
 
@@ -68,12 +69,14 @@ def r7(x: Experiment) -> None:
         "whole": {},
         "one way, to the session manager": {"outwards": False},
         "one way, from the session manager": {"inwards": False},
+        HALF_OPEN: {},
     }
-    cuts = [(wire, way, 3.0) for wire in (CLIENTS, NODE) for way in ways]
+    cuts = [(wire, way, 3.0) for wire in (CLIENTS, NODE) for way in ways if way != HALF_OPEN]
     if x.scale >= 1:
+        cuts += [(NODE, HALF_OPEN, 3.0)]
         cuts += [(NODE, "whole", NOTICED_WITHIN), (CLIENTS, "whole", NOTICED_WITHIN)]
         cuts += [
-            (x.random.choice((NODE, CLIENTS)), x.random.choice(list(ways)[1:]), NOTICED_WITHIN)
+            (x.random.choice((NODE, CLIENTS)), x.random.choice(list(ways)[1:3]), NOTICED_WITHIN)
         ]
     else:
         cuts = x.random.sample(cuts, 2)
@@ -86,6 +89,8 @@ def r7(x: Experiment) -> None:
         noticed = {name: log.stat().st_size for name, log in logs.items()}
         network.cut(wire, **ways[way])
         x.fault(f"partition of {wire}, {way}, for {seconds:g} s")
+        if way == HALF_OPEN:
+            cluster.kill(EXECUTORS)
         entry = x.task(session)
         time.sleep(seconds)
         if seconds > SILENCE:

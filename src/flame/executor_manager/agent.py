@@ -119,8 +119,10 @@ class NodeAgent:
                     if is_cancelled():
                         raise
                     reason = "the session manager was silent"  # we ended the stream ourselves
+                    await managers.reopen(endpoint)
                 except TimeoutError:
                     reason = "no answer to the registration"
+                    await managers.reopen(endpoint)
                 finally:
                     self._registered = False
                     call.cancel()

@@ -139,8 +139,10 @@ class ExecutorChannel:
                     if is_cancelled():
                         raise
                     reason = "the stream was given up"  # by ourselves: nobody spoke, or we failed
+                    await managers.reopen(endpoint)
                 except TimeoutError:
                     reason = "no answer to the hello"
+                    await managers.reopen(endpoint)
                 finally:
                     call.cancel()
                 delay = backoff.next_delay() if managers.failed(endpoint) else 0.0

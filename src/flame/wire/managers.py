@@ -63,10 +63,8 @@ class Managers:
         """
         self.endpoints = tuple(endpoints)
         self.ca_file = ca_file
-        self.channels: dict[Endpoint, grpc.aio.Channel] = {
-            endpoint: open_channel(endpoint, ca_file=ca_file, max_input_bytes=max_input_bytes)
-            for endpoint in self.endpoints
-        }
+        self._max_input_bytes = max_input_bytes
+        self.channels = {endpoint: self._open(endpoint) for endpoint in self.endpoints}
         self.several = len(self.endpoints) > 1
         self.on_moved: list[Callable[[Endpoint], None]] = []
         self._at = 0
@@ -95,6 +93,18 @@ class Managers:
             for told in self.on_moved:
                 told(endpoint)
         return self._failures % len(self.endpoints) == 0
+
+    async def reopen(self, endpoint: Endpoint) -> None:
+        """Give up the connection to this one, which was silent.
+
+        Calls would go on to share it, and TCP tries again ever more rarely: after a partition of 20
+        seconds the next try may be 10 seconds away.
+        """
+        await self.channels[endpoint].close(None)
+        self.channels[endpoint] = self._open(endpoint)
+
+    def _open(self, endpoint: Endpoint) -> grpc.aio.Channel:
+        return open_channel(endpoint, ca_file=self.ca_file, max_input_bytes=self._max_input_bytes)
 
     async def close(self) -> None:
         """Close the channels."""
