@@ -107,7 +107,7 @@ def command_of_program(
     """Return what runs a program in its application's sandbox."""
     own = (assignment.directory, os.path.dirname(assignment.socket))
     package = () if assignment.place is None else (assignment.place.release,)
-    readable = [os.path.dirname(program), *_named(application)]
+    readable = [_installation(program), *_named(application), *_files(arguments)]
     return [
         assignment.bwrap,
         *_arguments(
@@ -160,6 +160,18 @@ def status_in(sandbox: Sandbox, status: int | None) -> int | None:
     return code - 128 if code > 128 else status
 
 
+def _installation(program: str) -> str:
+    """Return what a program is a part of: a ``bin`` has its ``lib`` beside it."""
+    directory = os.path.dirname(program)
+    above, name = os.path.split(directory)
+    return above if name == "bin" and above != "/" else directory
+
+
+def _files(arguments: Iterable[str]) -> list[str]:
+    """Return the files among a program's arguments, such as the script that it is to run."""
+    return [word for word in arguments if word.startswith("/") and os.path.isfile(word)]
+
+
 def _named(application: ApplicationSpec) -> list[str]:
     """Return the directories that an application names itself."""
     paths = dict(application.environments).get("PYTHONPATH", "").split(os.pathsep)
@@ -192,7 +204,7 @@ def _arguments(
         # What is a file is hidden by an empty one.
         arguments += ["--tmpfs", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
     for path in readable:
-        if os.path.isdir(path) and not any(_overlap(path, other) for other in hidden):
+        if os.path.exists(path) and not any(_overlap(path, other) for other in hidden):
             arguments += ["--ro-bind", path, path]
     arguments += _volumes([volume for volume in volumes if volume not in wide])
     for path in package:
