@@ -321,7 +321,7 @@ class ExecutorChannel:
     def _is_ripe(self) -> bool:
         """Whether to send results now, rather than with those that the next moment brings.
 
-        While quick tasks are in hand results pile up for up to 2 ms, so that a frame holds many and
+        While quick tasks are in hand results pile up for up to 4 ms, so that a frame holds many and
         the interpreter is left to the tasks. The main thread wakes us by the same rule.
         """
         finished = len(self._hand.finished)

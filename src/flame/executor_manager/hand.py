@@ -23,7 +23,7 @@ from flame.model.ids import TaskId
 from flame.wire import frames
 
 #: While more tasks are in hand, results wait at most so many ns for others to be sent with.
-RIPE_AFTER = 2_000_000
+RIPE_AFTER = 4_000_000
 
 #: (task id, attempt, input)
 Held = tuple[TaskId, int, bytes | None]

@@ -7,7 +7,7 @@ thousand, and a task of a second has one successor at hand and no more.
 
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
-AHEAD = 8_000_000  # ns of work: results wait up to 2 ms, the round trip takes 1
+AHEAD = 8_000_000  # ns of work: results wait up to 4 ms, the round trip takes 1
 MOST_AT_FIRST = 128  # of a new session, whatever the last one's tasks were like
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
 
