@@ -88,27 +88,28 @@ class Claims:
 
     def _within_ceiling(self, full: Branch, tier: int) -> None:
         """Let those whom this tenant's ceiling stops have what others below it need least."""
-        ledger = self._ledger
-        takes_back = ledger.policies.sharing.takes_back
         failed: dict[int, None] = {}
         while len(failed) < ATTEMPTS:
             leaf = self._first(full, tier, failed)
             if leaf is None or self._limited.get(leaf.wish.order) is not full:
                 return
-            spare = [g for _, g in sorted(ledger.surplus.items()) if full in chain(g)]
+            others = [g for g in leaves_of(full) if g.kept and g is not leaf]
+            others.sort(key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order))
+            spare = [g for g in others if g.surplus]
             if self._make_room(leaf, lambda g=spare: g, _surplus_only, graceful=True):  # type: ignore[misc]
                 continue
-            lower: list[Leaf] = []
-            if takes_back and min(ledger.tiers) < tier:
-                lower = [g for g in leaves_of(full) if g.tier < tier and g.kept]
-                lower.sort(key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order))
+            lower = [g for g in others if g.tier < tier]
             above = chain(leaf)
 
             def may_give(giver: Leaf, count: int, above: list[Branch] = above) -> bool:
                 below = [b for b in chain(giver) if b not in above]
                 return may_lose(below, giver.wish.request * count)
 
-            if not lower or not self._make_room(leaf, lambda g=lower: g, may_give):  # type: ignore[misc]
+            if (
+                not self._ledger.policies.sharing.takes_back
+                or not lower
+                or not self._make_room(leaf, lambda g=lower: g, may_give)  # type: ignore[misc]
+            ):
                 failed[leaf.wish.order] = None
 
     def _from_lower_tiers(self, tier: int) -> None:
