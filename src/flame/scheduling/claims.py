@@ -7,8 +7,7 @@ taker is then: the opposite move is then never justified, so nothing goes back a
 are the two children of the lowest tenant that both belong to, as in Kueue's fair sharing.) A gang
 counts what it would lose as a whole; for its first gang a session is judged by one executor, because
 otherwise a gang larger than its share would never run. Shares are no whole numbers of executors: who
-is owed one more for a while gets it from somebody who is ahead (:mod:`flame.scheduling.turns`). Whom a
-tenant's ceiling stops may still be owed something by those below the same tenant, and only by them.
+is owed one more for a while gets it from somebody who is ahead (:mod:`flame.scheduling.turns`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from flame.model.ids import ExecutorId, NodeName
 from flame.model.resources import Resources
 from flame.scheduling.facts import Holding
 from flame.scheduling.ledger import Ledger
-from flame.scheduling.limits import ceiling_of, is_entitled, may_lose, within_ceilings
+from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Evict, Release, Step
 from flame.scheduling.tree import EXACT, Branch, Leaf, chain, in_turn, leaves_of
@@ -41,9 +40,7 @@ MayGive = Callable[[Leaf, int], bool]
 class Claims:
     """The claims of one plan. What it assumes of releases is undone at its end: the core reports them."""
 
-    def __init__(
-        self, ledger: Ledger, steps: list[Step], limited: dict[int, Branch | None]
-    ) -> None:
+    def __init__(self, ledger: Ledger, steps: list[Step], limited: dict[int, None]) -> None:
         self._ledger = ledger
         self._steps = steps
         self._limited = limited
@@ -60,10 +57,6 @@ class Claims:
         if ledger.returning or ledger.with_idle or ledger.surplus:
             for tier in tiers:
                 self._from_spare(tier)
-        for branch in [b for _, b in sorted(ledger.tree.touched.items())]:
-            if branch.spec.ceiling is not None:
-                for tier in sorted(branch.listed, reverse=True):
-                    self._within_ceiling(branch, tier)
         if ledger.policies.sharing.takes_back:
             for index, tier in enumerate(tiers):
                 if index + 1 < len(tiers):
@@ -77,40 +70,17 @@ class Claims:
     # --- whose claim, on whom ---------------------------------------------------------------------
 
     def _from_spare(self, tier: int) -> None:
+        def surplus_only(giver: Leaf, count: int) -> bool:
+            return count <= giver.surplus
+
         failed: dict[int, None] = {}
         while len(failed) < SPARE_TRIED:
             leaf = self._first_with_spare(tier, failed)
             if leaf is None:
                 return
             givers = [g for _, g in sorted(self._ledger.surplus.items()) if g is not leaf]
-            if not self._make_room(leaf, lambda g=givers: g, _surplus_only, graceful=True):  # type: ignore[misc]
+            if not self._make_room(leaf, lambda g=givers: g, surplus_only, graceful=True):  # type: ignore[misc]
                 failed[id(leaf.shape)] = None
-
-    def _within_ceiling(self, full: Branch, tier: int) -> None:
-        """Let those whom this tenant's ceiling stops have what others below it need least."""
-        failed: dict[int, None] = {}
-        while len(failed) < ATTEMPTS:
-            leaf = self._first(full, tier, failed)
-            if leaf is None or self._limited.get(leaf.wish.order) is not full:
-                return
-            others = [g for g in leaves_of(full) if g.kept and g is not leaf]
-            others.sort(key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order))
-            spare = [g for g in others if g.surplus]
-            if self._make_room(leaf, lambda g=spare: g, _surplus_only, graceful=True):  # type: ignore[misc]
-                continue
-            lower = [g for g in others if g.tier < tier]
-            above = chain(leaf)
-
-            def may_give(giver: Leaf, count: int, above: list[Branch] = above) -> bool:
-                below = [b for b in chain(giver) if b not in above]
-                return may_lose(below, giver.wish.request * count)
-
-            if (
-                not self._ledger.policies.sharing.takes_back
-                or not lower
-                or not self._make_room(leaf, lambda g=lower: g, may_give)  # type: ignore[misc]
-            ):
-                failed[leaf.wish.order] = None
 
     def _from_lower_tiers(self, tier: int) -> None:
         ledger = self._ledger
@@ -269,9 +239,8 @@ class Claims:
             wish = leaf.wish
             if id(leaf.shape) in failed or wish.order in self._limited or leaf is ledger.line:
                 continue
-            full = ceiling_of(leaf, wish.batch_size)
-            if full is not None:
-                self._limited[wish.order] = full
+            if not within_ceilings(leaf, wish.batch_size):
+                self._limited[wish.order] = None
             elif ledger.surplus or self._spare(leaf) is not None:
                 return leaf
             else:
@@ -283,19 +252,16 @@ class Claims:
     def _first(
         self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
     ) -> Leaf | None:
-        """Return the first in turn that may have more, if need be in place of others below ``branch``."""
-        above = _from_here_up(branch)
         for leaf in in_turn(branch, tier):
             wish = leaf.wish
-            if (id(leaf.shape) if by_shape else wish.order) in failed:
+            if (
+                wish.order in self._limited
+                or (id(leaf.shape) if by_shape else wish.order) in failed
+            ):
                 continue
-            if wish.order not in self._limited:
-                full = ceiling_of(leaf, wish.batch_size)
-                if full is None:
-                    return leaf
-                self._limited[wish.order] = full
-            if self._limited[wish.order] in above:
+            if within_ceilings(leaf, wish.batch_size):
                 return leaf
+            self._limited[wish.order] = None
         return None
 
     # --- making room ------------------------------------------------------------------------------
@@ -314,14 +280,10 @@ class Claims:
         if leaf is ledger.line:
             return False  # what there is, is kept for it already
         promised: list[Room] = []
-        capped = not within_ceilings(leaf, leaf.wish.batch_size)
         for _ in range(leaf.wish.batch_size):
-            if capped:
-                room = self._in_place_of(leaf, givers(), may_give, graceful=graceful)
-            else:
-                room = self._spare(leaf)
-                if room is None:
-                    room = self._taken(leaf, givers(), may_give, graceful=graceful)
+            room = self._spare(leaf)
+            if room is None:
+                room = self._taken(leaf, givers(), may_give, graceful=graceful)
             if room is None:
                 for place in promised:
                     ledger.promise(leaf, place, -1)
@@ -378,45 +340,6 @@ class Claims:
             self._undo.append(lambda e=executor, i=idle: self._back(room, e, i))  # type: ignore[misc]
             self._steps.append(Evict(executor))
         return True
-
-    def _in_place_of(
-        self, leaf: Leaf, givers: Sequence[Leaf], may_give: MayGive, *, graceful: bool
-    ) -> Room | None:
-        """Have others leave until the ceilings allow one more; return a node with room for it.
-
-        All givers are below the tenant whose ceiling it is.
-        """
-        ledger, wish = self._ledger, leaf.wish
-        left: Room | None = None
-        for giver in givers[:GIVERS_TRIED]:
-            gang = giver.wish.batch_size
-            while not within_ceilings(leaf, 1) and giver is not leaf and may_give(giver, gang):
-                node = self._best_place(leaf, giver)
-                if node is None:
-                    break
-                self._release(leaf, giver, node, gang, graceful=graceful)
-                left = ledger.rooms.by_node[node]
-        if not within_ceilings(leaf, 1):
-            return None
-        if (
-            left is not None
-            and ledger.rooms.suits(wish, left)
-            and wish.request.fits_in(left.coming)
-        ):
-            return left
-        free = ledger.rooms.find(wish) if ledger.slots.open > 0 else None
-        return free or self._spare(leaf) or self._taken(leaf, givers, may_give, graceful=graceful)
-
-    def _best_place(self, leaf: Leaf, giver: Leaf) -> NodeName | None:
-        """Return a node of the giver's, if possible one where the request fits when it has left."""
-        rooms = self._ledger.rooms
-        places = sorted(giver.rooms)[:NODES_TRIED]
-        for node in places:
-            room = rooms.by_node[node]
-            fits = leaf.wish.request.fits_in(room.coming + giver.wish.request)
-            if fits and rooms.suits(leaf.wish, room):
-                return node
-        return places[0] if places else None
 
     def _taken(
         self, leaf: Leaf, givers: Sequence[Leaf], may_give: MayGive, *, graceful: bool
@@ -527,14 +450,3 @@ class Claims:
 
 def _order(child: "Leaf | Branch") -> int:
     return child.wish.order if isinstance(child, Leaf) else child.order
-
-
-def _surplus_only(giver: Leaf, count: int) -> bool:
-    return count <= giver.surplus
-
-
-def _from_here_up(branch: Branch) -> list[Branch]:
-    found = [branch]
-    while found[-1].parent is not None:
-        found.append(found[-1].parent)
-    return found
