@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from flame.cli.application_files import read_applications
-from flame.cli.documents import specification_document
+from flame.cli.documents.applications import specification_document
 from flame.model.errors import InvalidConfiguration
 from flame.model.specs import ApplicationSpec, Sandbox, ShimKind
 from flame.model.volumes import Volume

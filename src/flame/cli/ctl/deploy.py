@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 import flame
-from flame.cli import documents
 from flame.cli.application_files import SHIMS
 from flame.cli.connection import Connection, connection_options
 from flame.cli.deployment import Deployment, plan_deployment
+from flame.cli.documents.applications import specification_document
+from flame.cli.documents.values import state_name
 from flame.cli.outcomes import Command
 from flame.cli.progress import StderrBar
 from flame.cli.tables import document
@@ -149,7 +150,7 @@ def _shown(planned: Deployment, form: str, said: dict[str, Any]) -> str:
         return document(
             {
                 "metadata": {"name": planned.name},
-                "spec": documents.specification_document(planned.spec),
+                "spec": specification_document(planned.spec),
                 **said,
                 "files": None
                 if files is None
@@ -161,7 +162,7 @@ def _shown(planned: Deployment, form: str, said: dict[str, Any]) -> str:
     lines = _packed_lines(planned) if said.get("dry_run") else [_package_line(said["package"])]
     spec = planned.spec
     starts = spec.entry_point or " ".join(filter(None, [spec.command, *spec.arguments]))
-    what = f"{documents.state_name(spec.shim)}: {starts}" if starts else "Shell"
+    what = f"{state_name(spec.shim)}: {starts}" if starts else "Shell"
     does = "would be registered or updated" if said.get("dry_run") else f"is {said.get('action')}"
     lines.append(f"Application {planned.name} {does} ({what}; installer {spec.installer}).")
     return "\n".join(lines)

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 import flame
-from flame.cli import documents
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.documents import applications, nodes, sessions
+from flame.cli.documents.values import Document
 from flame.cli.outcomes import Command
 from flame.cli.tables import document, table
 
@@ -30,46 +31,44 @@ class Listing:
     fetch: Callable[[flame.Client], Iterable[Any]]
     columns: Mapping[str, int]
     row: Callable[[Any], Sequence[object]]
-    document: Callable[[Any], documents.Document]
+    document: Callable[[Any], Document]
 
 
 LISTINGS = {
     "": Listing(
-        lambda client: documents.open_first(client.list_sessions()),
-        documents.SESSIONS,
-        documents.session_row,
-        documents.session_document,
+        lambda client: sessions.open_first(client.list_sessions()),
+        sessions.SESSIONS,
+        sessions.session_row,
+        sessions.session_document,
     ),
     "sessions": Listing(
-        lambda client: documents.open_first(client.list_sessions()),
-        documents.SESSIONS_IN_FULL,
-        documents.session_row_in_full,
-        documents.session_document,
+        lambda client: sessions.open_first(client.list_sessions()),
+        sessions.SESSIONS_IN_FULL,
+        sessions.session_row_in_full,
+        sessions.session_document,
     ),
     "applications": Listing(
         lambda client: sorted(client.list_applications(), key=lambda item: item.name),
-        documents.APPLICATIONS,
-        documents.application_row,
-        documents.application_document,
+        applications.APPLICATIONS,
+        applications.application_row,
+        applications.application_document,
     ),
     "executors": Listing(
         lambda client: sorted(client.list_executors(), key=lambda item: (item.node, item.id)),
-        documents.EXECUTORS,
-        documents.executor_row,
-        documents.executor_document,
+        nodes.EXECUTORS,
+        nodes.executor_row,
+        nodes.executor_document,
     ),
     "nodes": Listing(
         lambda client: sorted(client.list_nodes(), key=lambda item: item.name),
-        documents.NODES,
-        documents.node_row,
-        documents.node_document,
+        nodes.NODES,
+        nodes.node_row,
+        nodes.node_document,
     ),
 }
 
 #: Asked for themselves: none of them may lead.
-MANAGERS = Listing(
-    lambda _client: (), documents.MANAGERS, documents.manager_row, documents.manager_document
-)
+MANAGERS = Listing(lambda _client: (), nodes.MANAGERS, nodes.manager_row, nodes.manager_document)
 
 
 @click.command("list", cls=Command, epilog=EXAMPLES)

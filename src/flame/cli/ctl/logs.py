@@ -10,7 +10,7 @@ import flame
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.ctl.sessions import named_session
-from flame.cli.documents import Document
+from flame.cli.documents.values import Document
 from flame.cli.outcomes import Command
 from flame.cli.tables import document
 from flame.model.ids import parse_task_id

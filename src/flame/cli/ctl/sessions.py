@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 import flame
-from flame.cli import documents
 from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.documents.sessions import session_document
 from flame.cli.outcomes import Command
 from flame.cli.tables import document
 from flame.model.errors import NotFound
@@ -94,7 +94,7 @@ def create(
     if form == TABLE:
         click.echo(info.name)
     else:
-        click.echo(document(documents.session_document(info), form))
+        click.echo(document(session_document(info), form))
 
 
 @click.command(cls=Command, epilog=CLOSE_EXAMPLES)

@@ -5,9 +5,14 @@ from typing import Any
 
 import click
 
-from flame.cli import documents
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.documents.tenants import (
+    TENANTS,
+    tenant_document,
+    tenant_properties,
+    tenant_row,
+)
 from flame.cli.outcomes import Group
 from flame.cli.tables import document, key_values, table
 from flame.cli.tenant_files import read_tenants
@@ -135,9 +140,9 @@ def list_(connection: Connection, *, form: str) -> None:
     with connection.open() as client:
         found = client.admin.list_tenants()
     if form == TABLE:
-        click.echo(table(documents.TENANTS, [documents.tenant_row(info) for info in found]))
+        click.echo(table(TENANTS, [tenant_row(info) for info in found]))
     else:
-        click.echo(document([documents.tenant_document(info) for info in found], form))
+        click.echo(document([tenant_document(info) for info in found], form))
 
 
 @tenant.command(epilog="\b\nExample:\n  flmctl tenant view research")
@@ -149,6 +154,6 @@ def view(connection: Connection, *, name: str, form: str) -> None:
     with connection.open() as client:
         info = client.admin.get_tenant(name)
     if form == TABLE:
-        click.echo(key_values(documents.tenant_properties(info)))
+        click.echo(key_values(tenant_properties(info)))
     else:
-        click.echo(document(documents.tenant_document(info), form))
+        click.echo(document(tenant_document(info), form))

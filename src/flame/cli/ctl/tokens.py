@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from flame.cli import documents
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
+from flame.cli.documents.tenants import TOKENS, token_document, token_row
 from flame.cli.outcomes import Command, Group
 from flame.cli.tables import document, table
 from flame.model.errors import InvalidConfiguration
@@ -75,9 +75,9 @@ def list_(connection: Connection, *, form: str) -> None:
     with connection.open() as client:
         found = client.admin.list_tokens()
     if form == TABLE:
-        click.echo(table(documents.TOKENS, [documents.token_row(info) for info in found]))
+        click.echo(table(TOKENS, [token_row(info) for info in found]))
     else:
-        click.echo(document([documents.token_document(info) for info in found], form))
+        click.echo(document([token_document(info) for info in found], form))
 
 
 @token.command(cls=Command, epilog="\b\nExample:\n  flmctl token revoke 3f2a9c0d41b7e865")

@@ -2,10 +2,10 @@
 
 import click
 
-from flame.cli import documents
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.ctl.sessions import named_session
+from flame.cli.documents import applications, nodes, sessions
 from flame.cli.outcomes import Command
 from flame.cli.tables import document, key_values
 from flame.model.ids import parse_task_id
@@ -46,18 +46,18 @@ def view(
     with connection.open() as client:
         if application is not None:
             found = client.get_application(application)
-            properties = documents.application_properties(found)
-            shown = documents.application_document(found)
+            properties = applications.application_properties(found)
+            shown = applications.application_document(found)
         elif node is not None:
             machine = client.get_node(node)
-            properties = documents.node_properties(machine)
-            shown = documents.node_document(machine)
+            properties = nodes.node_properties(machine)
+            shown = nodes.node_document(machine)
         elif task_id is None:
             info = named_session(client, session or "").info()
-            properties = documents.session_properties(info)
-            shown = documents.session_document(info)
+            properties = sessions.session_properties(info)
+            shown = sessions.session_document(info)
         else:
             one = named_session(client, session or "").get_task(task_id)
-            properties = documents.task_properties(one)
-            shown = documents.task_document(one)
+            properties = sessions.task_properties(one)
+            shown = sessions.task_document(one)
     click.echo(key_values(properties) if form == TABLE else document(shown, form))
