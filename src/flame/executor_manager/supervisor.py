@@ -215,7 +215,8 @@ class Supervisor:
         elif key in self.preparing:
             self._starting[key].cancel()
         elif key in self._starting:
-            self._tasks.start(self._stop_when_started(key, grace), f"stop {executor}")
+            starting = self._starting[key]  # by the time that the other looks it may have started
+            self._tasks.start(self._stop_when_started(starting, key, grace), f"stop {executor}")
 
     async def close(self, grace: float) -> None:
         """Stop all executors within ``grace`` seconds, then end the guardian and what is left."""
@@ -512,8 +513,10 @@ class Supervisor:
         process.killed_by_us = True
         self._guardian.kill(process.pid)
 
-    async def _stop_when_started(self, key: Key, grace: float) -> None:
-        await asyncio.wait([self._starting[key]])
+    async def _stop_when_started(
+        self, starting: asyncio.Task[None], key: Key, grace: float
+    ) -> None:
+        await asyncio.wait([starting])
         self.stop_executor(*key, grace)
 
     # --- ending
