@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Tenant:
     joins: float = 0.0
     directory: Path = field(default_factory=Path)
     tasks: int = 0
+    executors: list[str] = field(default_factory=list)  # what each did, once it is over
 
     def work(self, session: flame.Session, end: float) -> None:
         """Keep tasks outstanding until ``end``; every result is checked."""
@@ -89,6 +91,15 @@ class Tenant:
             if (lines := log.read_text())
         )
         return first[executors - 1] if len(first) >= executors else None
+
+    def note_executors(self, begin: float) -> None:
+        """Keep what each of its executors did, in seconds from ``begin``, when its logs are gone."""
+        for runs in _by_log(self):
+            pauses = [later[0] - before[1] for before, later in pairwise(runs)]
+            self.executors.append(
+                f"{len(runs)} tasks from {runs[0][0] - begin:.2f} to {runs[-1][1] - begin:.2f} s, "
+                f"at most {max(pauses, default=0.0):.2f} s between two"
+            )
 
     def got(self, begin: float, end: float) -> float:
         """Executor-seconds between two times."""
@@ -156,6 +167,8 @@ def share(
         # A share that is no whole number of executors goes round: counted is its whole part.
         whole = [max(1, int(executors * tenant.weight / weights)) for tenant in tenants]
         at_work = [tenant.at_work_since(n) for tenant, n in zip(tenants, whole, strict=True)]
+        for tenant in tenants:
+            tenant.note_executors(begin)
     scene = ":".join(f"{tenant.weight:g}" for tenant in tenants)
     rows = []
     for tenant, seconds_got, since_when in zip(tenants, got, at_work, strict=True):
