@@ -2,7 +2,7 @@
 
     !fail why      the task fails              !wait      the task takes for ever
     !big 1000      so many bytes come back     !die       the service's process ends
-    else           the input comes back
+    !told          what was said of the task   else       the input comes back
 
 Common data ``!refuse why`` refuses the session; leaving touches the file LEFT. Run as a program, its
 first argument says how it is spoken to, and ``slow`` after that lets it never be ready.
@@ -14,20 +14,24 @@ import os
 import socketserver
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 
 class Failed(Exception):
     """What the caller shall be told."""
 
 
-def do(data: bytes | None) -> bytes | None:
+def do(data: bytes | None, told: dict[str, Any]) -> bytes | None:
     word, _, rest = (data or b"")[:200].partition(b" ")
     match word:
         case b"!fail":
             raise Failed(rest.decode())
+        case b"!told":
+            return json.dumps(told).encode()
         case b"!big":
             return bytes(int(rest))
         case b"!die":
@@ -53,10 +57,11 @@ def leave() -> None:
 def serve_length() -> None:
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     while line := stdin.readline():
-        verb, *_, length = line.split()
+        verb, *words, length = line.split()
+        told = json.loads(words[1]) if words[1:] else {}
         data = None if length == b"-" else stdin.read(int(length))
         try:
-            answer, word = answer_to(verb, data), b"OK"
+            answer, word = answer_to(verb, data, told), b"OK"
         except Failed as error:
             answer, word = str(error).encode(), b"FAIL"
         size = b"-" if answer is None else b"%d" % len(answer)
@@ -70,27 +75,45 @@ def serve_lines() -> None:
         text = fields.get("common_data", fields.get("input"))
         data = None if text is None else base64.b64decode(text)
         try:
-            output = answer_to(verb.upper().encode(), data)
-            answer = {"ok": None if output is None else base64.b64encode(output).decode()}
+            output = answer_to(verb.upper().encode(), data, only_told(fields))
+            answer: dict[str, Any] = {
+                "ok": None if output is None else base64.b64encode(output).decode()
+            }
         except Failed as error:
             answer = {"failed": str(error)}
         print(json.dumps(answer), flush=True)
 
 
-def answer_to(verb: bytes, data: bytes | None) -> bytes | None:
+def answer_to(verb: bytes, data: bytes | None, told: dict[str, Any]) -> bytes | None:
     match verb:
         case b"ENTER":
             enter(data)
         case b"LEAVE":
             leave()
         case _:
-            return do(data)
+            return do(data, told)
     return None
+
+
+def only_told(fields: dict[str, Any]) -> dict[str, Any]:
+    names = ("labels", "input_path", "output_path")
+    return {name: fields[name] for name in names if fields.get(name)}
+
+
+def told_by(variables: Mapping[str, str]) -> dict[str, Any]:
+    """What processes of single tasks, and modules, find in their environment."""
+    return only_told(
+        {
+            "labels": json.loads(variables.get("FLAME_TASK_LABELS", "{}")),
+            "input_path": variables.get("FLAME_INPUT_PATH"),
+            "output_path": variables.get("FLAME_OUTPUT_PATH"),
+        }
+    )
 
 
 def serve_once() -> None:
     try:
-        output = do(sys.stdin.buffer.read())
+        output = do(sys.stdin.buffer.read(), told_by(os.environ))
     except Failed as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(output or b"")
@@ -117,11 +140,21 @@ class Handler(BaseHTTPRequestHandler):
             body = None
         verb = {"/session/enter": b"ENTER", "/session/leave": b"LEAVE"}.get(self.path, b"TASK")
         try:
-            output = answer_to(verb, body)
+            output = answer_to(verb, body, self.told())
         except Failed as error:
             self.answer(500, str(error).encode())
         else:
             self.answer(204 if output is None else 200, output or b"")
+
+    def told(self) -> dict[str, Any]:
+        headers = self.headers
+        return only_told(
+            {
+                "labels": json.loads(headers.get("Flame-Labels", "{}")),
+                "input_path": unquote(headers.get("Flame-Input-Path", "")),
+                "output_path": unquote(headers.get("Flame-Output-Path", "")),
+            }
+        )
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -146,6 +179,16 @@ def serve_http() -> None:
 # --- gRPC, version 1 and 0.2.0
 
 
+def told_on(request: Any) -> dict[str, Any]:
+    return only_told(
+        {
+            "labels": {label.name: label.value for label in request.labels},
+            "input_path": request.input_path,
+            "output_path": request.output_path,
+        }
+    )
+
+
 def serve_instance() -> None:
     from flame.wire import v1
 
@@ -158,7 +201,8 @@ def serve_instance() -> None:
 
     def invoke(request: Any, context: Any) -> Any:
         try:
-            return v1.TaskResult(output=do(request.input if request.HasField("input") else None))
+            data = request.input if request.HasField("input") else None
+            return v1.TaskResult(output=do(data, told_on(request)))
         except Failed as error:
             return v1.TaskResult(return_code=1, message=str(error))
 
@@ -185,7 +229,8 @@ def serve_0_2_0() -> None:
 
     def invoke(request: Any, context: Any) -> Any:
         try:
-            return v0.TaskOutput(data=do(request.input if request.HasField("input") else None))
+            data = request.input if request.HasField("input") else None
+            return v0.TaskOutput(data=do(data, told_on(request)))
         except Failed as error:
             context.abort(grpc.StatusCode.INTERNAL, str(error))
 

@@ -4,6 +4,10 @@
     (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get"
+    (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get"
+    (func $environ_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   (memory (export "memory") 34)  ;; 64 KiB for us, then 2 MiB and some more for the input
 
@@ -37,6 +41,13 @@
           (then
             (call $write (i32.const 2) (i32.const 65542) (i32.sub (local.get $length) (i32.const 6)))
             (call $proc_exit (i32.const 3))))
+        (if (i32.eq (local.get $order) (i32.const 116))  ;; "t": the environment, NUL after each
+          (then
+            (drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
+            (local.set $length (i32.load (i32.const 4)))
+            (drop (call $environ_get (i32.const 1024) (i32.const 16384)))
+            (call $write (i32.const 1) (i32.const 16384) (local.get $length))
+            (return)))
         (if (i32.eq (local.get $order) (i32.const 100)) (then unreachable))  ;; "d"
         (if (i32.eq (local.get $order) (i32.const 119)) (then (loop $ever (br $ever))))  ;; "w"
         (if (i32.eq (local.get $order) (i32.const 98))  ;; "b"

@@ -18,7 +18,12 @@ class Obedient(flame.FlameService):
                 while not context.cancelled:
                     time.sleep(0.001)
                 return b"stopped"
-        return obedient.do(context.input)
+        said = {
+            "labels": dict(context.labels),
+            "input_path": context.input_path,
+            "output_path": context.output_path,
+        }
+        return obedient.do(context.input, obedient.only_told(said))
 
     def on_session_leave(self) -> None:
         obedient.leave()

@@ -4,6 +4,7 @@ Shims are called as an executor calls them, in this process; the services are ``
 """
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -19,8 +20,14 @@ from flame.executor_manager.outbox import Failed, Outbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
 from flame.executor_manager.shims.registry import make_shim
 from flame.model.ids import TaskId
-from flame.model.service import ApplicationContext, SessionContext, TaskContext
+from flame.model.service import (
+    ApplicationContext,
+    NotedTaskContext,
+    SessionContext,
+    TaskContext,
+)
 from flame.model.specs import ApplicationSpec, ShimKind
+from tests.shims.obedient import told_by
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -62,6 +69,11 @@ BEHAVIOURS: dict[str, dict[str, str]] = {
     | {"http by port": "loses its connection"}
     | dict.fromkeys((*PER_TASK, *WASM), "is ended")
     | {"log": "-"},
+    "labels and places of a task": dict.fromkeys(SHIMS, "yes")
+    | dict.fromkeys(("http", "http by port"), "headers")
+    | dict.fromkeys((*PER_TASK, *WASM), "variables")
+    | dict.fromkeys(("stdio length", "stdio lines"), "in its frame")
+    | {"log": "shown"},
     "task_timeout": dict.fromkeys(SHIMS, "yes") | {"python": "-", "host": "-", "log": "-"},
     "an option that is not known is refused": ALL,
 }
@@ -115,10 +127,18 @@ class Running:
     def enter(self, common_data: bytes | None = None) -> None:
         self.shim.enter(SessionContext("s1", ApplicationContext("app"), common_data))
 
-    def task(self, data: bytes | None, cancelled: Any = frozenset()) -> bytes | Failed | None:
+    def task(
+        self,
+        data: bytes | None,
+        cancelled: Any = frozenset(),
+        said: tuple[dict[str, str], str | None, str | None] | None = None,
+    ) -> bytes | Failed | None:
         """Return what the session manager would get: outputs over the limit are failures there."""
+        context = TaskContext(TaskId(1), "s1", data, 1, cancelled)
+        if said is not None:
+            context = NotedTaskContext(context, *said)
         try:
-            output: Any = self.shim.invoke(TaskContext(TaskId(1), "s1", data, 1, cancelled))
+            output: Any = self.shim.invoke(context)
         except (ServiceFailure, ServiceUnusable) as error:
             output = Failed(error)
         except Exception as error:
@@ -185,6 +205,8 @@ def script(order: bytes) -> bytes:
             return b"echo '%s' >&2; exit 3" % rest
         case b"!big":
             return b"head -c %s /dev/zero" % rest
+        case b"!told":
+            return b"env -0 | grep -z ^FLAME_; true"
         case b"!wait":
             return b"sleep 600 & sleep 600"
         case b"!die":
@@ -309,6 +331,27 @@ def test_a_cancelled_task_does_not_go_on(tmp_path: Path, shim: str) -> None:
 @does("a task that is cancelled", "runs on")
 def test_a_cancelled_task_runs_on(bound: Any, shim: str) -> None:
     assert bound(shim).task(b"x", frozenset({1})) == b"x"
+
+
+def told(answer: bytes | Failed | None) -> dict[str, Any]:
+    """What a service was told, be it JSON or its environment."""
+    assert isinstance(answer, bytes)
+    if answer.startswith(b"{"):
+        return dict(json.loads(answer))
+    texts = answer.decode().split("\0")
+    return told_by(dict(text.split("=", 1) for text in texts if text))
+
+
+@does("labels and places of a task", "yes", "headers", "variables", "in its frame")
+def test_a_service_is_told_what_was_said_of_a_task(bound: Any, shim: str) -> None:
+    labels = {"run": "7", "a name": "ein Wert: 'é' \"=\n"}
+    paths = "/srv/in put/ä", "/srv/out"
+    answer = bound(shim).task(order(shim, b"!told"), said=(labels, *paths))
+    wanted = {"labels": labels, "input_path": paths[0], "output_path": paths[1]}
+    assert told(answer) == wanted
+    assert told(bound(shim).task(order(shim, b"!told"))) == {}  # nothing of the task before
+    only = bound(shim).task(order(shim, b"!told"), said=({}, None, "/out"))
+    assert told(only) == {"output_path": "/out"}
 
 
 @does("task_timeout", "yes")

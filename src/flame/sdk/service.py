@@ -18,7 +18,14 @@ import grpc
 
 from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.ids import TaskId
-from flame.model.service import ApplicationContext, FlameService, Peer, SessionContext, TaskContext
+from flame.model.service import (
+    ApplicationContext,
+    FlameService,
+    NotedTaskContext,
+    Peer,
+    SessionContext,
+    TaskContext,
+)
 from flame.wire import v1
 from flame.wire.channels import channel_options
 
@@ -102,11 +109,7 @@ class _Instance:
         return v1.Result()
 
     def invoke(self, request: v1.TaskContext, _context: object) -> v1.TaskResult:
-        context = TaskContext(
-            TaskId(int(request.task_id)),
-            request.session_id,
-            request.input if request.HasField("input") else None,
-        )
+        context = _task_context(request)
         try:
             output = self._service.on_task_invoke(context)
             return v1.TaskResult(output=output)
@@ -119,6 +122,21 @@ class _Instance:
         except Exception:
             return v1.Result(return_code=FAILED, message=traceback.format_exc())
         return v1.Result()
+
+
+def _task_context(request: v1.TaskContext) -> TaskContext:
+    context = TaskContext(
+        TaskId(int(request.task_id)),
+        request.session_id,
+        request.input if request.HasField("input") else None,
+        request.attempt or 1,
+    )
+    labels = {label.name: label.value for label in request.labels}
+    input_path = request.input_path if request.HasField("input_path") else None
+    output_path = request.output_path if request.HasField("output_path") else None
+    if not labels and input_path is None and output_path is None:
+        return context
+    return NotedTaskContext(context, labels, input_path, output_path)
 
 
 def _handler(instance: _Instance) -> grpc.GenericRpcHandler:

@@ -36,6 +36,7 @@ from flame.wire.pb.v0.frontend_pb2 import (
 from flame.wire.pb.v0.shim_pb2 import (
     ApplicationContext,
     EmptyRequest,
+    Label,
     RegisterServiceRequest,
     Result,
     SessionContext,
@@ -69,6 +70,7 @@ __all__ = [
     "GetApplicationRequest",
     "GetSessionRequest",
     "GetTaskRequest",
+    "Label",
     "ListApplicationRequest",
     "ListSessionRequest",
     "Metadata",

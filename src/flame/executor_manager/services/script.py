@@ -10,7 +10,7 @@
 
 All but language and code may be left out. ``runtime`` names the interpreter (``sh``, or this Python),
 ``input`` is the script's stdin. The script finds its ``arguments`` as ``$1`` or in ``sys.argv``, and
-FLAME_TASK_ID and FLAME_SESSION_ID in its environment.
+FLAME_SESSION_ID, FLAME_TASK_ID and what was said of the task in its environment.
 """
 
 import json
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from flame.executor_manager.services.warm_shell import MAX_SCRIPT, Bounds, WarmShell
 from flame.executor_manager.shims import ServiceFailure
+from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.process import STDERR_TAIL, Ended, Limits, run
 from flame.executor_manager.shims.program import exit_sentence
 from flame.model.errors import InvalidRequest
@@ -148,7 +149,7 @@ class ScriptService(FlameService):
             return run(
                 script.interpreter,
                 [script.interpreter, file.name, *script.arguments],
-                {**self._environment(), "FLAME_TASK_ID": str(context.task_id)},
+                {**self._environment(), **variables_of(context)},
                 os.getcwd(),
                 context,
                 script.stdin,

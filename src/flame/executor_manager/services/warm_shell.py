@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flame.executor_manager.shims import ServiceFailure
+from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.process import CANCEL_LOOK, CHUNK, Ended
 from flame.executor_manager.shims.program import Leftovers
 from flame.executor_manager.task_output import pass_on
@@ -101,8 +102,11 @@ class WarmShell:
                 :meth:`close`, and :attr:`alive` says so.
         """
         given = f"set -- {shlex.join(arguments)}; " if arguments else ""
+        own = " ".join(
+            f"{name}={shlex.quote(value)}" for name, value in variables_of(context).items()
+        )
         command = (
-            f"( export FLAME_TASK_ID={context.task_id}; {given}eval {shlex.quote(script)}\n) "
+            f"( export {own}; {given}eval {shlex.quote(script)}\n) "
             f"<{shlex.quote(stdin or os.devnull)}\necho $? >&0\n"
         )
         try:

@@ -11,13 +11,15 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from flame.executor_manager.shims.notes import said_of, word_of
 from flame.model.service import TaskContext
 
 CHUNK = 256 * 1024
 HEADER = 64  # bytes of a frame's line, at most
 SLACK = 64 * 1024  # bytes that a failure's text or a line's JSON may have besides the output
 
-_ANSWER = re.compile(rb"(OK|FAIL) (-|[0-9]{1,18})")
+_ANSWER = re.compile(rb"(OK|FAIL) (-|[0-9]{1,18})(?: ([0-9]{1,18}))?")
+_ANSWERS = "OK <length> or FAIL <length>, and may add the task's id"
 
 
 class Breach(Exception):
@@ -26,10 +28,11 @@ class Breach(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the program says."""
+    """What the program says; ``task`` is the one that it says it answers."""
 
     ok: bool
     data: bytes | None
+    task: int | None = None
 
     def text(self) -> str:
         """Return why something failed."""
@@ -63,7 +66,8 @@ class LengthFraming:
         return self._frame("ENTER", common_data)
 
     def task(self, context: TaskContext) -> bytes:
-        return self._frame(f"TASK {context.task_id}", context.input)
+        words = f"TASK {context.task_id} {word_of(context)}"
+        return self._frame(words.rstrip(), context.input)
 
     def leave(self) -> bytes:
         return self._frame("LEAVE", None)
@@ -75,15 +79,15 @@ class LengthFraming:
         end = buffer.find(b"\n", 0, HEADER)
         if end < 0:
             if len(buffer) >= HEADER:
-                raise _garbage(buffer, "OK <length> or FAIL <length>")
+                raise _garbage(buffer, _ANSWERS)
             return None
         match = _ANSWER.fullmatch(buffer[:end])
         if match is None:
-            raise _garbage(buffer, "OK <length> or FAIL <length>")
-        ok, length = match[1] == b"OK", match[2]
+            raise _garbage(buffer, _ANSWERS)
+        ok, length, task = match[1] == b"OK", match[2], int(match[3]) if match[3] else None
         if length == b"-":
             del buffer[: end + 1]
-            return Answer(ok, None)
+            return Answer(ok, None, task)
         size = int(length)
         if size > (limit if ok else max(limit, SLACK)):
             raise _too_large(size, limit)
@@ -91,7 +95,7 @@ class LengthFraming:
             return None
         data = bytes(memoryview(buffer)[end + 1 : end + 1 + size])
         del buffer[: end + 1 + size]
-        return Answer(ok, data)
+        return Answer(ok, data, task)
 
     def _frame(self, words: str, data: bytes | None) -> bytes:
         if data is None:
@@ -109,7 +113,7 @@ class LineFraming:
         return _line({"enter": {"common_data": _base64(common_data)}})
 
     def task(self, context: TaskContext) -> bytes:
-        task = {"id": context.task_id, "attempt": context.attempt}
+        task = {"id": context.task_id, "attempt": context.attempt, **said_of(context)}
         return _line({"task": {**task, "input": _base64(context.input)}})
 
     def leave(self) -> bytes:
@@ -130,14 +134,17 @@ class LineFraming:
         self._seen = 0
         line = bytes(buffer[:end])
         try:
-            answer = json.loads(line)
+            answer: object = json.loads(line)
+            task = answer.get("id") if isinstance(answer, dict) else None
+            if task is not None and type(task) is not int:
+                raise ValueError("an id is a number")
             match answer:
                 case {"ok": None}:
-                    return Answer(True, None)
+                    return Answer(True, None, task)
                 case {"ok": str(text)}:
-                    return Answer(True, base64.b64decode(text, validate=True))
+                    return Answer(True, base64.b64decode(text, validate=True), task)
                 case {"failed": str(text)}:
-                    return Answer(False, text.encode("utf-8", "replace"))
+                    return Answer(False, text.encode("utf-8", "replace"), task)
         except (ValueError, RecursionError, binascii.Error):
             pass
         finally:
@@ -165,11 +172,12 @@ class FrameConversation:
         os.set_blocking(self._stdout, False)
         self._poll = select.poll()
 
-    def ask(self, question: bytes, timeout: float | None) -> Answer | None:
-        """Put a question and return its answer; None if the program closed its end.
+    def ask(self, question: bytes, timeout: float | None, task: int | None = None) -> Answer | None:
+        """Put a question, of a task if it is of one; return its answer, None if the program closed its end.
 
         Raises:
-            Breach: See :meth:`Framing.cut`; or there was no answer in time, or one unasked.
+            Breach: See :meth:`Framing.cut`; or there was no answer in time, or one unasked, or one that
+                says it is another task's.
         """
         self._read_unasked()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -195,6 +203,9 @@ class FrameConversation:
             if answer is not None:
                 if rest:
                     raise Breach("the service answered before it had read the whole question")
+                if answer.task is not None and answer.task != task:
+                    asked = f"task {task} was" if task is not None else "no task was"
+                    raise Breach(f"the service answered task {answer.task}, but {asked} asked")
                 return answer
 
     def _read_unasked(self) -> None:

@@ -91,7 +91,13 @@ class GrpcShim:
         """Do one task; see :class:`flame.executor_manager.shims.Shim`."""
         data = context.input
         message = v0.TaskContext(
-            task_id=str(context.task_id), session_id=context.session_id, input=data
+            task_id=str(context.task_id),
+            session_id=context.session_id,
+            input=data,
+            attempt=context.attempt,
+            labels=[v0.Label(name=name, value=value) for name, value in context.labels.items()],
+            input_path=context.input_path,
+            output_path=context.output_path,
         )
         try:
             result = self._invoke(message, timeout=self._task_timeout)

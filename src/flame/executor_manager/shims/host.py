@@ -94,7 +94,13 @@ class HostShim:
         """Do one task; see :class:`flame.executor_manager.shims.Shim`."""
         data = context.input
         message = v1.TaskContext(
-            task_id=str(context.task_id), session_id=context.session_id, input=data
+            task_id=str(context.task_id),
+            session_id=context.session_id,
+            input=data,
+            attempt=context.attempt,
+            labels=[v1.Label(name=name, value=value) for name, value in context.labels.items()],
+            input_path=context.input_path,
+            output_path=context.output_path,
         )
         result = self._call(self._invoke, message, len(data or b""), "input")
         if result.return_code != 0:

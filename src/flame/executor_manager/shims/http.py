@@ -7,7 +7,8 @@
                           (404: it does not care for sessions)
 
 Headers say what the bodies do not: Flame-Session-Id, Flame-Application; Flame-Task-Id and
-Flame-Attempt; ``Flame-Body: none`` where there is no input or no common data at all.
+Flame-Attempt, and Flame-Labels (JSON), Flame-Input-Path and Flame-Output-Path where those are said;
+``Flame-Body: none`` where there is no input or no common data at all.
 
 The service listens on the Unix socket FLAME_HTTP_SOCKET or, with the option ``address: port``, on
 127.0.0.1 and the port that FLAME_HTTP_PORT and PORT name.
@@ -23,10 +24,12 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 import psutil
 
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, ShimRequest
+from flame.executor_manager.shims.notes import labels_of
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import (
     LEAVE_TIMEOUT,
@@ -99,6 +102,12 @@ class HttpShim:
     def invoke(self, context: TaskContext) -> bytes | None:
         """Do one task; see :class:`flame.executor_manager.shims.Shim`."""
         headers = {"Flame-Task-Id": str(context.task_id), "Flame-Attempt": str(context.attempt)}
+        if context.labels:
+            headers["Flame-Labels"] = labels_of(context)
+        if context.input_path is not None:
+            headers["Flame-Input-Path"] = quote(context.input_path)
+        if context.output_path is not None:
+            headers["Flame-Output-Path"] = quote(context.output_path)
         status, body = self._post(
             "/tasks",
             context.input,

@@ -3,9 +3,11 @@
 The lines are in the executor's stdout, which its manager keeps. Tasks succeed without output.
 """
 
+import json
 import sys
 
 from flame.executor_manager.shims import ShimRequest
+from flame.executor_manager.shims.notes import said_of
 from flame.executor_manager.shims.options import Options
 from flame.model.service import SessionContext, TaskContext
 
@@ -29,6 +31,7 @@ class LogShim:
         _write(
             f"task session={context.session_id} task={context.task_id} "
             f"attempt={context.attempt} input={_shown(context.input)}"
+            + "".join(f" {name}={json.dumps(value)}" for name, value in said_of(context).items())
         )
 
     def leave(self) -> None:

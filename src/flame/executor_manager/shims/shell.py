@@ -6,7 +6,8 @@
 
 A script that ends with another code than 0, or of a signal, fails its task; the end of its stderr is
 told. With ``output: json`` it succeeds and says so. The script runs in the application's working
-directory, with FLAME_TASK_ID and FLAME_SESSION_ID, and common data in the file FLAME_COMMON_DATA.
+directory, with FLAME_TASK_ID and FLAME_SESSION_ID, common data in the file FLAME_COMMON_DATA, and what
+was said of its task in FLAME_TASK_LABELS (JSON), FLAME_INPUT_PATH and FLAME_OUTPUT_PATH.
 
 Options: ``output`` (stdout, json), ``task_timeout`` (seconds).
 """
@@ -16,6 +17,7 @@ import os
 import tempfile
 
 from flame.executor_manager.shims import ServiceFailure, ShimRequest
+from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.process import limits_of, run
 from flame.executor_manager.shims.program import Command
@@ -56,7 +58,7 @@ class ShellShim:
             ended = run(
                 command.program,
                 [*command.arguments, script.name],
-                {**command.environment, "FLAME_TASK_ID": str(context.task_id)},
+                {**command.environment, **variables_of(context)},
                 command.directory,
                 context,
                 None,

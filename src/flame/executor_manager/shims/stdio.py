@@ -10,17 +10,24 @@ The option ``frames`` says how:
                                                    ◀──  FAIL <length>\n<why>
         LEAVE -\n                          ──▶     ◀──  OK -\n
 
+                      Labels and places that a task has are one JSON word before the length of its input.
+
 ``lines``             one process a session: a JSON object a line, bytes in base64 or null:
 
         {"enter": {"common_data": ...}}                   ──▶     ◀──  {"ok": ...}
         {"task": {"id": 1, "attempt": 1, "input": ...}}   ──▶     ◀──  {"ok": ...}
         {"leave": {}}                                     ──▶     ◀──  {"failed": "why"}
 
+                      "task" has "labels", "input_path" and "output_path" where it has those.
+
 ``none``              one process a task: its input is all of stdin, its output all of stdout; a
                       code other than 0 fails the task, with the end of stderr.
 
+An answer may repeat its task's id: ``OK <length> <task id>``, ``{"ok": ..., "id": 1}``. Then it is no
+answer to any other task.
+
 FLAME_SESSION_ID and FLAME_APPLICATION are in the environment; with ``frames: none`` FLAME_TASK_ID,
-and common data in the file that FLAME_COMMON_DATA names.
+what was said of the task (as for the shell shim), and common data in the file FLAME_COMMON_DATA.
 
 Options: ``frames``, ``task_timeout``, and but for ``none`` ``enter_timeout`` (seconds). A program that
 answers something else than the above, or not in time, is ended; its task fails, and the next one
@@ -38,6 +45,7 @@ from flame.executor_manager.shims.frames import (
     LengthFraming,
     LineFraming,
 )
+from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.process import limits_of, run
 from flame.executor_manager.shims.program import (
@@ -89,7 +97,7 @@ class Interlocutor:
         if program is None:
             program = self._start_again()
         question = self._framing.task(context)
-        answer = self._ask(program, question, self._task_timeout, "the task")
+        answer = self._ask(program, question, self._task_timeout, "the task", task=context.task_id)
         if not answer.ok:
             raise ServiceFailure(answer.text())
         return answer.data
@@ -148,14 +156,22 @@ class Interlocutor:
                 f"the service was ended, and could not start again: {error}"
             ) from error
 
-    def _ask(self, program: Program, question: bytes, timeout: float | None, what: str) -> Answer:
+    def _ask(
+        self,
+        program: Program,
+        question: bytes,
+        timeout: float | None,
+        what: str,
+        *,
+        task: int | None = None,
+    ) -> Answer:
         """Put a question and wait for its answer.
 
         Raises:
             ServiceFailure: It answered in a way that cannot be understood, or not in time.
         """
         try:
-            answer = self._conversation.ask(question, timeout)
+            answer = self._conversation.ask(question, timeout, task)
         except Breach as breach:
             self.close()
             raise ServiceFailure(
@@ -189,7 +205,7 @@ class ProcessPerTask:
         ended = run(
             command.program,
             command.arguments,
-            {**command.environment, "FLAME_TASK_ID": str(context.task_id)},
+            {**command.environment, **variables_of(context)},
             command.directory,
             context,
             context.input,

@@ -6,8 +6,8 @@ module's. It sees no file and no network. Every task has an instance of its own,
 behind in memory; compiled code is kept per node, by what it was compiled from.
 
 Exit code 0 (or a return from ``_start``) is success; another code, a component's error or a trap fails
-the task, with the end of stderr. Without an input stdin is empty. FLAME_SESSION_ID and FLAME_TASK_ID are set, and
-FLAME_COMMON_DATA is common data, where that is text.
+the task, with the end of stderr. Without an input stdin is empty. FLAME_SESSION_ID and FLAME_TASK_ID are set, what was
+said of the task as for the shell shim, and FLAME_COMMON_DATA is common data, where that is text.
 
 Options: ``fuel`` (instructions, about), ``task_timeout`` (seconds), ``memory`` (bytes; 256m, and 64m
 for a component, whose answer takes 32 times its size while it is read). Needs the extra ``wasm``.
@@ -37,6 +37,7 @@ else:
     _MISSING = None
 
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, ShimRequest
+from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import expand
 from flame.model.service import SessionContext, TaskContext
@@ -121,7 +122,7 @@ class WasmShim:
                 file.write(context.input or b"")
             wasi = wasmtime.WasiConfig()
             wasi.argv = self._arguments
-            wasi.env = {**self._environment, "FLAME_TASK_ID": str(context.task_id)}.items()
+            wasi.env = {**self._environment, **variables_of(context)}.items()
             wasi.stdin_file = f"/proc/self/fd/{stdin}"
             wasi.stdout_custom = out.write
             wasi.stderr_custom = err.write

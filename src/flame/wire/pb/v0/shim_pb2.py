@@ -22,31 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x13\x66lame/v0/shim.proto\x12\x05\x66lame\"y\n\x12\x41pplicationContext\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x04shim\x18\x02 \x01(\x0e\x32\x0b.flame.Shim\x12\x10\n\x03url\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63ommand\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_command\"~\n\x0eSessionContext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x0b\x61pplication\x18\x02 \x01(\x0b\x32\x19.flame.ApplicationContext\x12\x18\n\x0b\x63ommon_data\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\x0e\n\x0c_common_data\"V\n\x0bTaskContext\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\x05input\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_inputJ\x04\x08\x03\x10\x04\"(\n\nTaskOutput\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"?\n\x06Result\x12\x13\n\x0breturn_code\x18\x01 \x01(\x05\x12\x14\n\x07message\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_message\"\x0e\n\x0c\x45mptyRequest\"=\n\x16RegisterServiceRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t*9\n\x04Shim\x12\x07\n\x03Log\x10\x00\x12\t\n\x05Stdio\x10\x01\x12\x08\n\x04Wasm\x10\x02\x12\t\n\x05Shell\x10\x03\x12\x08\n\x04Grpc\x10\x04\x32\xaf\x01\n\x08GrpcShim\x12\x36\n\x0eOnSessionEnter\x12\x15.flame.SessionContext\x1a\r.flame.Result\x12\x35\n\x0cOnTaskInvoke\x12\x12.flame.TaskContext\x1a\x11.flame.TaskOutput\x12\x34\n\x0eOnSessionLeave\x12\x13.flame.EmptyRequest\x1a\r.flame.Result2U\n\x12GrpcServiceManager\x12?\n\x0fRegisterService\x12\x1d.flame.RegisterServiceRequest\x1a\r.flame.Resultb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x13\x66lame/v0/shim.proto\x12\x05\x66lame\"y\n\x12\x41pplicationContext\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x04shim\x18\x02 \x01(\x0e\x32\x0b.flame.Shim\x12\x10\n\x03url\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63ommand\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_command\"~\n\x0eSessionContext\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\x0b\x61pplication\x18\x02 \x01(\x0b\x32\x19.flame.ApplicationContext\x12\x18\n\x0b\x63ommon_data\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x42\x0e\n\x0c_common_data\"\xdb\x01\n\x0bTaskContext\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\x05input\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x07\x61ttempt\x18\xe9\x07 \x01(\r\x12\x1d\n\x06labels\x18\xea\x07 \x03(\x0b\x32\x0c.flame.Label\x12\x18\n\ninput_path\x18\xeb\x07 \x01(\tH\x01\x88\x01\x01\x12\x19\n\x0boutput_path\x18\xec\x07 \x01(\tH\x02\x88\x01\x01\x42\x08\n\x06_inputB\r\n\x0b_input_pathB\x0e\n\x0c_output_pathJ\x04\x08\x03\x10\x04\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"(\n\nTaskOutput\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"?\n\x06Result\x12\x13\n\x0breturn_code\x18\x01 \x01(\x05\x12\x14\n\x07message\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_message\"\x0e\n\x0c\x45mptyRequest\"=\n\x16RegisterServiceRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t*9\n\x04Shim\x12\x07\n\x03Log\x10\x00\x12\t\n\x05Stdio\x10\x01\x12\x08\n\x04Wasm\x10\x02\x12\t\n\x05Shell\x10\x03\x12\x08\n\x04Grpc\x10\x04\x32\xaf\x01\n\x08GrpcShim\x12\x36\n\x0eOnSessionEnter\x12\x15.flame.SessionContext\x1a\r.flame.Result\x12\x35\n\x0cOnTaskInvoke\x12\x12.flame.TaskContext\x1a\x11.flame.TaskOutput\x12\x34\n\x0eOnSessionLeave\x12\x13.flame.EmptyRequest\x1a\r.flame.Result2U\n\x12GrpcServiceManager\x12?\n\x0fRegisterService\x12\x1d.flame.RegisterServiceRequest\x1a\r.flame.Resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flame.v0.shim_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SHIM']._serialized_start=555
-  _globals['_SHIM']._serialized_end=612
+  _globals['_SHIM']._serialized_start=727
+  _globals['_SHIM']._serialized_end=784
   _globals['_APPLICATIONCONTEXT']._serialized_start=30
   _globals['_APPLICATIONCONTEXT']._serialized_end=151
   _globals['_SESSIONCONTEXT']._serialized_start=153
   _globals['_SESSIONCONTEXT']._serialized_end=279
-  _globals['_TASKCONTEXT']._serialized_start=281
-  _globals['_TASKCONTEXT']._serialized_end=367
-  _globals['_TASKOUTPUT']._serialized_start=369
-  _globals['_TASKOUTPUT']._serialized_end=409
-  _globals['_RESULT']._serialized_start=411
-  _globals['_RESULT']._serialized_end=474
-  _globals['_EMPTYREQUEST']._serialized_start=476
-  _globals['_EMPTYREQUEST']._serialized_end=490
-  _globals['_REGISTERSERVICEREQUEST']._serialized_start=492
-  _globals['_REGISTERSERVICEREQUEST']._serialized_end=553
-  _globals['_GRPCSHIM']._serialized_start=615
-  _globals['_GRPCSHIM']._serialized_end=790
-  _globals['_GRPCSERVICEMANAGER']._serialized_start=792
-  _globals['_GRPCSERVICEMANAGER']._serialized_end=877
+  _globals['_TASKCONTEXT']._serialized_start=282
+  _globals['_TASKCONTEXT']._serialized_end=501
+  _globals['_LABEL']._serialized_start=503
+  _globals['_LABEL']._serialized_end=539
+  _globals['_TASKOUTPUT']._serialized_start=541
+  _globals['_TASKOUTPUT']._serialized_end=581
+  _globals['_RESULT']._serialized_start=583
+  _globals['_RESULT']._serialized_end=646
+  _globals['_EMPTYREQUEST']._serialized_start=648
+  _globals['_EMPTYREQUEST']._serialized_end=662
+  _globals['_REGISTERSERVICEREQUEST']._serialized_start=664
+  _globals['_REGISTERSERVICEREQUEST']._serialized_end=725
+  _globals['_GRPCSHIM']._serialized_start=787
+  _globals['_GRPCSHIM']._serialized_end=962
+  _globals['_GRPCSERVICEMANAGER']._serialized_start=964
+  _globals['_GRPCSERVICEMANAGER']._serialized_end=1049
 # @@protoc_insertion_point(module_scope)

@@ -50,11 +50,19 @@ class Peer(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., node: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class TaskContext(_message.Message):
-    __slots__ = ("task_id", "session_id", "input")
+    __slots__ = ("task_id", "session_id", "input", "attempt", "labels", "input_path", "output_path")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_PATH_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_PATH_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     session_id: str
     input: bytes
-    def __init__(self, task_id: _Optional[str] = ..., session_id: _Optional[str] = ..., input: _Optional[bytes] = ...) -> None: ...
+    attempt: int
+    labels: _containers.RepeatedCompositeFieldContainer[_types_pb2.Label]
+    input_path: str
+    output_path: str
+    def __init__(self, task_id: _Optional[str] = ..., session_id: _Optional[str] = ..., input: _Optional[bytes] = ..., attempt: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[_types_pb2.Label, _Mapping]]] = ..., input_path: _Optional[str] = ..., output_path: _Optional[str] = ...) -> None: ...
