@@ -1,7 +1,7 @@
 """Between the core and a policy: what it is shown, and which of its steps are taken."""
 
 from flame.core import events
-from flame.core.executors import unbind
+from flame.core.leaving import unbind
 from flame.core.reports import demand
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber
 from flame.model.resources import GIB, Resources

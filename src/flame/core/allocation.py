@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from flame.core.binding import assign, bind
 from flame.core.executor import Executor
-from flame.core.executors import assign, bind, stop
 from flame.core.gangs import join
 from flame.core.handover import take, take_leave
+from flame.core.leaving import stop
 from flame.core.node import Node
 from flame.core.preemption import release
 from flame.core.reports import demand, kept_by, report, somebody_waits

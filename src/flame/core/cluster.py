@@ -12,13 +12,17 @@ from typing import Any
 
 from flame.core import (
     attempts,
+    binding,
+    connecting,
     cordons,
     early_ends,
     events,
-    executors,
     full_store,
     gangs,
+    hand,
     invariants,
+    leaving,
+    loss,
     nodes,
     outcomes,
     overdue,
@@ -119,22 +123,22 @@ _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
     events.NodeRenewed: nodes.on_renewed,
     events.NodeDisconnected: nodes.on_node_disconnected,
     events.NodeLeft: nodes.on_node_left,
-    events.ExecutorExited: executors.on_exited,
-    events.StartDelayed: executors.on_start_delayed,
-    events.ExecutorConnected: executors.on_connected,
-    events.ExecutorDisconnected: executors.on_disconnected,
+    events.ExecutorExited: loss.on_exited,
+    events.StartDelayed: binding.on_start_delayed,
+    events.ExecutorConnected: connecting.on_connected,
+    events.ExecutorDisconnected: connecting.on_disconnected,
     full_store.StoreFull: full_store.on_store_full,
     full_store.StoreHasRoom: full_store.on_store_has_room,
 }
 
 #: Events from an executor's process: dropped, and the process refused, if its incarnation has ended.
 _FROM_EXECUTORS: dict[type, Callable[[State, Any, Any, float], None]] = {
-    events.BindDone: executors.on_bind_done,
-    events.WindowChanged: executors.on_window,
-    events.TaskStarted: executors.on_started,
+    events.BindDone: binding.on_bind_done,
+    events.WindowChanged: hand.on_window,
+    events.TaskStarted: hand.on_started,
     events.TasksFinished: outcomes.on_finished,
-    events.TasksTakenBack: executors.on_taken_back,
-    events.ExecutorUnbound: executors.on_unbound,
+    events.TasksTakenBack: hand.on_taken_back,
+    events.ExecutorUnbound: leaving.on_unbound,
 }
 
 
@@ -183,7 +187,7 @@ class Cluster:
         self._now = now
         kind = type(event)
         if kind in _FROM_EXECUTORS:
-            executor = executors.current(state, event.executor, event.incarnation)  # type: ignore[attr-defined]
+            executor = connecting.current(state, event.executor, event.incarnation)  # type: ignore[attr-defined]
             if executor is not None:
                 _FROM_EXECUTORS[kind](state, executor, event, now)
                 self._review_close(executor.session, now)
@@ -269,8 +273,8 @@ class Cluster:
                 sessions.close_begins(state, cause, now)
             case _, attempts.LeaseLostStored():
                 attempts.lease_lost_stored(state, cause, now)
-            case _, executors.BindingStored():
-                executors.binding_stored(state, cause, now)
+            case _, binding.BindingStored():
+                binding.binding_stored(state, cause, now)
             case _:
                 raise AssertionError(f"no rule for the commit of {record} with {cause}")
 
@@ -308,7 +312,7 @@ class Cluster:
         state, session = self.state, executor.session
         if kind == "idle":
             if executor.state is ExecutorState.IDLE:
-                executors.stop(state, executor, now)
+                leaving.stop(state, executor, now)
             elif session is not None and not executor.held:
                 overdue.idle_overdue(state, session, executor, now)
         elif kind == "stop":

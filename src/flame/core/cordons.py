@@ -6,7 +6,7 @@ stored, and hold until the node is uncordoned, whatever becomes of the node or o
 """
 
 from flame.core.events import CordonNode, UncordonNode
-from flame.core.executors import leave_node
+from flame.core.leaving import leave_node
 from flame.core.records import CordonDeleted, CordonPut
 from flame.core.sessions import ReplyDone
 from flame.core.state import State, milliseconds

@@ -7,7 +7,8 @@ another; that is how they are known again after a restart of the manager.
 from collections.abc import Sequence
 
 from flame.core.executor import Executor
-from flame.core.executors import detach, return_tasks, stop, unbind
+from flame.core.hand import return_tasks
+from flame.core.leaving import detach, stop, unbind
 from flame.core.reports import KEPT
 from flame.core.session import Session
 from flame.core.state import State

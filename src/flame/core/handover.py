@@ -9,8 +9,9 @@ of two, one commit instead of three. If nobody takes it, it leaves as any other 
                                   └── not taken ──▶ Unbinding
 """
 
+from flame.core.binding import bind
 from flame.core.executor import Executor
-from flame.core.executors import bind, unbind
+from flame.core.leaving import unbind
 from flame.core.session import Session
 from flame.core.state import State
 

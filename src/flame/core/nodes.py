@@ -3,7 +3,7 @@
 from flame.core.effects import RefuseNode, StopExecutor
 from flame.core.events import NodeConnected, NodeDisconnected, NodeLeft, NodeRenewed
 from flame.core.executor import STOP_GRACE
-from flame.core.executors import lose
+from flame.core.loss import lose
 from flame.core.node import DISCONNECT_GRACE, FORGET_AFTER, LEASE, Node
 from flame.core.state import State
 from flame.model.attempts import Cause, Loss

@@ -1,5 +1,6 @@
 """What happens to an executor when something that was expected of it did not come in time."""
 
+from flame.core.binding import bind_failed
 from flame.core.early_ends import doom, end_early
 from flame.core.effects import StopExecutor
 from flame.core.executor import (
@@ -8,9 +9,11 @@ from flame.core.executor import (
     RECONNECT_TIMEOUT,
     Executor,
 )
-from flame.core.executors import bind_failed, detach, lose, return_tasks, stop, unbind
 from flame.core.gangs import members_of
+from flame.core.hand import return_tasks
 from flame.core.handover import offer
+from flame.core.leaving import detach, stop, unbind
+from flame.core.loss import lose
 from flame.core.reports import kept_by
 from flame.core.session import Session
 from flame.core.state import State

@@ -8,7 +8,8 @@ attempt: never more than ``MAX_PREEMPTIONS`` times, and never more work than the
 from collections.abc import Iterable
 
 from flame.core.executor import Executor
-from flame.core.executors import detach, return_tasks, stop, unbind
+from flame.core.hand import return_tasks
+from flame.core.leaving import detach, stop, unbind
 from flame.core.reports import KEPT
 from flame.core.session import Session
 from flame.core.state import State

@@ -16,7 +16,7 @@ from flame.core.events import (
     UnregisterApplication,
 )
 from flame.core.executor import LEAVE_TIMEOUT
-from flame.core.executors import unbind
+from flame.core.leaving import unbind
 from flame.core.outcomes import serve
 from flame.core.records import (
     ApplicationDeleted,
