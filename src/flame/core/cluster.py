@@ -229,6 +229,7 @@ class Cluster:
             gangs.review(state, now)
         if state.replan:
             replan(state, self._planner, now)
+        state.out_of_work.clear()
         effects = state.effects
         state.effects = []
         return effects
@@ -248,7 +249,6 @@ class Cluster:
                 state.deadlines.set(("idle", executor.id), now + TAKE_BACK_WAIT)
             elif somebody_waits(state, besides=session):
                 overdue.idle_overdue(state, session, executor, now, others_wait=True)
-        state.out_of_work.clear()
 
     def _review_close(self, session: Any, now: float) -> None:
         if session is not None and session.closing is not None:

@@ -25,7 +25,6 @@ def offer(state: State, executor: Executor) -> bool:
     if not (executor.reusable and executor.connected) or executor.take_back:
         return False
     executor.spare = True
-    state.spares[executor.id] = executor
     state.touch_executor(executor)
     state.replan = True
     return True
@@ -47,12 +46,13 @@ def take(state: State, executor: Executor, session: Session, now: float) -> None
 
 def take_leave(state: State, now: float) -> None:
     """Unbind the spare executors that nobody took."""
-    for executor in list(state.spares.values()):
-        _no_longer_spare(state, executor)
-        unbind(state, executor, now)
+    for executor_id in state.out_of_work:
+        executor = state.executors.get(executor_id)
+        if executor is not None and executor.spare:
+            _no_longer_spare(state, executor)
+            unbind(state, executor, now)
 
 
 def _no_longer_spare(state: State, executor: Executor) -> None:
     executor.spare = False
-    del state.spares[executor.id]
     state.touch_executor(executor)

@@ -61,8 +61,9 @@ def problems(state: State) -> Iterator[str]:
 
 
 def _spares(state: State) -> Iterator[str]:
-    for executor in (*state.spares.values(), *(e for e in state.executors.values() if e.spare)):
-        yield f"executor {executor.id} is spare after the plan that could give it away"
+    for executor in state.executors.values():
+        if executor.spare:
+            yield f"executor {executor.id} is spare after the plan that could give it away"
 
 
 def _names(state: State) -> Iterator[str]:

@@ -70,8 +70,7 @@ class State:
     ``effects`` collects what the current event causes; ``replan`` is set by whatever may change who
     should have which executor; ``waiting``: after the last plan some session could have had more.
     ``touched_…``: what the ledger was not told of yet. ``out_of_work``: executors with nothing to do,
-    to be looked at when the event is done, because another session waits; ``spares``: those of them
-    that the plan may give away (:mod:`flame.core.handover`). ``full``: why the store
+    to be looked at when the event is done, because another session waits. ``full``: why the store
     takes nothing more; empty while it does. ``tenants`` are stored, ``declared`` come from the
     configuration, ``tree`` is what both make.
     """
@@ -105,7 +104,6 @@ class State:
     touched_executors: dict[ExecutorId, None] = field(default_factory=dict)
     touched_gangs: dict[SessionNumber, None] = field(default_factory=dict)
     out_of_work: dict[ExecutorId, None] = field(default_factory=dict)
-    spares: dict[ExecutorId, Executor] = field(default_factory=dict)
     budget: Budget | None = None  # from the first task that is to be thrown away
     usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
     turns: Turns[Tenant] | None = None
