@@ -22,7 +22,9 @@ from benchmarks.options import Rounds, parse
 from benchmarks.report import report, summary
 from benchmarks.work import Payloads, bulk
 from flame.executor_manager.agent import Identity, NodeAgent
-from flame.executor_manager.supervisor import Key, Supervisor
+from flame.executor_manager.node import Leader
+from flame.executor_manager.packages.preparer import Key
+from flame.executor_manager.supervisor import Supervisor
 from flame.model.resources import UNIT
 from flame.runtime.framed import FramedProtocol
 from flame.wire import frames
@@ -106,9 +108,7 @@ class SimulatedProcesses:
     """What a node's agent wants of its supervisor, with connections for processes."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.leader = endpoint
-        self.framed = frames.FramedAddress()
-        self.leader = endpoint
+        self.leader = Leader(endpoint)
         self.preparing: dict[Key, str] = {}
         self.packages = NoPackages()
         self.unconfirmed: dict[Key, frames.ExecutorExited] = {}
@@ -125,7 +125,9 @@ class SimulatedProcesses:
         if key in self._alive or key in self.unconfirmed:
             return
         executor = self._alive[key] = SimulatedExecutor(start)
-        connecting = asyncio.create_task(executor.connect(self._endpoint.host, self.framed.port))
+        connecting = asyncio.create_task(
+            executor.connect(self._endpoint.host, self.leader.framed.port)
+        )
         self._connecting.add(connecting)
         connecting.add_done_callback(self._connecting.discard)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flame.executor_manager.cell import Running
 from flame.executor_manager.reports import Ending, report, tail
-from flame.executor_manager.supervisor import base_environment
+from flame.executor_manager.surroundings import base_environment
 from flame.executor_manager.workplace import socket_directory
 from flame.wire import frames
 

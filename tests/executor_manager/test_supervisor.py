@@ -9,8 +9,9 @@ import pytest
 
 from flame.executor_manager.accounts import Accounts
 from flame.executor_manager.limits import LimitOptions, Limits
+from flame.executor_manager.node import Node
 from flame.executor_manager.sandbox import Bubblewrap
-from flame.executor_manager.supervisor import Node, Supervisor
+from flame.executor_manager.supervisor import Supervisor
 from flame.model.resources import Resources
 from flame.wire import frames
 from flame.wire.channels import Endpoint

@@ -201,8 +201,8 @@ class NodeAgent:
         backoff.reset()
         managers.found()
         registered = first.registered
-        self._supervisor.leader = managers.current
-        self._supervisor.framed = registered.framed
+        self._supervisor.leader.endpoint = managers.current
+        self._supervisor.leader.framed = registered.framed
         self._registered = self._ever_registered = True
         self._last_received = asyncio.get_running_loop().time()
         log.info(

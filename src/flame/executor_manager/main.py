@@ -38,13 +38,15 @@ from flame.executor_manager.limits import (
     Limits,
 )
 from flame.executor_manager.logs import log_to_stderr
+from flame.executor_manager.node import Node
 from flame.executor_manager.packages.preparer import DEFAULT_TIMEOUT as PACKAGE_TIMEOUT
 from flame.executor_manager.packages.preparer import Preparer, Report, Runs
 from flame.executor_manager.packages.releases import DEFAULT_SPACE as PACKAGE_SPACE
 from flame.executor_manager.packages.releases import Releases
 from flame.executor_manager.packages.sources import Sources
 from flame.executor_manager.sandbox import find_bubblewrap
-from flame.executor_manager.supervisor import MAX_SPARES, Node, Supervisor
+from flame.executor_manager.spares import MAX_SPARES
+from flame.executor_manager.supervisor import Supervisor
 from flame.executor_manager.volumes import Allowed, parse_allowed
 from flame.executor_manager.workplace import socket_directory
 from flame.model.errors import FlameError, InvalidConfiguration
@@ -125,7 +127,9 @@ class Manager:
         releases = Releases(
             Path(options.directory) / "packages", options.package_space, accounts.of
         )
-        sources = Sources(lambda: self._supervisor.leader, identity.token, identity.ca_file)
+        sources = Sources(
+            lambda: self._supervisor.leader.endpoint, identity.token, identity.ca_file
+        )
 
         def tell(report: Report) -> None:
             self._agent.package(report)

@@ -29,6 +29,32 @@ THREAD_VARIABLES = (
     "PYTHON_CPU_COUNT",
 )
 
+#: The manager's own variables that services may see; all its other FLAME_* stay with it.
+_PUBLIC_VARIABLES = (
+    "FLAME_HOME",
+    "FLAME_LOG",
+    "FLAME_PYTHON_VERSION",
+    "FLAME_SERVICE_START_TIMEOUT",
+)
+
+
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what executors get of the manager's environment: all but its credentials.
+
+    Services expect the manager's environment, with PATH, proxies and the like; but what configures
+    or authorises Flame itself is not theirs. They run in directories of their own, so relative
+    entries of PYTHONPATH are made absolute.
+    """
+    environment = {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("FLAME_") or name in _PUBLIC_VARIABLES
+    }
+    if environment.get("PYTHONPATH"):
+        entries = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries)
+    return environment
+
 
 def thread_variables(cpus: int, own: Mapping[str, str]) -> dict[str, str]:
     """Return variables that keep libraries to so many CPUs; a part of one counts as one.
