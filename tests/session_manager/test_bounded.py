@@ -164,10 +164,10 @@ async def shell() -> AsyncIterator[Shell]:
     made = Shell(store=MemoryStore(), token=TOKEN, limits=Limits(max_connections=2))
     await made.start()
     spec = ApplicationSpec()
-    await made.call(lambda r: events.RegisterApplication(TENANT, "a", spec, r))
-    await made.call(lambda r: events.CreateSession(TENANT, "s", SessionSpec("a"), r))
+    await made.calls.call(lambda r: events.RegisterApplication(TENANT, "a", spec, r))
+    await made.calls.call(lambda r: events.CreateSession(TENANT, "s", SessionSpec("a"), r))
     for _ in range(3):
-        await made.call(lambda r: events.CreateTask(TENANT, "s", b"", r))
+        await made.calls.call(lambda r: events.CreateTask(TENANT, "s", b"", r))
     yield made
     await made.stop()
 
@@ -184,8 +184,8 @@ async def channel(shell: Shell, watches: Watches) -> AsyncIterator[grpc.aio.Chan
         "127.0.0.1", 0, token=TOKEN, anonymous=False, tls=None, max_input_bytes=1024
     )
     frontends = (
-        Frontend(shell, watches=watches, now=shell.clock),
-        FrontendV0(shell, watches=watches),
+        Frontend(shell.calls, watches=watches, now=shell.clock),
+        FrontendV0(shell.calls, watches=watches),
     )
     listener.serve([*(f.handler() for f in frontends), *shell.channel_handlers()])
     await listener.start()
@@ -242,7 +242,7 @@ async def test_one_client_too_many_is_told_so_and_let_in_when_another_has_gone(
 async def test_one_watch_too_many_is_refused_until_another_has_ended(
     channel: grpc.aio.Channel, shell: Shell, watches: Watches, version: str
 ) -> None:
-    number = shell.session(TENANT, "s").number
+    number = shell.calls.session(TENANT, "s").number
 
     def watch(task: int) -> Any:
         if version == "0.2.0":

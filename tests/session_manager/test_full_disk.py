@@ -35,12 +35,12 @@ async def running(path: Path, disk: Disk) -> AsyncIterator[Shell]:
 
 async def with_session(shell: Shell) -> None:
     spec = ApplicationSpec()
-    await shell.call(lambda reply: events.RegisterApplication(TENANT, "a", spec, reply))
-    await shell.call(lambda reply: events.OpenSession(TENANT, "s", SessionSpec("a"), reply))
+    await shell.calls.call(lambda reply: events.RegisterApplication(TENANT, "a", spec, reply))
+    await shell.calls.call(lambda reply: events.OpenSession(TENANT, "s", SessionSpec("a"), reply))
 
 
 def create(shell: Shell, value: bytes) -> Any:
-    return shell.call(lambda reply: events.CreateTask(TENANT, "s", value, reply))
+    return shell.calls.call(lambda reply: events.CreateTask(TENANT, "s", value, reply))
 
 
 async def until_accepted(shell: Shell, value: bytes) -> float:
@@ -68,11 +68,11 @@ async def test_it_refuses_naming_the_file_and_accepts_again_by_itself(
         for _ in range(3):
             with pytest.raises(ResourceExhausted, match=r"flame\.db"):
                 await create(shell, value)
-        assert shell.session(TENANT, "s").pending == 1  # reads go on
-        assert (await shell.task(TENANT, "s", first.task_id)).input == value
+        assert shell.calls.session(TENANT, "s").pending == 1  # reads go on
+        assert (await shell.calls.task(TENANT, "s", first.task_id)).input == value
         disk.free = None
         assert await until_accepted(shell, value) < 5.0
-        assert shell.session(TENANT, "s").pending == 2
+        assert shell.calls.session(TENANT, "s").pending == 2
 
 
 async def test_it_stops_in_order_while_its_disk_is_full(tmp_path: Path) -> None:
@@ -86,4 +86,4 @@ async def test_it_stops_in_order_while_its_disk_is_full(tmp_path: Path) -> None:
         await asyncio.sleep(0)
     disk.free = None
     async with running(tmp_path / "flame.db", disk) as shell:
-        assert shell.session(TENANT, "s").pending == 0
+        assert shell.calls.session(TENANT, "s").pending == 0

@@ -61,11 +61,11 @@ async def furnish(shell: Shell, tenant: Tenant) -> None:
     """Give the tenant an application, a session and a task."""
     application, name = f"app-{tenant}", f"session-{tenant}"
     spec = SessionSpec(application)
-    await shell.call(
+    await shell.calls.call(
         lambda reply: events.RegisterApplication(tenant, application, ApplicationSpec(), reply)
     )
-    await shell.call(lambda reply: events.CreateSession(tenant, name, spec, reply))
-    await shell.call(lambda reply: events.CreateTask(tenant, name, b"secret", reply))
+    await shell.calls.call(lambda reply: events.CreateSession(tenant, name, spec, reply))
+    await shell.calls.call(lambda reply: events.CreateTask(tenant, name, b"secret", reply))
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ async def world() -> AsyncIterator[World]:
     listener = Listener.open(
         "127.0.0.1", 0, token=TOKEN, anonymous=False, tls=None, max_input_bytes=1024
     )
-    frontend = Frontend(shell, now=shell.clock)
-    service = Admin(shell, frontend.node_message)
-    old = FrontendV0(shell)
+    frontend = Frontend(shell.calls, now=shell.clock)
+    service = Admin(shell.calls, frontend.node_message)
+    old = FrontendV0(shell.calls)
     listener.serve(
         [frontend.handler(), old.handler(), service.handler(), *shell.channel_handlers()]
     )
-    listener.access.find_token = shell.token
+    listener.access.find_token = shell.calls.token
     await listener.start()
     shell.post(events.NodeConnected(NodeName("n"), b"1" * 16, UNIT * 2, [(ExecutorId("none"), 1)]))
     for tenant in (BLUE, RED):
@@ -134,7 +134,7 @@ async def test_what_is_another_tenants_is_not_found(world: World, rpc: str) -> N
             code,
             told.replace("red", "nil"),
         )
-    assert world.shell.session(RED, "session-red").pending == 1
+    assert world.shell.calls.session(RED, "session-red").pending == 1
 
 
 @pytest.mark.parametrize("rpc", NAMED)
@@ -152,7 +152,7 @@ async def test_lists_hold_only_what_is_ones_own(world: World) -> None:
     assert [s.metadata.name for s in sessions.sessions] == ["session-blue"]
     tenants = await world.call("ListTenants", world.user)
     assert [t.spec.name for t in tenants.tenants] == ["blue"]
-    mine = {str(e.executor) for e in world.shell.executors() if e.tenant == BLUE}
+    mine = {str(e.executor) for e in world.shell.calls.executors() if e.tenant == BLUE}
     executors = await world.call("ListExecutor", world.user)
     assert {e.metadata.id for e in executors.executors} == mine
     assert len(mine) == 1
@@ -166,8 +166,8 @@ async def test_names_of_two_tenants_do_not_clash(world: World) -> None:
     )
     spec = v1.SessionSpec(application="app-red")
     await world.call("CreateSession", world.user, session_id="session-red", session=spec)
-    assert world.shell.session(BLUE, "session-red").pending == 0
-    assert world.shell.session(RED, "session-red").pending == 1
+    assert world.shell.calls.session(BLUE, "session-red").pending == 0
+    assert world.shell.calls.session(RED, "session-red").pending == 1
 
 
 # --- the API of version 0.2.0 ------------------------------------------------------------------
@@ -215,14 +215,14 @@ async def refused_v0(world: World, name: str, session: int) -> tuple[Code | None
 
 @pytest.mark.parametrize("rpc", NAMED_V0)
 async def test_version_0_2_0_does_not_find_what_is_another_tenants(world: World, rpc: str) -> None:
-    number = world.shell.session(RED, "session-red").number
+    number = world.shell.calls.session(RED, "session-red").number
     code, told = await refused_v0(world, rpc, number)
     assert code in (Code.NOT_FOUND, None), told
     # And it says no more than of a number that was never given out.
     never = await refused_v0(world, rpc, number + 1000)
     assert never == (code, told.replace(str(number), str(number + 1000)))
-    assert world.shell.session(RED, "session-red").pending == 1
-    assert [view.name for view in world.shell.applications(RED)] == ["app-red"]
+    assert world.shell.calls.session(RED, "session-red").pending == 1
+    assert [view.name for view in world.shell.calls.applications(RED)] == ["app-red"]
 
 
 async def test_lists_of_version_0_2_0_hold_only_what_is_ones_own(world: World) -> None:
@@ -233,7 +233,7 @@ async def test_lists_of_version_0_2_0_hold_only_what_is_ones_own(world: World) -
     applications = await ask("ListApplication")
     assert [a.metadata.name for a in applications.applications] == ["app-blue"]
     sessions = await ask("ListSession")
-    blue = world.shell.session(BLUE, "session-blue").number
+    blue = world.shell.calls.session(BLUE, "session-blue").number
     assert [s.metadata.id for s in sessions.sessions] == [str(blue)]
 
 
@@ -340,7 +340,7 @@ async def test_a_token_for_an_unknown_tenant_is_not_made(world: World) -> None:
 
 
 async def test_a_drain_tells_how_far_it_is_and_what_is_left_at_the_deadline(world: World) -> None:
-    (blue,) = [e for e in world.shell.executors() if e.tenant == BLUE]
+    (blue,) = [e for e in world.shell.calls.executors() if e.tenant == BLUE]
     world.shell.post(
         events.ExecutorConnected(blue.executor, blue.incarnation, False, 0, 1)  # type: ignore[arg-type]
     )

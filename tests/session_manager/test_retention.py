@@ -64,14 +64,14 @@ async def running(path: Path, retention: Retention) -> AsyncIterator[Shell]:
 
 async def test_closed_sessions_leave_a_running_session_manager(tmp_path: Path) -> None:
     async with running(tmp_path / "flame.db", Retention(count=1)) as shell:
-        await shell.call(partial(events.RegisterApplication, TENANT, "a", ApplicationSpec()))
+        await shell.calls.call(partial(events.RegisterApplication, TENANT, "a", ApplicationSpec()))
         for name in ("one", "two", "three"):
             create = partial(events.CreateSession, TENANT, name, SessionSpec("a"))
-            await shell.call(create)
+            await shell.calls.call(create)
         for name in ("one", "two"):
-            await shell.call(partial(events.CloseSession, TENANT, name, False))
+            await shell.calls.call(partial(events.CloseSession, TENANT, name, False))
         deadline = shell.clock() + 20
-        while len(shell.sessions(TENANT)) > 2:
+        while len(shell.calls.sessions(TENANT)) > 2:
             assert shell.clock() < deadline
             await asyncio.sleep(0.05)
-        assert sorted(view.name for view in shell.sessions(TENANT)) == ["three", "two"]
+        assert sorted(view.name for view in shell.calls.sessions(TENANT)) == ["three", "two"]

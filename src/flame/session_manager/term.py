@@ -155,12 +155,12 @@ class Term:
             await listener.start(standby=True)
         gc.set_threshold(50_000, 20, 100)  # before a million tasks are read: see below
         await shell.start()
-        await register_default_applications(shell)
+        await register_default_applications(shell.calls)
         configuration = self._settings.configuration
         packages = self._packages = self._keep_packages()
         watches = Watches(configuration.max_watches)
         frontend = Frontend(
-            shell,
+            shell.calls,
             default_resources=configuration.resources,
             max_input_bytes=configuration.max_input_bytes,
             watches=watches,
@@ -171,14 +171,14 @@ class Term:
         handlers = [
             frontend.handler(),
             FrontendV0(
-                shell, max_input_bytes=configuration.max_input_bytes, watches=watches
+                shell.calls, max_input_bytes=configuration.max_input_bytes, watches=watches
             ).handler(),
-            Admin(shell, frontend.node_message).handler(),
+            Admin(shell.calls, frontend.node_message).handler(),
             backend_handler(),
             packages.handler(),
             *shell.channel_handlers(),
         ]
-        listener.access.find_token = shell.token
+        listener.access.find_token = shell.calls.token
         where = self.endpoint
         shell.framed = await self._framed.listen(where.host, where.port + 1, listener.tls_context())
         if standby and self._shared is not None:
@@ -208,7 +208,7 @@ class Term:
             max_size=settings.max_size,
             max_total=settings.max_total,
         )
-        return Packages(store, self._shell.packages_in_use, settings.keep_hours * 3600.0)
+        return Packages(store, self._shell.calls.packages_in_use, settings.keep_hours * 3600.0)
 
     def _on_lost(self) -> None:
         self._loop.call_soon_threadsafe(self._shell.lose)
