@@ -196,6 +196,20 @@ async def test_a_slow_task_is_reported_though_one_of_its_number_was_in_the_last_
     await manager.until(lambda: len(line.received("started")) == 2, "the start of the other one")
 
 
+async def test_a_result_does_not_wait_for_the_long_task_behind_it(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    line = await bound(manager)
+    for task in range(1, 20, 3):
+        await run(manager, line, {task: b"echo just before"})
+        door = tmp_path / f"door {task}"
+        line.send({task + 1: b"echo quick", task + 2: f"until {door}".encode()})
+        await manager.until(lambda task=task: task + 1 in line.outputs, "the result")  # type: ignore[misc]
+        assert task + 2 not in line.outputs
+        door.touch()
+        await manager.until(lambda task=task: task + 2 in line.outputs, "the end")  # type: ignore[misc]
+
+
 async def test_short_tasks_are_not_reported_as_started(
     manager: FakeManager, node: NodeProcess
 ) -> None:

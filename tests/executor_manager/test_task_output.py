@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flame.executor_manager.outbox import Finished, Outbox
-from flame.executor_manager.task_output import ALWAYS, FIRST_TASKS, SLOW, TaskOutput
+from flame.executor_manager.task_output import ALWAYS, FIRST_AGAIN, FIRST_TASKS, SLOW, TaskOutput
 from flame.model.logs import KEPT_HEAD, KEPT_TAIL, MOST_BYTES, Excerpt
 from flame.wire import batches
 
@@ -111,6 +111,28 @@ def test_once_a_task_has_written_all_of_its_session_are_asked(
     for task_id in range(FIRST_TASKS):
         output.end_task(task_id)
     assert output.after == SLOW  # another session's tasks may be quiet
+
+
+def test_after_a_quiet_session_fewer_tasks_of_the_next_are_asked(output: TaskOutput) -> None:
+    for task_id in range(FIRST_TASKS):
+        output.end_task(task_id)
+    output.begin()
+    assert output.after == ALWAYS
+    for task_id in range(FIRST_AGAIN):
+        output.end_task(task_id)
+    assert output.after == SLOW
+
+
+def test_after_a_session_that_wrote_unseen_many_tasks_are_asked_again(
+    output: TaskOutput, streams: tuple[int, int]
+) -> None:
+    for task_id in range(FIRST_TASKS):
+        output.end_task(task_id)
+    os.write(streams[0], b"a quick one's, without a word to Python")
+    output.begin()
+    for task_id in range(FIRST_TASKS - 1):
+        output.end_task(task_id)
+    assert output.after == ALWAYS
 
 
 def test_a_service_that_closes_its_streams_goes_on(tmp_path: Path) -> None:

@@ -493,6 +493,8 @@ class ExecutorChannel:
         self._look = None
         if not self._held:
             return
+        if self._hand.finished:
+            self._awake.set()  # of quick tasks before a long one; the main thread did not wake us
         delay = STARTED_AFTER
         running = self._cell.read()
         if running is not None and running.task_id in self._held:

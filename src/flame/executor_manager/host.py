@@ -29,7 +29,7 @@ from flame.model.retries import kinds_of
 from flame.model.service import ApplicationContext, Peer, SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.model.volumes import Volume
-from flame.wire import frames
+from flame.wire import frames, v1
 from flame.wire.codec import application_spec_of
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class Host:
         self._shim: Shim | None = None
         self._session = ""
         self._volumes: list[Volume] = []
+        self._last_read: tuple[v1.ApplicationSpec, ApplicationSpec] | None = None
+        self._woken = 0  # when the I/O thread was last woken for results
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=hand.tasks.clear)  # tasks stay with the parent
 
@@ -118,7 +120,7 @@ class Host:
         words = self._cell.words
         sequence = words[HEAD]
         output: object
-        woken = 0
+        woken = self._woken
         started = clock()
         while True:
             try:
@@ -149,7 +151,7 @@ class Host:
             started = now
             if not hand.awake and (not tasks or now - woken > RIPE_AFTER):
                 hand.awake = True
-                woken = now
+                self._woken = woken = now
                 wake()
         if os.getpid() != self._pid:
             os._exit(1)  # a child that a service forked came back from its task: the task is ours
@@ -159,7 +161,7 @@ class Host:
         self._leave()
         code, message = INSTALL_FAILED, ""
         try:
-            application = self._with_package(application_spec_of(bind.application))
+            application = self._with_package(self._read(bind.application))
             code = SHIM_FAILED
             check_sandbox(application, self._assignment)
             volumes = volumes_of(application, self._assignment)
@@ -191,6 +193,12 @@ class Host:
         self._hand.output.begin()
         self._reports.entered(bind.incarnation, code, message)
 
+    def _read(self, message: v1.ApplicationSpec) -> ApplicationSpec:
+        """Read an application; mostly it is the same as in the binding before."""
+        if self._last_read is None or self._last_read[0] != message:
+            self._last_read = message, application_spec_of(message)
+        return self._last_read[1]
+
     def _with_package(self, application: ApplicationSpec) -> ApplicationSpec:
         """Add what the application finds because of its package.
 
@@ -218,6 +226,8 @@ class Host:
         """Add what is this executor's and not the application's to say."""
         own = self._assignment.devices | _gang_variables(bind)
         own |= {volume.variable: volume.path for volume in volumes}
+        if not own:
+            return application
         return replace(
             application, environments=tuple((dict(application.environments) | own).items())
         )

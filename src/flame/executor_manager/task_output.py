@@ -5,7 +5,8 @@ programs that it starts; so how far the files have grown during a task is what t
 costs a microsecond per task, hence it is only asked
 
 * after a task that took longer than 0.1 ms: no program starts and ends in less;
-* after each of a session's first tasks;
+* after each of a session's first tasks: many of a process's first session, and of one that follows
+  a session which wrote; a few of one that follows a quiet session;
 * after every task of a session once one of its tasks has written anything. ``sys.stdout`` and
   ``sys.stderr`` say so themselves, before the first byte; the rest is seen as above.
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 SLOW = 100_000  # ns
 FIRST_TASKS = 64
+#: After a quiet session of the same service. With sessions of a hundred tasks to ask 64 of them each
+#: time costs four times what the tasks do.
+FIRST_AGAIN = 4
 ALWAYS = -1
 
 #: A task's stdout and stderr.
@@ -48,17 +52,17 @@ class TaskOutput:
         self.after = SLOW
         self.of: dict[int, Streams] = {}
         self._watched = [_Watched(fd) for fd in streams if _is_file(fd)]
-        self._quiet = 0  # tasks of this session that were asked after and had written nothing
+        self._quiet = 0  # tasks that were asked after and had written nothing; -1: one wrote
         if len(self._watched) < len(streams):
             self._watched.clear()  # somebody runs an executor by hand, at a terminal
 
     def begin(self) -> None:
         """A session begins: what was written until now is no task's."""
-        self._quiet = 0
         self.after = ALWAYS if self._watched else sys.maxsize
         _flush()
-        for watched in self._watched:
-            watched.skip()
+        missed = [watched.skip() for watched in self._watched]
+        was_quiet = self._quiet >= 0 and not any(missed)
+        self._quiet = min(self._quiet, FIRST_TASKS - FIRST_AGAIN) if was_quiet else 0
 
     def end_task(self, task_id: int) -> None:
         """Keep what this task has written."""
@@ -95,8 +99,10 @@ class _Watched:
         self._fd = fd
         self._end = os.fstat(fd).st_size
 
-    def skip(self) -> None:
-        self._end = self._size()
+    def skip(self) -> bool:
+        """Pass over what has been added since the last time; return whether anything was."""
+        start, self._end = self._end, self._size()
+        return start != self._end
 
     def take(self) -> bytes:
         """Return an excerpt of what has been added since the last time."""

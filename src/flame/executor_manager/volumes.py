@@ -5,7 +5,7 @@ resolved first, so that neither a symbolic link nor ``..`` leads out of what is 
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable
@@ -40,7 +40,7 @@ def parse_allowed(texts: Iterable[str]) -> tuple[Allowed, ...]:
 
 
 def resolve(
-    volumes: Iterable[Volume], allowed: Sequence[Allowed], hidden: Iterable[str]
+    volumes: Collection[Volume], allowed: Sequence[Allowed], hidden: Iterable[str]
 ) -> list[Volume]:
     """Return an application's volumes with the paths that they really have.
 
@@ -50,6 +50,8 @@ def resolve(
     Raises:
         ServiceUnusable: One is outside what is allowed, or is no directory, or belongs to the cluster.
     """
+    if not volumes:
+        return []
     secret = [os.path.realpath(path) for path in hidden]
     return [_resolved(volume, allowed, secret) for volume in volumes]
 

@@ -93,7 +93,8 @@ def import_entry_point(entry_point: str) -> Any:
         raise ServiceUnusable(
             f"entry_point {entry_point!r} is not of the form 'package.module:attribute'"
         )
-    importlib.invalidate_caches()
+    if module_name not in sys.modules:
+        importlib.invalidate_caches()
     found: Any = importlib.import_module(module_name)
     for name in attribute.split("."):
         try:
