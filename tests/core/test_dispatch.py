@@ -94,6 +94,34 @@ def test_an_idle_executor_gets_work_when_another_turns_out_to_be_slow() -> None:
     assert [t.executor for t in b.took(effects.SendTakeBack)] == ["e1"]
 
 
+def _out_of_work_while_the_other_is_asked() -> Bench:
+    """e2 has nothing to do until e1, which is slow to answer, gives tasks up; the session wants more."""
+    b = two_executors(2, window=20)
+    b.submit(*[b"x"] * 6, first=2)
+    e1 = b.executor("e1")
+    b.post(events.WindowChanged(e1.id, e1.incarnation, 2))
+    b.finish(*b.executor("e2").held, name="e2")
+    assert [t.executor for t in b.took(effects.SendTakeBack)] == ["e1"]
+    assert not b.executor("e2").held
+    return b
+
+
+def test_an_idle_executor_stays_however_long_another_takes_to_give_tasks_up() -> None:
+    b = _out_of_work_while_the_other_is_asked()
+    assert b.state.waiting  # the session itself
+    b.later(1.0)
+    assert b.states() == {"e1": ExecutorState.BOUND, "e2": ExecutorState.BOUND}
+
+
+def test_an_idle_executor_goes_to_a_session_that_waits_when_another_takes_long() -> None:
+    b = _out_of_work_while_the_other_is_asked()
+    b.open("other")
+    b.attach(2, "other", submitter=b"another one's id")
+    b.submit(b"y", attachment=2)
+    b.later(1.0)
+    assert b.states()["e2"] is ExecutorState.UNBINDING
+
+
 def test_a_task_taken_back_goes_out_again_before_later_ones() -> None:
     b = running(6, window=3)
     assert b.handed() == [1, 2, 3]

@@ -79,10 +79,32 @@ def test_opening_twice_gives_the_same_session_also_while_it_is_being_stored() ->
     assert b.answers["again"].number == b.answers["open s"].number == 1
 
 
-def test_opening_with_another_specification_names_the_difference() -> None:
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"priority": 3},
+        {"max_attempts": 5},
+        {"task_timeout_ms": 100},
+        {"deadline_ms": 100},
+        {"retry_on_failure": 1},
+        {"retry_on": ("OSError",)},
+        {"client_lost_ms": 0},
+    ],
+    ids=lambda difference: next(iter(difference)),
+)
+def test_opening_with_another_specification_names_the_difference(
+    difference: dict[str, Any],
+) -> None:
     b = bench()
-    b.open(priority=3)
-    assert "spec mismatch: priority" in str(b.answers["open s"])
+    b.open(**difference)
+    [field] = difference
+    assert f"spec mismatch: {field} differs" in str(b.answers["open s"])
+
+
+def test_opening_with_other_preferences_or_common_data_gives_the_same_session() -> None:
+    b = bench()
+    b.open(prefer=(("zone", "a", 1),), near=("n1",), common_data=b"other")
+    assert b.answers["open s"].number == 1
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ class Cluster:
                 continue
             if any(e.take_back for e in session.executors.values()):
                 # Work may be on its way to it.
-                state.deadlines.set(("idle", executor.id), now + TAKE_BACK_WAIT)
+                state.deadlines.set(("spare", executor.id), now + TAKE_BACK_WAIT)
             elif somebody_waits(state, besides=session):
                 overdue.idle_overdue(state, session, executor, now, others_wait=True)
 
@@ -315,6 +315,9 @@ class Cluster:
                 leaving.stop(state, executor, now)
             elif session is not None and not executor.held:
                 overdue.idle_overdue(state, session, executor, now)
+        elif kind == "spare":
+            if executor.state is ExecutorState.BOUND:
+                state.out_of_work[executor.id] = None  # look again: does anybody still wait?
         elif kind == "stop":
             overdue.stop_overdue(state, executor, now)
         elif kind == "leave":

@@ -11,7 +11,7 @@ from flame.model.attempts import Cause, Loss
 from flame.model.specs import ExecutorState, SessionState
 
 #: Deadlines of an executor that end with its process.
-_WHILE_ALIVE = ("bind", "idle", "leave", "reconnect", "timeout", "kill", "preempt")
+_WHILE_ALIVE = ("bind", "idle", "spare", "leave", "reconnect", "timeout", "kill", "preempt")
 
 
 def unbind(state: State, executor: Executor, now: float) -> None:

@@ -164,6 +164,10 @@ def on_open_session(state: State, event: OpenSession, now: float) -> None:
 
 
 def _compare(session: Session, spec: SessionSpec) -> None:
+    """Object if the session that is there would treat the caller's tasks otherwise than asked for.
+
+    Common data, and what is only preferred, may differ.
+    """
     for name, ours, theirs in (
         ("application", session.spec.application, spec.application),
         ("resreq", session.spec.resources, spec.resources),
@@ -173,6 +177,12 @@ def _compare(session: Session, spec: SessionSpec) -> None:
         ("priority", session.spec.priority, spec.priority),
         ("require", format_labels(session.spec.require), format_labels(spec.require)),
         ("durability", session.spec.durability, spec.durability),
+        ("max_attempts", session.spec.max_attempts, spec.max_attempts),
+        ("task_timeout_ms", session.spec.task_timeout_ms, spec.task_timeout_ms),
+        ("deadline_ms", session.spec.deadline_ms, spec.deadline_ms),
+        ("retry_on_failure", session.spec.retry_on_failure, spec.retry_on_failure),
+        ("retry_on", session.spec.retry_on, spec.retry_on),
+        ("client_lost_ms", session.spec.client_lost_ms, spec.client_lost_ms),
     ):
         if ours != theirs:
             raise InvalidRequest(

@@ -247,7 +247,8 @@ class Client:
 
         Raises:
             NotFound: There is none, and no application was given.
-            InvalidRequest: It is there with another specification; the text names the difference.
+            InvalidRequest: It is there with another specification; the text names the difference
+                (``common_data``, ``prefer`` and ``near`` may differ).
             WrongState: It is closed.
         """
         new = None
