@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long")
     parser.add_argument("--only", default=",".join(EXPERIMENTS), help="such as R1,R2")
     parser.add_argument("--scale", type=float, default=1.0, help="of tasks and faults")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of faults, an experiment")
+    parser.add_argument("--seconds", type=float, help="of faults, an experiment")
     parser.add_argument("--bug", help="plant a bug of flame.testing.planted, to test the checker")
     options = parser.parse_args()
     names = options.only.split(",")

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "F2": f2,
     "F3": f3,
 }
+#: Seconds of faults in an experiment, unless they are said.
+SECONDS = 120.0
+LONGER = {"R6": 300.0}  # its stops alone take as long
 
 
 def run(
@@ -44,12 +48,14 @@ def run(
     seed: int,
     *,
     scale: float = 1.0,
-    seconds: float = 120.0,
+    seconds: float | None = None,
     bug: str | None = None,
     directory: Path | None = None,
 ) -> Report:
     """Run one experiment; what it left behind stays only where it failed."""
     where = directory or Path(tempfile.mkdtemp(prefix=f"flame-chaos-{name}-"))
+    if seconds is None:
+        seconds = LONGER.get(name, SECONDS)
     x = Experiment(name, seed, where, scale=scale, seconds=seconds, bug=bug)
     began = time.monotonic()
     failure: str | None = None
@@ -57,6 +63,8 @@ def run(
         EXPERIMENTS[name](x)
     except (Failed, FlameError, TimeoutError, AssertionError) as error:
         failure = f"{type(error).__name__}: {error}"
+    except Exception as error:  # of the experiment's own: its cluster must be stopped all the same
+        failure = "".join(traceback.format_exception(error))
     try:
         report = x.conclude()
     except (FlameError, TimeoutError, OSError) as error:

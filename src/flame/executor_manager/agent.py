@@ -126,6 +126,7 @@ class NodeAgent:
                 finally:
                     self._registered = False
                     call.cancel()
+                await managers.reopen_unless_connected(endpoint)
                 delay = backoff.next_delay() if managers.failed(endpoint) else 0.0
                 # A manager that is away for an hour is one line, not thousands.
                 level = logging.DEBUG if reason == last_reason else logging.WARNING

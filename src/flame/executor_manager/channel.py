@@ -145,6 +145,7 @@ class ExecutorChannel:
                     await managers.reopen(endpoint)
                 finally:
                     call.cancel()
+                await managers.reopen_unless_connected(endpoint)
                 delay = backoff.next_delay() if managers.failed(endpoint) else 0.0
                 log.info(
                     "disconnected endpoint=%s reason=%r retry_in=%.2f", endpoint, reason, delay

@@ -67,10 +67,6 @@ class Frontend:
         self.managers = managers
         self.retry_seconds = retry_seconds
         self._metadata = (*credential.metadata, (v1.MAX_RECEIVE_KEY, str(max_receive)))
-        self._rpcs = {
-            endpoint: {name: method.on(channel) for name, method in _RPCS.items()}
-            for endpoint, channel in managers.channels.items()
-        }
         self._under_way: dict[Any, Endpoint] = {}
         managers.on_moved.append(self._give_up)
 
@@ -284,7 +280,8 @@ class Frontend:
         while True:
             endpoint = self.managers.current
             sent = request() if callable(request) else request
-            call = self._rpcs[endpoint][name](sent, metadata=self._metadata, timeout=timeout)
+            rpc = _RPCS[name].on(self.managers.channels[endpoint])
+            call = rpc(sent, metadata=self._metadata, timeout=timeout)
             self._under_way[call] = endpoint
             try:
                 answer = await call
@@ -316,7 +313,8 @@ class Frontend:
 
     async def stream(self, name: str, request: Message) -> AsyncIterator[Any]:
         endpoint = self.managers.current
-        call = self._rpcs[endpoint][name](request, metadata=self._metadata)
+        rpc = _RPCS[name].on(self.managers.channels[endpoint])
+        call = rpc(request, metadata=self._metadata)
         self._under_way[call] = endpoint
         try:
             async for message in call:
@@ -347,7 +345,7 @@ def _error_of(failure: grpc.aio.AioRpcError | asyncio.CancelledError) -> FlameEr
         return error_of(failure.code(), failure.details() or "", failure.trailing_metadata())
     if is_cancelled():
         raise failure
-    return Unavailable("another session manager is looked for")
+    return Unavailable("the connection was given up, for another or a new one")
 
 
 def _spec_message(spec: SessionSpec, default_resources: bool) -> v1.SessionSpec:

@@ -45,6 +45,10 @@ RECEIVE_LIMIT = 1024 * 1024 * 1024
 _FINAL = (Unauthenticated, PermissionDenied)
 
 
+class _Silent(Unavailable):
+    """The session manager has a connection and says nothing."""
+
+
 class TaskChannel:
     """Keeps one stream to the session manager that leads, and the session streams on it going.
 
@@ -57,14 +61,6 @@ class TaskChannel:
         self._loop = asyncio.get_running_loop()
         self._managers = managers
         self._metadata = credential.metadata
-        self._connect = {
-            endpoint: channel.stream_stream(
-                frames.TASK_CHANNEL,
-                request_serializer=frames.ClientFrame.SerializeToString,
-                response_deserializer=frames.ManagerFrame.FromString,
-            )
-            for endpoint, channel in managers.channels.items()
-        }
         self._only_grpc: set[Endpoint] = set()
         self.hello: frames.ManagerHello | None = None
         self._first_hello: asyncio.Future[frames.ManagerHello] = self._loop.create_future()
@@ -161,7 +157,12 @@ class TaskChannel:
         backoff = backoff_among(self._managers)
         while True:
             endpoint = self._managers.current
-            call = self._connect[endpoint](metadata=self._metadata)
+            connect = self._managers.channels[endpoint].stream_stream(
+                frames.TASK_CHANNEL,
+                request_serializer=frames.ClientFrame.SerializeToString,
+                response_deserializer=frames.ManagerFrame.FromString,
+            )
+            call = connect(metadata=self._metadata)
             error: FlameError
             try:
                 self.hello = hello = await self._greet(call)
@@ -175,6 +176,9 @@ class TaskChannel:
                 error = error_of(
                     failure.code(), failure.details() or "", failure.trailing_metadata()
                 )
+            except _Silent as failure:
+                error = failure
+                await self._managers.reopen(endpoint)
             except FlameError as failure:
                 error = failure
             except asyncio.InvalidStateError:
@@ -194,6 +198,7 @@ class TaskChannel:
             if isinstance(error, _FINAL):
                 self._give_up(error)
                 return
+            await self._managers.reopen_unless_connected(endpoint)
             delay = backoff.next_delay() if self._managers.failed(endpoint) else 0.0
             if self._first_hello.done():
                 _log.info(
@@ -222,7 +227,7 @@ class TaskChannel:
                 await call.write(frames.ClientFrame(hello=frames.ClientHello(client=client)))
                 first = await call.read()
         except TimeoutError:
-            raise Unavailable(f"no hello within {patience:g} s") from None
+            raise _Silent(f"no hello within {patience:g} s") from None
         if first is grpc.aio.EOF:
             await _raise_status(call)
         if first.WhichOneof("frame") == "refusal":
@@ -355,7 +360,7 @@ class TaskChannel:
             self._heard = False
             self._beat_due = True
             self._ready.set()
-        raise Unavailable(f"not a word from the session manager for {silent * seconds} s")
+        raise _Silent(f"not a word from the session manager for {silent * seconds} s")
 
     # --- frames ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import grpc
 import grpc.aio
 
 from flame.model.errors import InvalidConfiguration
@@ -12,6 +13,11 @@ from flame.wire.channels import Endpoint, open_channel
 HELLO_AMONG_SEVERAL = 3.0
 #: The longest back-off between two rounds through several: a stand-by leads within seconds.
 CEILING_AMONG_SEVERAL = 1.0
+
+_UNCONNECTED = (
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.CONNECTING,
+)
 
 
 def parse_endpoints(given: str | Sequence[str]) -> tuple[Endpoint, ...]:
@@ -98,10 +104,22 @@ class Managers:
         """Give up the connection to this one, which was silent.
 
         Calls would go on to share it, and TCP tries again ever more rarely: after a partition of 20
-        seconds the next try may be 10 seconds away.
+        seconds the next try may be 10 seconds away. Calls that are under way there are cancelled.
         """
-        await self.channels[endpoint].close(None)
-        self.channels[endpoint] = self._open(endpoint)
+        try:
+            opened = self._open(endpoint)
+        except InvalidConfiguration:
+            return  # whoever writes the file of certificates anew is not done yet
+        old, self.channels[endpoint] = self.channels[endpoint], opened
+        await old.close(None)
+
+    async def reopen_unless_connected(self, endpoint: Endpoint) -> None:
+        """Have the next call really try: after a failure gRPC waits by itself, as its users do.
+
+        Meanwhile it answers for a session manager that is there again.
+        """
+        if self.channels[endpoint].get_state() in _UNCONNECTED:
+            await self.reopen(endpoint)
 
     def _open(self, endpoint: Endpoint) -> grpc.aio.Channel:
         return open_channel(endpoint, ca_file=self.ca_file, max_input_bytes=self._max_input_bytes)
