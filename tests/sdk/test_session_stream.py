@@ -297,7 +297,7 @@ def test_what_the_manager_has_already_costs_credit_until_it_is_answered_again() 
 
 def test_cancels_without_an_answer_are_sent_again() -> None:
     h, (a,) = accepted(b"a")
-    h.stream.cancels.append(a)
+    h.stream.cancels.ask(a)
     [frame] = h.sent()
     h.stream.disconnected()
     h.attach(submitted=1)
@@ -312,7 +312,7 @@ def test_cancels_without_an_answer_are_sent_again() -> None:
 def test_a_cancel_waits_until_its_task_has_an_id() -> None:
     h = Harness()
     (a,) = h.run(b"a")
-    h.stream.cancels.append(a)
+    h.stream.cancels.ask(a)
     assert [frame.WhichOneof("frame") for frame in h.sent()] == ["submit"]
     h.stream.accepted(0, 1, 9)
     [frame] = h.sent()
@@ -469,7 +469,7 @@ def test_every_task_is_sent_once(size: int) -> None:
 def test_limits_of_their_own_travel_with_the_tasks_that_have_some_also_when_sent_again() -> None:
     h = Harness()
     h.run(b"a")
-    h.stream.limited = True
+    h.stream.submitter.limited = True
     h.stream.pile.items.append(LimitedFuture(Owner(), b"b", TaskLimits(5, 0)))
     h.run(b"c")
     h.stream.pile.items.append(LimitedFuture(Owner(), b"d", TaskLimits(0, 7)))

@@ -162,7 +162,7 @@ class AsyncSession:
         else:
             future = limited = AsyncLimitedFuture(loop=self._loop)
             limited.limits, limited.notes = limits, notes
-            stream.limited = True
+            stream.submitter.limited = True
         future._task = data
         future._feed = self._feed
         pile.items.append(future)

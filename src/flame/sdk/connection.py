@@ -19,7 +19,8 @@ from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
 from flame.sdk.results import ResultLog, output_of
 from flame.sdk.session_options import NewSession
-from flame.sdk.session_stream import Deliver, SessionStream, State, submitter_of
+from flame.sdk.session_stream import Deliver, SessionStream, State
+from flame.sdk.submitter import submitter_id
 from flame.sdk.task_channel import RECEIVE_LIMIT, TaskChannel
 from flame.sdk.views import Package, SessionInfo
 from flame.wire.managers import Managers
@@ -137,7 +138,7 @@ class Connection:
             return info, self._stream(name, deliver, position=_position(info), attach=False)
         # From the beginning of the log: outcomes of what an earlier process submitted are in it.
         stream = self._stream(
-            name, deliver, position=0, attach=False, submitter=submitter_of(submitter)
+            name, deliver, position=0, attach=False, submitter=submitter_id(submitter)
         )
         return info, stream
 
@@ -245,7 +246,7 @@ class Feed:
 
     def request_cancel(self, future: object) -> None:
         """Ask the cluster to cancel a future's task. Any thread."""
-        self.stream.cancels.append(future)
+        self.stream.cancels.ask(future)
         if not self.stream.awake:
             self.wake()
 

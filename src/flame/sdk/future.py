@@ -17,8 +17,16 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Final, Protocol
 
-from flame.model.errors import FlameError, TaskCancelled, WrongState
-from flame.model.specs import TaskLimits
+from flame.model.errors import (
+    FlameError,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskLost,
+    TaskTimedOut,
+    WrongState,
+)
+from flame.model.specs import EventCode, Failure, TaskLimits, TaskState
 from flame.model.task_notes import TaskNotes
 
 _log = logging.getLogger(__name__)
@@ -233,3 +241,18 @@ def deadline_of(timeout: float | None) -> float | None:
 def left_until(deadline: float | None) -> float | None:
     """Return the seconds until a deadline, at least 0."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def error_of_failure(session: str, task_id: int, failure: Failure) -> TaskError:
+    """Return what a future of the task raises."""
+    state, code, message = failure
+    if state is TaskState.CANCELLED:
+        kind: type[TaskCancelled | TaskLost | TaskFailed] = TaskCancelled
+        message = message or f"task {task_id} of session {session!r} was cancelled"
+    elif code == EventCode.LOST:
+        kind = TaskLost
+    elif code in (EventCode.TIMED_OUT, EventCode.DEADLINE_PASSED):
+        kind = TaskTimedOut
+    else:
+        kind = TaskFailed
+    return kind(message, session=session, task=task_id, code=code)

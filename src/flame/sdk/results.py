@@ -13,8 +13,8 @@ from typing import Any
 
 from flame.model.errors import FlameError, WrongState
 from flame.model.specs import EventCode, TaskState
-from flame.sdk.future import Outcome
-from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream, error_of_failure
+from flame.sdk.future import Outcome, error_of_failure
+from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream
 from flame.sdk.views import Task
 from flame.wire import frames
 from flame.wire.batches import unpack, unpack_failures

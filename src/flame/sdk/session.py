@@ -106,7 +106,7 @@ class Session:
             future = Future(self._feed, data)
         else:
             future = LimitedFuture(self._feed, data, limits, notes)
-            stream.limited = True
+            stream.submitter.limited = True
         self._append(future)
         # The I/O thread clears the flag before it looks into the pile: what is appended while the
         # flag is set will be seen.
