@@ -22,6 +22,7 @@ from flame.model.errors import (
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
 from flame.model.specs import Durability, SessionSpec, SessionState, TaskState
 from flame.testing.manager import Manager
+from flame.testing.service import limits_of
 from flame.testing.witness import Broken, Witness
 from flame.testing.world import Stream, World
 
@@ -212,7 +213,8 @@ class Client:
             if not batch:
                 return
             self._sent += len(batch)
-            self._stream.to_manager(events.SubmitTasks(AttachmentId(0), first, batch))
+            limits = {i: own for i, value in enumerate(batch) if (own := limits_of(value))}
+            self._stream.to_manager(events.SubmitTasks(AttachmentId(0), first, batch, limits))
 
     # --- hearing ---------------------------------------------------------------------------------
 

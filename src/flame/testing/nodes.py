@@ -11,9 +11,10 @@ from typing import Any
 from flame.core import effects, events
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId
 from flame.model.resources import GIB, Resources
+from flame.model.retries import kinds_of
 from flame.model.specs import Failure
 from flame.testing.manager import Manager
-from flame.testing.service import expected
+from flame.testing.service import expected, raised_by
 from flame.testing.witness import Witness
 from flame.testing.world import Stream, World
 
@@ -379,6 +380,11 @@ class Executor:
             [output for _, output, _ in finished],
             {i: f for i, (_, _, f) in enumerate(finished) if f is not None},
             [item[1] for item, _, _ in finished],
+            {
+                i: kinds_of(error)
+                for i, (item, _, _) in enumerate(finished)
+                if (error := raised_by(item[2])) is not None
+            },
         )
         self._results[self._sequence] = results
         self._witness.results_sent(self._id, self._sequence, self._session, results.task_ids)

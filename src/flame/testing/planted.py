@@ -1,9 +1,11 @@
 """Bugs planted on purpose, to test the checker: each must be caught within a few seeds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flame.core.cluster import Cluster, Committed
 from flame.core.effects import Accepted, Effect, NotifyTask, SendOutcomes, SendResultsStored, Store
+from flame.core.events import TasksFinished
 from flame.core.records import LeaseLost, OutcomesRecorded, Record, TasksSubmitted
 from flame.engine.engine import Engine, Group
 from flame.testing.manager import EngineOf
@@ -133,6 +135,28 @@ class ConfirmsEarly(Engine):
         return [*early, *super()._route(effects, now)]
 
 
+class ForgetsLimits(Engine):
+    """Stores tasks without the limits that they have of their own."""
+
+    def take_group(self) -> Group | None:
+        group = super().take_group()
+        if group is None:
+            return None
+        records = [
+            replace(r, limits=None) if type(r) is TasksSubmitted else r for r in group.records
+        ]
+        return Group(records, group.sync)
+
+
+class ForgetsWhatWasRaised(Engine):
+    """Does not look at what a service raised: nothing that ``retry_on`` names is tried again."""
+
+    def handle(self, event: object, now: float) -> list[Effect]:
+        if isinstance(event, TasksFinished):
+            event.kinds.clear()
+        return super().handle(event, now)
+
+
 def make(kind: type[Engine]) -> EngineOf:
     """Return a factory of engines with the bug."""
 
@@ -152,4 +176,6 @@ ALL: tuple[type[Engine], ...] = (
     TellsAnothersData,
     ForgetsLostLeases,
     ConfirmsEarly,
+    ForgetsLimits,
+    ForgetsWhatWasRaised,
 )

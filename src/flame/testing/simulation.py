@@ -36,6 +36,10 @@ from flame.testing.world import START, World
 
 #: Seconds in which every task of an open session must end after the last fault.
 PATIENCE = 60.0
+#: Timeout and deadline that a task has of its own, in milliseconds; 0: its session's.
+LIMITS = ((0, 300), (0, 10_000), (50, 0), (800, 0), (400, 1_500))
+#: What sessions have tried again.
+RETRY_ON = (("ValueError",), ("OSError",), ("Exception",), ("Transient", "ValueError"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ class Simulation:
         #: Whether many small sessions share warm executors, which go straight from one to the next.
         self._crowded = Random(f"direct {seed}").random() < 0.25
         self._of_disks = Random(f"disks {seed}")
+        #: Whether tasks may have limits of their own, and sessions name the failures to try again.
+        self._particular = seed % 3 == 0
+        self._of_limits = Random(f"limits {seed}")
         dice = self.world.random
         limits = Limits(
             submit_credit=dice.choice((2_000, 64_000)),
@@ -180,6 +187,7 @@ class Simulation:
             deadline_ms=dice.choice((0, 0, 0, 1_000, 8_000)),
             retry_on_failure=dice.choice((0, 0, 1, 3)),
             client_lost_ms=dice.choice((None, None, None, 0, 500, 5_000)),
+            retry_on=self._of_limits.choice(((), *RETRY_ON)) if self._particular else (),
         )
 
     def _plan(self) -> None:
@@ -224,9 +232,18 @@ class Simulation:
             kinds = [*kinds, "stuck"]
         weights = [12 if kind == "ok" else 1 if kind == "stuck" else 2 for kind in kinds]
         return [
-            f"{kind}:{client.name}:{dice.getrandbits(32):x}".encode()
+            self._perhaps_limited(kind, f"{client.name}:{dice.getrandbits(32):x}").encode()
             for kind in dice.choices(kinds, weights, k=count)
         ]
+
+    def _perhaps_limited(self, kind: str, rest: str) -> str:
+        dice = self._of_limits
+        if self._particular and kind == "fail" and dice.random() < 0.5:
+            kind = "break"
+        if not self._particular or dice.random() < 0.6:
+            return f"{kind}:{rest}"
+        timeout, deadline = dice.choice(LIMITS)
+        return f"{dice.choice((kind, kind, kind, 'slow', 'stuck'))}:{rest}:{timeout}:{deadline}"
 
     # --- faults ----------------------------------------------------------------------------------
 

@@ -20,7 +20,16 @@ from flame.core.records import (
 )
 from flame.model.attempts import Cause
 from flame.model.ids import SessionNumber, TaskId
-from flame.model.specs import Durability, EventCode, Failure, SessionState, TaskState
+from flame.model.specs import (
+    Durability,
+    EventCode,
+    Failure,
+    SessionSpec,
+    SessionState,
+    TaskLimits,
+    TaskState,
+)
+from flame.testing.service import limits_of, raised_by
 
 
 class Broken(AssertionError):
@@ -147,6 +156,9 @@ class Witness:
             task_id = TaskId(record.first_id + index)
             if task_id in kept.tasks:
                 raise Broken(f"task {task_id} of session {record.session} is stored twice")
+            own = (record.limits or {}).get(index)
+            if own != limits_of(value):
+                raise Broken(f"task {task_id} of session {record.session} is stored with {own}")
             kept.tasks[task_id] = value
             kept.created_ms[task_id] = record.created_ms
             if record.submitter:
@@ -185,17 +197,21 @@ class Witness:
             return  # by its user or by the close of its session
         raised = kept.raised_times(task_id)
         if code == EventCode.FAILED and value is not None and value[:2] == outcome.failure[:2]:
-            if raised != spec.retry_on_failure and kept.put.state is SessionState.OPEN:
-                raise Broken(f"{who} failed, and was tried again {raised} times")
+            wanted = spec.retry_on_failure if _is_retried(spec, kept.tasks[task_id]) else 0
+            if raised != wanted and kept.put.state is SessionState.OPEN:
+                raise Broken(f"{who} failed, and was tried again {raised} times, not {wanted}")
             if message.startswith(str(value[2])):
                 return
         lost = kept.spent.get(task_id, 0) - raised
         if code == EventCode.LOST and lost == spec.max_attempts:
             return
-        if code == EventCode.TIMED_OUT and spec.task_timeout_ms:
-            return
+        own = limits_of(kept.tasks[task_id]) or TaskLimits()
+        timeout = own.timeout_ms or spec.task_timeout_ms
+        deadline = own.deadline_ms or spec.deadline_ms
         age = finished_ms - kept.created_ms[task_id]
-        if code == EventCode.DEADLINE_PASSED and spec.deadline_ms and age >= spec.deadline_ms:
+        if code == EventCode.TIMED_OUT and timeout and age >= timeout:
+            return
+        if code == EventCode.DEADLINE_PASSED and deadline and age >= deadline:
             return
         if code == EventCode.BIND_GIVEN_UP and kept.given_up:
             return
@@ -306,6 +322,14 @@ class Witness:
             for task_id in kept.tasks
             if task_id not in kept.outcomes
         ]
+
+
+def _is_retried(spec: SessionSpec, value: bytes | None) -> bool:
+    """Whether what the service raises is among what its session has tried again."""
+    error = raised_by(value)
+    if error is None or not spec.retry_on:
+        return True
+    return bool({base.__name__ for base in error.__mro__} & set(spec.retry_on))
 
 
 def _most_attempts(kept: Kept) -> int:
