@@ -9,6 +9,7 @@ import flame
 from flame import aio
 from flame.model.errors import TaskFailed, WrongState
 from flame.model.specs import EventCode
+from flame.sdk.async_future import Delivery
 from flame.wire import frames, v1
 from tests.sdk.fake_manager import TOKEN, FakeManager
 from tests.sdk.test_task_channel import until
@@ -36,14 +37,14 @@ async def test_the_loop_is_woken_once_for_a_batch(
     futures = [session.run(b"x") for _ in range(2000)]
     await session.flush()
     wakes = 0
-    deliver = aio.Delivery._deliver
+    deliver = Delivery._deliver
 
-    def counted(self: aio.Delivery) -> None:
+    def counted(self: Delivery) -> None:
         nonlocal wakes
         wakes += 1
         deliver(self)
 
-    monkeypatch.setattr(aio.Delivery, "_deliver", counted)
+    monkeypatch.setattr(Delivery, "_deliver", counted)
     manager.hold_outcomes = False
     manager.release()
     await asyncio.gather(*futures)
