@@ -4,16 +4,25 @@ import pytest
 
 from flame.core import effects, events
 from flame.core.attempts import RAISED_BACKOFF, RETRY_BACKOFF
-from flame.core.records import LeaseLost
+from flame.core.records import LeaseLost, TasksLogged
 from flame.model.attempts import MAX_DETAIL, MAX_KEPT, Cause
 from flame.model.ids import ExecutorId, TaskId
+from flame.model.logs import TaskLog
 from flame.model.specs import EventCode, Failure, TaskState
 from tests.core.builders import Bench, running
 
 RAISED: Failure = (TaskState.FAILED, int(EventCode.FAILED), "ValueError: no")
 
 
-def die(b: Bench, name: str, task: int, cause: str = Cause.EXIT, detail: str = "") -> None:
+def die(
+    b: Bench,
+    name: str,
+    task: int,
+    cause: str = Cause.EXIT,
+    detail: str = "",
+    log: tuple[bytes, bytes] = (b"", b""),
+    attempt: int = 1,
+) -> None:
     executor = b.executor(name)
     b.post(
         events.ExecutorExited(
@@ -21,11 +30,12 @@ def die(b: Bench, name: str, task: int, cause: str = Cause.EXIT, detail: str = "
             executor.id,
             executor.process,
             TaskId(task),
-            1,
+            attempt,
             cause,
             detail,
             pid=4711,
             exit_code=7,
+            log=log,
         )
     )
 
@@ -50,6 +60,15 @@ def test_what_a_dying_process_wrote_is_kept_up_to_a_limit() -> None:
     assert len(detail) <= MAX_DETAIL + 5
     assert detail.startswith("beginning")
     assert detail.endswith("end")
+
+
+def test_the_log_of_the_task_that_ran_is_stored_of_each_attempt_that_wrote() -> None:
+    b = running(2, max_attempts=2)
+    die(b, "e1", 1, log=(b"out", b"err"))
+    b.bind("e2")
+    assert b.stored(TasksLogged)[0].logs == [TaskLog(TaskId(1), 1, b"out", b"err")]
+    die(b, "e2", 1, log=(b"more", b""), attempt=1)  # not the attempt that it runs: nobody's
+    assert len(b.stored(TasksLogged)) == 1
 
 
 def test_memory_and_preemption_are_told_apart_and_only_memory_is_charged() -> None:

@@ -16,6 +16,7 @@ from flame import aio
 from flame.model.errors import NotFound, PermissionDenied
 from flame.model.ids import TaskId, Tenant
 from flame.model.specs import ApplicationSpec, ShimKind
+from flame.sdk.live_logs import TaskLogs
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
 from tests.e2e.test_faults import wait_until
@@ -167,6 +168,126 @@ def test_following_waits_for_the_task(cluster: LocalCluster) -> None:
         session.run(b"")
         wait_until(lambda: session.info().pending + session.info().running == 1, "the task", FINISH)
         assert flmctl(cluster, "logs", "-s", session.name, "-t", "1", "-f") == "begun\ndone\n"
+
+
+def test_a_running_task_is_followed(cluster: LocalCluster, tmp_path: Path) -> None:
+    def told(value: bytes) -> bytes:
+        print("x" * 40_000)
+        print("begun", file=sys.stderr)
+        while not os.path.exists(value):
+            time.sleep(0.01)
+        print("y" * 40_000, "done")
+        return b""
+
+    go = tmp_path / "go"
+    with (
+        flame.connect(cluster.endpoint, token_file=cluster.token_file) as client,
+        client.create_session(told) as session,
+    ):
+        future = session.run(bytes(go))
+        stdout = stderr = b""
+        for piece in session.follow_logs(1):
+            stdout, stderr = stdout + piece.stdout, stderr + piece.stderr
+            if len(stdout) == 40_001 and stderr == b"begun\n" and not go.exists():
+                assert not future.done()
+                go.touch()
+        assert future.done()
+        # Of the 40,000 that came with the end, those that the log has not kept are counted.
+        assert stdout.startswith(b"x" * 40_000 + b"\n")
+        assert stdout.endswith(b"bytes left out ...\n" + b"y" * (16 * 1024 - 6) + b" done\n")
+        assert stderr == b"begun\n"
+
+
+def test_a_scripts_stderr_is_followed_while_it_runs(cluster: LocalCluster, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo begun >&2; until test -e {go}; do sleep 0.05; done; echo done >&2"
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        client.register_application("followed", ApplicationSpec(shim=ShimKind.SHELL))
+        with client.create_session("followed") as session:
+            session.run(script.encode())
+            stderr = b""
+            for piece in session.follow_logs(1):
+                stderr += piece.stderr
+                if stderr == b"begun\n":
+                    go.touch()
+            assert stderr == b"begun\ndone\n"
+
+
+def test_what_a_task_wrote_before_its_executor_died_is_kept(cluster: LocalCluster) -> None:
+    def dies(value: bytes) -> bytes:
+        print("last words of", value.decode())
+        if value == b"two":
+            os.kill(os.getpid(), 9)
+        return value
+
+    with (
+        flame.connect(cluster.endpoint, token_file=cluster.token_file) as client,
+        client.create_session(dies, max_instances=1, max_attempts=2) as session,
+    ):
+        futures = [session.run(value) for value in (b"one", b"two", b"three")]
+        assert futures[1].exception(timeout=FINISH) is not None
+        assert futures[2].result(timeout=FINISH) == b"three"
+        logs = {log.task_id: (log.attempt, log.stdout) for log in session.list_logs()}
+        assert logs == {
+            1: (1, b"last words of one\n"),
+            2: (2, b"last words of two\n"),
+            3: (1, b"last words of three\n"),
+        }
+
+
+class Talks(flame.FlameService):
+    def on_session_enter(self, context: flame.SessionContext) -> None:
+        print("entered", context.session_id)
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        print("task", context.task_id, file=sys.stderr)
+        return b""
+
+    def on_session_leave(self) -> None:
+        print("left")
+
+
+def test_an_executors_own_output_is_read_while_it_lives_and_after(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(executors=1)
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        with client.create_session(Talks, name="talks") as session:
+            session.run().result(timeout=FINISH)
+            [executor] = client.list_executors()
+            assert flmctl(cluster, "logs", "-e", executor.id) == "entered talks\n"
+        followed = b"".join(
+            piece.stdout for piece in client.admin.executor_logs(executor.id, follow=True)
+        )
+        assert followed == b"entered talks\nleft\n"
+        wait_until(lambda: not client.list_executors(), "the executor's end", FINISH)
+        whole = list(client.admin.executor_logs(executor.id))
+        assert b"".join(piece.stdout for piece in whole) == b"entered talks\nleft\n"
+        assert b"task 1\n" in b"".join(piece.stderr for piece in whole)
+    assert "no output of an executor" in flmctl(cluster, "logs", "-e", "nobody", fails=True)
+
+
+def test_a_user_reads_what_executors_write_for_their_own_tenant_only(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(executors=1)
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as operator:
+        for name in ("red", "blue"):
+            operator.admin.put_tenant(flame.TenantSpec(Tenant(name)))
+        red, blue = (operator.admin.create_token("user", [name]).secret for name in ("red", "blue"))
+    with (
+        flame.connect(cluster.endpoint, token=red) as reds,
+        flame.connect(cluster.endpoint, token=blue) as blues,
+        reds.create_session(Talks, name="secret") as session,
+    ):
+        session.run().result(timeout=FINISH)
+        [executor] = reds.list_executors()
+        [piece] = reds.admin.executor_logs(executor.id)
+        assert piece.stdout == b"entered secret\n"
+        with pytest.raises(NotFound, match="serves no session of yours"):
+            list(blues.admin.executor_logs(executor.id))
+        with pytest.raises(NotFound):
+            blues._call(TaskLogs(blues._connection.frontend, "secret", 1).next_piece())
 
 
 @pytest.mark.parametrize("shim", ["shell", "stdio"])

@@ -43,7 +43,13 @@ def guard(*, anonymous: bool = False) -> Access:
 
 #: Of the Frontend and of Admin: what is about the cluster, and what is about a tenant of the caller's.
 ABOUT_NODES = ("ListNodes", "GetNode")
-ABOUT_TENANTS = ("ListTenants", "GetTenant", "ListTaskLogs")
+ABOUT_TENANTS = (
+    "ListTenants",
+    "GetTenant",
+    "ListTaskLogs",
+    "ReadTaskOutput",
+    "ReadExecutorOutput",
+)
 
 SERVICES: dict[str, list[str]] = {
     "frontend": [m.path for name, m in v1.FRONTEND.items() if name not in ABOUT_NODES]

@@ -285,7 +285,10 @@ class NodeLeft:
 
 @dataclass(slots=True)
 class ExecutorExited:
-    """A node saw an executor's process end. ``task_id`` (0: none) is the task that was running."""
+    """A node saw an executor's process end. ``task_id`` (0: none) is the task that was running.
+
+    ``log``: what that task had written to stdout and stderr.
+    """
 
     node: NodeName
     executor: ExecutorId
@@ -297,6 +300,7 @@ class ExecutorExited:
     pid: int = 0
     exit_code: int = 0
     signal: int = 0
+    log: tuple[bytes, bytes] = (b"", b"")
 
 
 @dataclass(slots=True)

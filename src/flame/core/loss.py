@@ -6,9 +6,12 @@ from flame.core.events import ExecutorExited
 from flame.core.executor import Executor
 from flame.core.hand import return_tasks
 from flame.core.leaving import detach, remove
+from flame.core.records import TasksLogged
 from flame.core.state import State
+from flame.core.task import FINISHING
 from flame.model.attempts import Loss, bounded
 from flame.model.ids import TaskId
+from flame.model.logs import TaskLog
 from flame.model.specs import ExecutorState, SessionState
 
 
@@ -19,9 +22,25 @@ def on_exited(state: State, event: ExecutorExited, now: float) -> None:
     executor = state.executors.get(event.executor)
     if executor is None or executor.process != event.incarnation:
         return
+    if any(event.log):
+        _keep_log(state, executor, event)
     detail = bounded(event.detail)
     loss = Loss(event.cause, detail, event.pid, event.exit_code, event.signal)
     lose(state, executor, event.task_id, loss, now, blame_service=True)
+
+
+def _keep_log(state: State, executor: Executor, event: ExecutorExited) -> None:
+    """Store what the task that ran had written: its next attempt may never come so far."""
+    session = executor.session
+    if session is None:
+        return
+    task = executor.held.get(event.task_id)
+    if task is None and executor.id in session.unreported:
+        task = session.live.get(event.task_id)
+    if task is None or task.stage == FINISHING or event.attempt != task.attempts + 1:
+        return
+    log = TaskLog(task.id, event.attempt, *event.log)
+    state.store(TasksLogged(session.number, [log]), session=session)
 
 
 def lose(

@@ -271,6 +271,9 @@ class NodeAgent:
             case "retry_package":
                 retry = order.retry_package
                 self._supervisor.packages.retry(retry.tenant, retry.application, retry.shared)
+            case "read_output":
+                output = self._supervisor.read_output(order.read_output)
+                self._tell(frames.NodeFrame(output=output))
             case "refusal":
                 self._on_refusal(order.refusal)
             case "registered":

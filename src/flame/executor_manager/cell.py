@@ -3,12 +3,15 @@
 A memory-mapped file outlives the process that wrote it, however that process ended, so the executor
 manager reads from it which task a death or a timeout belongs to.
 
-    offset 0   8       16       24          32
-           head  task id  attempt  started at  tail        unsigned 64-bit, native order
+    offset 0   8       16       24          32    40      48
+           head  task id  attempt  started at  tail  stdout  stderr    unsigned 64-bit, native order
 
 The writer raises head, writes the fields, then sets tail to head: where the two differ, the write
 was cut short. It comes before the call of the service, so then no task had started. Task id 0 says
 that nothing runs. Each store is one aligned word, which no death can tear.
+
+stdout and stderr say where in the files of its output the log of the task that runs begins. They are
+written only when the last task has moved them.
 """
 
 import mmap
@@ -18,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 SIZE = 64
-HEAD, TASK, ATTEMPT, STARTED, TAIL = range(5)
+HEAD, TASK, ATTEMPT, STARTED, TAIL, STDOUT, STDERR = range(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,14 @@ class Running:
 
     Attributes:
         started: time.monotonic_ns() when the service was called.
+        stdout, stderr: Where its log begins in the files of the executor's output.
     """
 
     task_id: int
     attempt: int
     started: int
+    stdout: int = 0
+    stderr: int = 0
 
 
 class Cell:
@@ -94,7 +100,7 @@ def read_cell(path: str) -> Running | None:
 
 def _decode(words: memoryview) -> Running | None:
     head = words[HEAD]
-    running = Running(words[TASK], words[ATTEMPT], words[STARTED])
+    running = Running(words[TASK], words[ATTEMPT], words[STARTED], words[STDOUT], words[STDERR])
     if words[TAIL] != head or running.task_id == 0:
         return None
     return running

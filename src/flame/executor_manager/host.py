@@ -82,6 +82,7 @@ class Host:
         self._volumes: list[Volume] = []
         self._last_read: tuple[v1.ApplicationSpec, ApplicationSpec] | None = None
         self._woken = 0  # when the I/O thread was last woken for results
+        hand.output.tell(cell.words)
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=hand.tasks.clear)  # tasks stay with the parent
 

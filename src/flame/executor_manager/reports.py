@@ -31,6 +31,7 @@ class Ending:
         overrun: Why we ended it ourselves, if we did.
         running: What its cell says.
         stderr: The end of what it wrote.
+        log: What the task that ran had written to stdout and stderr until then.
         pid: Its process id on the node.
     """
 
@@ -43,6 +44,7 @@ class Ending:
     stderr: str
     pid: int = 0
     overrun: Overrun | None = None
+    log: tuple[bytes, bytes] = (b"", b"")
 
 
 def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorExited:
@@ -88,6 +90,8 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
         signal=signal,
         detail=detail,
         pid=ending.pid,
+        stdout=ending.log[0],
+        stderr=ending.log[1],
     )
 
 

@@ -11,6 +11,7 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +125,32 @@ class Supervisor:
         elif key in self._starting:
             starting = self._starting[key]  # by the time that the other looks it may have started
             self._tasks.start(self._stop_when_started(starting, key, grace), f"stop {executor}")
+
+    def read_output(self, order: frames.ReadOutput) -> frames.Output:
+        """Answer what an executor, alive or ended, or the task that it runs has written."""
+        executor, incarnation = order.executor, order.incarnation
+        alive = [key for key in self._alive if key[0] == executor and incarnation in (0, key[1])]
+        name = running = None
+        if alive:
+            process = self._alive[max(alive)]
+            name = process.name
+        else:
+            name = self._places.ended(executor, incarnation)
+        if order.task_id:
+            running = read_cell(self._places.path(name, "cell")) if alive else None
+            if running is None or (running.task_id, running.attempt) != (
+                order.task_id,
+                order.attempt,
+            ):
+                name = ""
+        answer = frames.Output()
+        if name:
+            with contextlib.suppress(OSError):  # it is being deleted, or there is no rotated one
+                answer = self._places.read_output(name, order, running)
+            answer.found = True
+            answer.incarnation = int(name.rpartition("-")[2])
+        answer.request, answer.running = order.request, bool(alive)
+        return answer
 
     async def close(self, grace: float) -> None:
         """Stop all executors within ``grace`` seconds, then end the guardian and what is left."""
@@ -250,6 +277,7 @@ class Supervisor:
             self._spares.ended(process, status)
             return
         key = process.key
+        running = read_cell(self._places.path(process.name, "cell"))
         ending = Ending(
             status=status_in(process.sandbox, status),
             assigned=process.assigned,
@@ -257,9 +285,10 @@ class Supervisor:
             killed_by_us=process.killed_by_us,
             out_of_memory=self._limits.out_of_memory(process.number, self._oom_samples[0]),
             overrun=process.overrun,
-            running=read_cell(self._places.path(process.name, "cell")),
+            running=running,
             stderr=tail(self._places.path(process.name, "err")),
             pid=process.pid,
+            log=self._places.log_of(process.name, running) if running is not None else (b"", b""),
         )
         del self._alive[key]
         self.packages.let_go(key)

@@ -10,7 +10,8 @@ costs a microsecond per task, hence it is only asked
 * after every task of a session once one of its tasks has written anything. ``sys.stdout`` and
   ``sys.stderr`` say so themselves, before the first byte; the rest is seen as above.
 
-What is written between two tasks, by a thread for example, counts as the next one's.
+What is written between two tasks, by a thread for example, counts as the next one's. Where the next one's log
+begins is in the cell, so that the executor manager can read it while it runs, and after its executor has died.
 """
 
 import io
@@ -22,7 +23,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
-from flame.model.logs import KEPT_HEAD, KEPT_TAIL, excerpt
+from flame.executor_manager.cell import STDERR, STDOUT
+from flame.executor_manager.output_files import excerpt_between
+from flame.model.logs import Excerpt
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -52,9 +55,14 @@ class TaskOutput:
         self.after = SLOW
         self.of: dict[int, Streams] = {}
         self._watched = [_Watched(fd) for fd in streams if _is_file(fd)]
+        self._words: memoryview | None = None
         self._quiet = 0  # tasks that were asked after and had written nothing; -1: one wrote
         if len(self._watched) < len(streams):
             self._watched.clear()  # somebody runs an executor by hand, at a terminal
+
+    def tell(self, words: memoryview) -> None:
+        """Say in these words of the cell, from now on, where the next task's log begins."""
+        self._words = words
 
     def begin(self) -> None:
         """A session begins: what was written until now is no task's."""
@@ -63,6 +71,7 @@ class TaskOutput:
         missed = [watched.skip() for watched in self._watched]
         was_quiet = self._quiet >= 0 and not any(missed)
         self._quiet = min(self._quiet, FIRST_TASKS - FIRST_AGAIN) if was_quiet else 0
+        self._mark()
 
     def end_task(self, task_id: int) -> None:
         """Keep what this task has written."""
@@ -71,6 +80,7 @@ class TaskOutput:
         if stdout or stderr:
             self._note()
             self.of[task_id] = stdout, stderr
+            self._mark()
         elif self._quiet >= 0:
             self._quiet += 1
             if self._quiet >= FIRST_TASKS:
@@ -87,6 +97,10 @@ class TaskOutput:
             if isinstance(handler, logging.StreamHandler) and handler.stream is before:
                 handler.setStream(sys.stderr)
 
+    def _mark(self) -> None:
+        if self._words is not None and self._watched:
+            self._words[STDOUT], self._words[STDERR] = [watched.end for watched in self._watched]
+
     def _note(self) -> None:
         self._quiet = -1
         self.after = ALWAYS
@@ -97,19 +111,19 @@ class _Watched:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._end = os.fstat(fd).st_size
+        self.end = os.fstat(fd).st_size
 
     def skip(self) -> bool:
         """Pass over what has been added since the last time; return whether anything was."""
-        start, self._end = self._end, self._size()
-        return start != self._end
+        start, self.end = self.end, self._size()
+        return start != self.end
 
     def take(self) -> bytes:
         """Return an excerpt of what has been added since the last time."""
-        start, end = self._end, self._size()
+        start, end = self.end, self._size()
         if start == end:
             return b""
-        self._end = end
+        self.end = end
         if end < start:
             start = 0  # it was rotated, and is written anew
         try:
@@ -119,10 +133,7 @@ class _Watched:
             log.warning("output-unreadable fd=%d error=%s", self._fd, error)
             return b""
         try:
-            if end - start <= KEPT_HEAD + KEPT_TAIL:
-                return os.pread(file, end - start, start)
-            head = os.pread(file, KEPT_HEAD, start)
-            return excerpt(head, os.pread(file, KEPT_TAIL, end - KEPT_TAIL), end - start)
+            return excerpt_between(file, start, end)
         finally:
             os.close(file)
 
@@ -130,7 +141,7 @@ class _Watched:
         try:
             return os.fstat(self._fd).st_size
         except OSError:  # a service has closed it
-            return self._end
+            return self.end
 
 
 class _Noting(io.BufferedWriter):
@@ -156,11 +167,30 @@ def _stream(fd: int, old: TextIO, note: Callable[[], None]) -> TextIO:
     )
 
 
-def pass_on(stderr: bytes) -> None:
-    """Write what a task's own process wrote to a pipe to our stderr, where it counts as the task's."""
-    if stderr:
-        sys.stderr.write(stderr.decode("utf-8", "replace"))
-        sys.stderr.flush()
+class PassedOn:
+    """What a task's own process writes to a pipe, written to our stderr, where it counts as the task's.
+
+    The beginning is passed on as it comes, so that it can be read while the task runs; of what goes beyond
+    that only the end, and then.
+    """
+
+    def __init__(self) -> None:
+        self._kept = Excerpt()
+
+    def add(self, data: bytes) -> None:
+        """Take what comes next."""
+        passed = len(self._kept.head)
+        self._kept.add(data)
+        self._write(bytes(self._kept.head[passed:]))
+
+    def end(self) -> None:
+        """The process has ended."""
+        self._write(bytes(self._kept)[len(self._kept.head) :])
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            sys.stderr.write(data.decode("utf-8", "replace"))
+            sys.stderr.flush()
 
 
 def _flush() -> None:

@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flame.executor_manager.accounts import Account
+from flame.executor_manager.cell import Running
+from flame.executor_manager.output_files import excerpt_since, piece_of
+from flame.wire.frames import Output, ReadOutput
 
 log = logging.getLogger(__name__)
 
 KEPT_OUTPUTS = 200  # of executors that have ended; older ones are deleted
+PIECE = 256 * 1024  # bytes of each stream that are read at a time
 MOST_OUTPUT = 16 * 1024 * 1024  # bytes in a file before it is rotated
 SOCKET_PATH_LIMIT = 100  # characters; the kernel allows 107
 #: What multiprocessing adds to a temporary directory for a socket.
@@ -148,6 +152,36 @@ class Workplaces:
                     current.seek(size - MOST_OUTPUT)
                     shutil.copyfileobj(current, before)
                 os.truncate(path, 0)
+
+    def log_of(self, name: str, running: Running) -> tuple[bytes, bytes]:
+        """Return what the task that a process runs, or ran when it died, has written so far."""
+        stdout = excerpt_since(self.path(name, "out"), running.stdout)
+        return stdout, excerpt_since(self.path(name, "err"), running.stderr)
+
+    def ended(self, executor: str, incarnation: int) -> str:
+        """Return the name of an ended process's output if it is still here; incarnation 0: the newest."""
+        if incarnation:
+            name = f"{executor}-{incarnation}"
+            return name if name in self._outputs else ""
+        mine = (name for name in reversed(self._outputs) if name.rpartition("-")[0] == executor)
+        return next(mine, "")
+
+    def read_output(self, name: str, order: ReadOutput, running: Running | None) -> Output:
+        """Return pieces of what a process has written; of a task it runs, no earlier than that.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        kinds = ("out.1", "err.1") if order.rotated else ("out", "err")
+        begins = (running.stdout, running.stderr) if running is not None else (0, 0)
+        pieces = [
+            piece_of(self.path(name, kind), max(start, begin), PIECE)
+            for kind, start, begin in zip(
+                kinds, (order.stdout_from, order.stderr_from), begins, strict=True
+            )
+        ]
+        (stdout, stdout_end), (stderr, stderr_end) = pieces
+        return Output(stdout=stdout, stderr=stderr, stdout_end=stdout_end, stderr_end=stderr_end)
 
     def delete_output(self, name: str) -> None:
         """Delete what a process wrote."""

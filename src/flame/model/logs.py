@@ -1,5 +1,6 @@
 """What a task wrote to its standard output and standard error, as far as it is kept."""
 
+import re
 from dataclasses import dataclass, field
 
 from flame.model.ids import TaskId
@@ -38,6 +39,22 @@ def excerpt(head: bytes, tail: bytes, total: int) -> bytes:
     if left_out <= 0:
         return head + tail
     return b"%b\n... %d bytes left out ...\n%b" % (head, left_out, tail)
+
+
+def rest_of(log: bytes, seen: int) -> bytes:
+    """Return what of an excerpt somebody has not seen who has seen that many bytes of the stream."""
+    between = _LEFT_OUT.match(log, KEPT_HEAD) if len(log) > KEPT_HEAD + KEPT_TAIL else None
+    if between is None:
+        return log[seen:]
+    left_out = int(between[1])
+    if seen <= KEPT_HEAD:
+        return log[seen:]
+    if seen <= KEPT_HEAD + left_out:
+        return excerpt(b"", log[between.end() :], KEPT_HEAD + left_out + KEPT_TAIL - seen)
+    return log[between.end() + seen - KEPT_HEAD - left_out :]
+
+
+_LEFT_OUT = re.compile(rb"\n\.\.\. (\d+) bytes left out \.\.\.\n")
 
 
 @dataclass(slots=True)

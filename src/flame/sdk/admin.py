@@ -15,7 +15,8 @@ from flame.model.errors import AlreadyExists, NotFound, Unavailable
 from flame.model.ids import Tenant
 from flame.model.tenants import TenantSpec, check_tenant
 from flame.sdk.frontend import Frontend, backoff_among
-from flame.sdk.views import Node, node_of
+from flame.sdk.live_logs import ExecutorLogs
+from flame.sdk.views import Logs, Node, node_of
 from flame.wire import admin
 
 T = TypeVar("T")
@@ -179,6 +180,9 @@ class AdminCalls:
                     raise
                 await asyncio.sleep(backoff.next_delay())
 
+    def executor_logs(self, executor: str, *, follow: bool) -> ExecutorLogs:
+        return ExecutorLogs(self._frontend, executor, follow=follow)
+
 
 class Admin:
     """What an operator may do with the cluster; a user's token lets its holder look at tenants only."""
@@ -247,6 +251,20 @@ class Admin:
         node: Node = self._run(self._calls.uncordon_node(name))
         return node
 
+    def executor_logs(self, executor: str, *, follow: bool = False) -> Iterator[Logs]:
+        """Yield what an executor has written, in enter and leave too, piece by piece.
+
+        It may have ended: its node keeps the output of its last 200. With ``follow`` this ends when the
+        executor does.
+
+        Raises:
+            NotFound: No node has anything of such an executor; or one's own token is a user's, and
+                the executor serves no session of theirs.
+        """
+        logs = self._calls.executor_logs(executor, follow=follow)
+        while (piece := self._run(logs.next_piece())) is not None:
+            yield piece
+
     def drain_node(self, name: str, timeout: float | None = None) -> Iterator[DrainProgress]:
         """Cordon a node and have its executors leave; yield how far that is until it is empty.
 
@@ -314,6 +332,11 @@ class AsyncAdmin:
     async def uncordon_node(self, name: str) -> Node:
         node: Node = await self._run(self._calls.uncordon_node(name))
         return node
+
+    async def executor_logs(self, executor: str, *, follow: bool = False) -> AsyncIterator[Logs]:
+        logs = self._calls.executor_logs(executor, follow=follow)
+        while (piece := await self._run(logs.next_piece())) is not None:
+            yield piece
 
     async def drain_node(
         self, name: str, timeout: float | None = None

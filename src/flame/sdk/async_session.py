@@ -10,6 +10,7 @@ from flame.model.logs import TaskLog
 from flame.model.task_notes import task_notes
 from flame.sdk.async_future import AsyncFuture, AsyncLimitedFuture
 from flame.sdk.connection import Feed
+from flame.sdk.live_logs import TaskLogs
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
 from flame.sdk.session import MAP_AHEAD, PAGE, Input
@@ -179,6 +180,12 @@ class AsyncSession:
             for log in logs:
                 yield log
             after = logs[-1].task_id
+
+    async def follow_logs(self, task_id: int) -> AsyncIterator[Logs]:
+        """Yield what a task writes, piece by piece as it does, until it is final."""
+        live = TaskLogs(self._connection.frontend, self.name, task_id)
+        while (piece := await self._client._call(live.next_piece())) is not None:
+            yield piece
 
     async def has_dropped_logs(self) -> bool:
         """Whether its tasks wrote more than is kept, and the oldest of it is gone."""

@@ -9,6 +9,7 @@ from flame.model.logs import TaskLog
 from flame.model.task_notes import task_notes
 from flame.sdk.connection import Feed
 from flame.sdk.future import Future, LimitedFuture
+from flame.sdk.live_logs import TaskLogs
 from flame.sdk.pile import MAX_LARGE_BYTES, MAX_TASKS, SMALL
 from flame.sdk.results import Result, ResultLog
 from flame.sdk.session_options import task_limits
@@ -192,6 +193,19 @@ class Session:
         )[0]:
             yield from logs
             after = logs[-1].task_id
+
+    def follow_logs(self, task_id: int) -> Iterator[Logs]:
+        """Yield what a task writes, piece by piece as it does, until it is final.
+
+        When the task is tried again, what the next attempt writes follows. Of a task that is final it is
+        what is kept.
+
+        Raises:
+            NotFound: There is no such task, or what it wrote is no longer kept.
+        """
+        live = TaskLogs(self._connection.frontend, self.name, task_id)
+        while (piece := self._client._call(live.next_piece())) is not None:
+            yield piece
 
     def has_dropped_logs(self) -> bool:
         """Whether its tasks wrote more than is kept, and the oldest of it is gone."""

@@ -90,6 +90,8 @@ ALLOWED: dict[str, frozenset[CallerKind]] = {
     "flame.admin.v1.Admin/ListTenants": _WITH_TOKEN,
     "flame.admin.v1.Admin/GetTenant": _WITH_TOKEN,
     "flame.admin.v1.Admin/ListTaskLogs": _WITH_TOKEN,
+    "flame.admin.v1.Admin/ReadTaskOutput": _WITH_TOKEN,
+    "flame.admin.v1.Admin/ReadExecutorOutput": _WITH_TOKEN,
     "flame.channel.v1.TaskChannel": _WITH_TOKEN,
     "flame.channel.v1.NodeChannel": _OPERATORS,
     "flame.channel.v1.ExecutorChannel": frozenset({CallerKind.EXECUTOR}),

@@ -1,7 +1,7 @@
 """The operators' service, ``flame.admin.v1``: tenants, tokens, nodes.
 
 A handler decodes, asks the session manager, and encodes the answer, as those of ``frontend`` do.
-Users may call three of these rpcs (see ``access``), and are told of their own tenants only.
+Users may call five of these rpcs (see ``access``), and are told of their own tenants only.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from flame.core.effects import NodeView, TenantView, TokenView
 from flame.core.events import Reply
 from flame.core.tenants import tenant_view
 from flame.model.credentials import TokenId, check_token, digest_of, token_text
-from flame.model.errors import InvalidRequest
-from flame.model.ids import MAX_TASK_ID, NodeName, Tenant, check_name
+from flame.model.errors import InvalidRequest, NotFound
+from flame.model.ids import MAX_TASK_ID, ExecutorId, NodeName, TaskId, Tenant, check_name
 from flame.model.logs import TaskLog
 from flame.model.tenants import parse_tenant
 from flame.session_manager import serving, views
-from flame.session_manager.access import Caller
+from flame.session_manager.access import Caller, CallerKind
+from flame.session_manager.outputs import From, Outputs, Piece
 from flame.session_manager.serving import Context
 from flame.wire import admin, v1
 
@@ -57,11 +58,15 @@ class Admin:
 
     Args:
         manager: Where the answers come from.
+        outputs: What executors and running tasks write.
         node_message: Writes a node as the Frontend does.
     """
 
-    def __init__(self, manager: Manager, node_message: Callable[[NodeView], v1.Node]) -> None:
+    def __init__(
+        self, manager: Manager, outputs: Outputs, node_message: Callable[[NodeView], v1.Node]
+    ) -> None:
         self._manager = manager
+        self._outputs = outputs
         self._node_message = node_message
 
     def handler(self) -> Any:
@@ -77,6 +82,8 @@ class Admin:
             "CordonNode": self._cordon_node,
             "UncordonNode": self._uncordon_node,
             "ListTaskLogs": self._list_task_logs,
+            "ReadTaskOutput": self._read_task_output,
+            "ReadExecutorOutput": self._read_executor_output,
         }
         rpcs = admin.ADMIN
         methods = {rpcs[name].path: serving.unary(rpcs[name], a) for name, a in answers.items()}
@@ -206,3 +213,38 @@ class Admin:
             for log in logs
         ]
         return admin.TaskLogList(logs=found, dropped=dropped)
+
+    async def _read_task_output(
+        self, request: admin.ReadTaskOutputRequest, caller: Caller, _context: Context
+    ) -> admin.OutputPiece:
+        task_id = TaskId(min(request.task_id, MAX_TASK_ID))
+        start = From(request.stdout_from, request.stderr_from)
+        piece = await self._outputs.of_task(caller.tenant, request.session_id, task_id, start)
+        return admin.OutputPiece(over=True) if piece is None else _message_of(piece)
+
+    async def _read_executor_output(
+        self, request: admin.ReadExecutorOutputRequest, caller: Caller, _context: Context
+    ) -> admin.OutputPiece:
+        executor, incarnation = ExecutorId(request.executor), request.incarnation
+        if caller.kind is not CallerKind.OPERATOR:
+            serving = self._outputs.serving(executor)
+            if serving is None or not caller.may_be(serving[0]):
+                raise NotFound(f"executor {executor!r} serves no session of yours")
+            incarnation = serving[1]  # its earlier processes may have been somebody else's
+        start = From(request.stdout_from, request.stderr_from, request.rotated)
+        piece = await self._outputs.of_executor(executor, incarnation, start)
+        message = _message_of(piece)
+        message.over = not piece.output.running
+        return message
+
+
+def _message_of(piece: Piece) -> admin.OutputPiece:
+    output = piece.output
+    return admin.OutputPiece(
+        stdout=output.stdout,
+        stderr=output.stderr,
+        stdout_end=output.stdout_end,
+        stderr_end=output.stderr_end,
+        attempt=piece.attempt,
+        incarnation=output.incarnation,
+    )

@@ -77,11 +77,17 @@ class NodeChannels:
 
     # --- effects ---------------------------------------------------------------------------------
 
-    def _put(self, name: NodeName, order: NodeOrder) -> None:
+    def put(self, name: NodeName, order: NodeOrder) -> bool:
+        """Send a node an order; returns whether it is connected."""
         # Without a stream the node will say which executors it has when it is back.
         node = self._streams.get(name)
         if node is not None:
             node.stream.put(order)
+        return node is not None
+
+    def names(self) -> list[NodeName]:
+        """Return which nodes are connected."""
+        return list(self._streams)
 
     def _start(self, effect: effects.StartExecutor) -> None:
         credential = executor_credential(self._token, effect.executor, effect.incarnation)
@@ -94,7 +100,7 @@ class NodeChannels:
             credential=credential,
             tenant=effect.tenant,
         )
-        self._put(effect.node, NodeOrder(start=order))
+        self.put(effect.node, NodeOrder(start=order))
 
     def _stop(self, effect: effects.StopExecutor) -> None:
         order = frames.StopExecutor(
@@ -102,7 +108,7 @@ class NodeChannels:
             incarnation=effect.incarnation,
             grace_ms=int(effect.grace * 1000),
         )
-        self._put(effect.node, NodeOrder(stop=order))
+        self.put(effect.node, NodeOrder(stop=order))
 
     def _refuse(self, effect: effects.RefuseNode) -> None:
         for node in self._alive:
@@ -144,8 +150,11 @@ class _Node:
                     exited.pid,
                     exited.exit_code,
                     exited.signal,
+                    (exited.stdout, exited.stderr),
                 )
             )
+        elif kind == "output":
+            self._shell.outputs.answered(frame.output)
         elif kind == "package":
             self._shell.package_states.put(self.name, frame.package)
         elif kind == "start_delayed":

@@ -34,6 +34,7 @@ from flame.session_manager.calls import Calls
 from flame.session_manager.executor_channel import ExecutorChannels
 from flame.session_manager.framed_port import FramedChannel
 from flame.session_manager.node_channel import NodeChannels
+from flame.session_manager.outputs import Outputs
 from flame.session_manager.package_states import PackageStates
 from flame.session_manager.replies import CallReply
 from flame.session_manager.retention import Retention
@@ -119,6 +120,10 @@ class Shell:
         self.clients = TaskChannels(self)
         self.executors_connected = ExecutorChannels(self)
         self.nodes_connected = NodeChannels(self, token)
+        #: What executors write.
+        self.outputs = Outputs(
+            self._cluster.state, self.nodes_connected.put, self.nodes_connected.names
+        )
         self._perform_of: dict[type, Callable[[Any], None]] = {
             effects.FetchOutcomes: self._fetch,
             **self.calls.performs(),

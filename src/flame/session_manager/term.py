@@ -173,7 +173,7 @@ class Term:
             FrontendV0(
                 shell.calls, max_input_bytes=configuration.max_input_bytes, watches=watches
             ).handler(),
-            Admin(shell.calls, frontend.node_message).handler(),
+            Admin(shell.calls, shell.outputs, frontend.node_message).handler(),
             backend_handler(),
             packages.handler(),
             *shell.channel_handlers(),

@@ -20,30 +20,46 @@ EXAMPLES = """
 \b
 Examples:
   flmctl logs -s 4 -t 17             what task 17 wrote: its stdout here on stdout, its stderr on stderr
-  flmctl logs -s 4 -t 17 -f          when it has finished
+  flmctl logs -s 4 -t 17 -f          while it runs, until it has finished
   flmctl logs -s 4                   what all tasks wrote, their ids before each line
   flmctl logs -s 4 -f                as they finish, until the session is closed
   flmctl logs -s 4 -o json           for a program
+  flmctl logs -e EXECUTOR            all that an executor wrote (flmctl list -e); -f: until it ends
 """
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.option("-s", "--session", metavar="SSN", required=True, help="Its id, or its number.")
+@click.option("-s", "--session", metavar="SSN", help="Its id, or its number.")
 @click.option("-t", "--task", metavar="TASK", help="One task of it; otherwise all that wrote.")
-@click.option("-f", "--follow", is_flag=True, help="Wait for tasks that have not finished.")
+@click.option("-e", "--executor", metavar="ID", help="An executor's files, in place of tasks.")
+@click.option("-f", "--follow", is_flag=True, help="Show what is written from now on, too.")
 @form_option
 @connection_options
 def logs(
-    connection: Connection, *, session: str, task: str | None, follow: bool, form: str
+    connection: Connection,
+    *,
+    session: str | None,
+    task: str | None,
+    executor: str | None,
+    follow: bool,
+    form: str,
 ) -> None:
-    """Show what finished tasks wrote; of much, the beginning and the end are kept."""
+    """Show what tasks, or an executor, wrote; of a task's much, the beginning and the end are kept."""
+    if (session is None) == (executor is None):
+        raise click.UsageError("either --session or --executor is needed")
+    if executor is not None:
+        if task is not None or form != TABLE:
+            raise click.UsageError("--executor goes with neither --task nor -o")
+        with connection.open() as client:
+            _show_pieces(client.admin.executor_logs(executor, follow=follow))
+        return
     task_id = None if task is None else parse_task_id(task)
     if follow and task_id is None and form != TABLE:
         raise click.UsageError(
             f"-o {form} is one document, which --follow without --task never ends"
         )
     with connection.open() as client:
-        found = named_session(client, session)
+        found = named_session(client, str(session))
         if task_id is not None:
             _show_task(found, task_id, follow, form)
         elif follow:
@@ -65,7 +81,17 @@ def logs(
             )
 
 
+def _show_pieces(pieces: Iterable[flame.Logs]) -> None:
+    for piece in pieces:
+        for stream, data in (sys.stdout.buffer, piece.stdout), (sys.stderr.buffer, piece.stderr):
+            stream.write(data)
+            stream.flush()
+
+
 def _show_task(session: flame.Session, task_id: int, follow: bool, form: str) -> None:
+    if follow and form == TABLE:
+        _show_pieces(session.follow_logs(task_id))
+        return
     if follow:
         for _ in session.watch_task(task_id):
             pass

@@ -28,7 +28,7 @@ from flame.executor_manager.shims import ServiceFailure
 from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.process import CANCEL_LOOK, CHUNK, Ended
 from flame.executor_manager.shims.program import Leftovers
-from flame.executor_manager.task_output import pass_on
+from flame.executor_manager.task_output import PassedOn
 from flame.model.service import TaskContext
 
 #: A longer script is better off in a file.
@@ -122,7 +122,7 @@ class WarmShell:
         if code is None:
             self.close()
             code = self._process.returncode
-        pass_on(bytes(stderr))
+        self._log.end()
         return Ended(code, b"".join(stdout), bytes(stderr))
 
     @property
@@ -147,6 +147,7 @@ class WarmShell:
         """Return the exit code, None for the shell's own end, and what was written until then."""
         stdout: list[bytes] = []
         stderr = bytearray()
+        self._log = PassedOn()
         answer = b""
         control = self._control.fileno()
         try:
@@ -181,6 +182,7 @@ class WarmShell:
                     self._check(stdout)
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._stderr, CHUNK):
+                self._log.add(data)
                 stderr += data
                 del stderr[: -self._bounds.stderr]
 

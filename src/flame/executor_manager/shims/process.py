@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from flame.executor_manager.shims import ServiceFailure, ShimRequest
 from flame.executor_manager.shims.options import Options
 from flame.executor_manager.shims.program import Leftovers, Memory, exit_sentence
-from flame.executor_manager.task_output import pass_on
-from flame.model.logs import Excerpt
+from flame.executor_manager.task_output import PassedOn
 from flame.model.service import TaskContext
 from flame.runtime.processes import signal_name
 
@@ -113,7 +112,7 @@ def run(
             try:
                 conversation.run(context, limits.seconds)
             finally:
-                pass_on(bytes(conversation.log))
+                conversation.log.end()
     finally:
         # Not waited for until here, so that the group's number is still its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -134,7 +133,7 @@ class _Conversation:
         self._chunks: list[bytes] = []
         self._size = 0
         self.stderr = bytearray()
-        self.log = Excerpt()
+        self.log = PassedOn()
         self._selector = selectors.DefaultSelector()
         self._ended = os.pidfd_open(process.pid)
         self._selector.register(self._ended, selectors.EVENT_READ)

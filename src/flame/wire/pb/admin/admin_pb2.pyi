@@ -212,6 +212,50 @@ class ListTaskLogsRequest(_message.Message):
     limit: int
     def __init__(self, session_id: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
+class ReadTaskOutputRequest(_message.Message):
+    __slots__ = ("session_id", "task_id", "stdout_from", "stderr_from")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FROM_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FROM_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    task_id: int
+    stdout_from: int
+    stderr_from: int
+    def __init__(self, session_id: _Optional[str] = ..., task_id: _Optional[int] = ..., stdout_from: _Optional[int] = ..., stderr_from: _Optional[int] = ...) -> None: ...
+
+class ReadExecutorOutputRequest(_message.Message):
+    __slots__ = ("executor", "incarnation", "stdout_from", "stderr_from", "rotated")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FROM_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FROM_FIELD_NUMBER: _ClassVar[int]
+    ROTATED_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    incarnation: int
+    stdout_from: int
+    stderr_from: int
+    rotated: bool
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., stdout_from: _Optional[int] = ..., stderr_from: _Optional[int] = ..., rotated: _Optional[bool] = ...) -> None: ...
+
+class OutputPiece(_message.Message):
+    __slots__ = ("stdout", "stderr", "stdout_end", "stderr_end", "over", "attempt", "incarnation")
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_END_FIELD_NUMBER: _ClassVar[int]
+    STDERR_END_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    stdout: bytes
+    stderr: bytes
+    stdout_end: int
+    stderr_end: int
+    over: bool
+    attempt: int
+    incarnation: int
+    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., stdout_end: _Optional[int] = ..., stderr_end: _Optional[int] = ..., over: _Optional[bool] = ..., attempt: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
 class TaskLogList(_message.Message):
     __slots__ = ("logs", "dropped")
     LOGS_FIELD_NUMBER: _ClassVar[int]

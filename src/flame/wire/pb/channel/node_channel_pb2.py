@@ -24,7 +24,7 @@ from flame.wire.pb.channel import common_pb2 as flame_dot_channel_dot_v1_dot_com
 from flame.wire.pb.v1 import types_pb2 as flame_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/node_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x14\x66lame/v1/types.proto\"\xbc\x02\n\tNodeFrame\x12.\n\x08register\x18\x01 \x01(\x0b\x32\x1a.flame.channel.v1.RegisterH\x00\x12(\n\x05renew\x18\x02 \x01(\x0b\x32\x17.flame.channel.v1.RenewH\x00\x12\x32\n\x06\x65xited\x18\x03 \x01(\x0b\x32 .flame.channel.v1.ExecutorExitedH\x00\x12,\n\x07leaving\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.LeavingH\x00\x12\x31\n\x07package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.PackageStateH\x00\x12\x37\n\rstart_delayed\x18\x15 \x01(\x0b\x32\x1e.flame.channel.v1.StartDelayedH\x00\x42\x07\n\x05\x66rame\"\xbf\x02\n\tNodeOrder\x12\x32\n\nregistered\x18\x01 \x01(\x0b\x32\x1c.flame.channel.v1.RegisteredH\x00\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.flame.channel.v1.StartExecutorH\x00\x12.\n\x04stop\x18\x03 \x01(\x0b\x32\x1e.flame.channel.v1.StopExecutorH\x00\x12,\n\x07renewed\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.RenewedH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x12\x37\n\rretry_package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.RetryPackageH\x00\x42\x07\n\x05\x66rame\"8\n\x0fRunningExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"\xa3\x02\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12/\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12 \n\x04info\x18\x04 \x01(\x0b\x32\x12.flame.v1.NodeInfo\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x34\n\texecutors\x18\x06 \x03(\x0b\x32!.flame.channel.v1.RunningExecutor\x12(\n\taddresses\x18\x07 \x03(\x0b\x32\x15.flame.v1.NodeAddress\x12\x1f\n\x06labels\x18\x08 \x03(\x0b\x32\x0f.flame.v1.Label\x12\x11\n\tisolation\x18\x65 \x01(\t\"~\n\nRegistered\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12/\n\x06\x66ramed\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\"\x07\n\x05Renew\"\t\n\x07Renewed\"\xd6\x01\n\rStartExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x30\n\tresources\x18\x05 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\"G\n\x0cStopExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08grace_ms\x18\x03 \x01(\r\"\xa8\x01\n\x0e\x45xecutorExited\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07task_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x11\n\texit_code\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x03\"\x7f\n\x0cPackageState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0b\n\x03log\x18\x06 \x01(\t\x12\x10\n\x08since_ms\x18\x07 \x01(\x03\"F\n\x0cStartDelayed\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\r\"C\n\x0cRetryPackage\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\t\n\x07Leaving2V\n\x0bNodeChannel\x12G\n\x07\x43onnect\x12\x1b.flame.channel.v1.NodeFrame\x1a\x1b.flame.channel.v1.NodeOrder(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/node_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x14\x66lame/v1/types.proto\"\xe8\x02\n\tNodeFrame\x12.\n\x08register\x18\x01 \x01(\x0b\x32\x1a.flame.channel.v1.RegisterH\x00\x12(\n\x05renew\x18\x02 \x01(\x0b\x32\x17.flame.channel.v1.RenewH\x00\x12\x32\n\x06\x65xited\x18\x03 \x01(\x0b\x32 .flame.channel.v1.ExecutorExitedH\x00\x12,\n\x07leaving\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.LeavingH\x00\x12\x31\n\x07package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.PackageStateH\x00\x12\x37\n\rstart_delayed\x18\x15 \x01(\x0b\x32\x1e.flame.channel.v1.StartDelayedH\x00\x12*\n\x06output\x18\x16 \x01(\x0b\x32\x18.flame.channel.v1.OutputH\x00\x42\x07\n\x05\x66rame\"\xf4\x02\n\tNodeOrder\x12\x32\n\nregistered\x18\x01 \x01(\x0b\x32\x1c.flame.channel.v1.RegisteredH\x00\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.flame.channel.v1.StartExecutorH\x00\x12.\n\x04stop\x18\x03 \x01(\x0b\x32\x1e.flame.channel.v1.StopExecutorH\x00\x12,\n\x07renewed\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.RenewedH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x12\x37\n\rretry_package\x18\x14 \x01(\x0b\x32\x1e.flame.channel.v1.RetryPackageH\x00\x12\x33\n\x0bread_output\x18\x15 \x01(\x0b\x32\x1c.flame.channel.v1.ReadOutputH\x00\x42\x07\n\x05\x66rame\"8\n\x0fRunningExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"\xa3\x02\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12/\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12 \n\x04info\x18\x04 \x01(\x0b\x32\x12.flame.v1.NodeInfo\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x34\n\texecutors\x18\x06 \x03(\x0b\x32!.flame.channel.v1.RunningExecutor\x12(\n\taddresses\x18\x07 \x03(\x0b\x32\x15.flame.v1.NodeAddress\x12\x1f\n\x06labels\x18\x08 \x03(\x0b\x32\x0f.flame.v1.Label\x12\x11\n\tisolation\x18\x65 \x01(\t\"~\n\nRegistered\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x15\n\rlease_seconds\x18\x03 \x01(\r\x12/\n\x06\x66ramed\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\"\x07\n\x05Renew\"\t\n\x07Renewed\"\xd6\x01\n\rStartExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x30\n\tresources\x18\x05 \x01(\x0b\x32\x1d.flame.v1.ResourceRequirement\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\"G\n\x0cStopExecutor\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08grace_ms\x18\x03 \x01(\r\"\xc8\x01\n\x0e\x45xecutorExited\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07task_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x11\n\texit_code\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x03\x12\x0e\n\x06stdout\x18\x65 \x01(\x0c\x12\x0e\n\x06stderr\x18\x66 \x01(\x0c\"\x7f\n\x0cPackageState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0b\n\x03log\x18\x06 \x01(\t\x12\x10\n\x08since_ms\x18\x07 \x01(\x03\"F\n\x0cStartDelayed\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07seconds\x18\x03 \x01(\r\"C\n\x0cRetryPackage\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06shared\x18\x03 \x01(\x08\"\xa1\x01\n\nReadOutput\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x10\n\x08\x65xecutor\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0f\n\x07task_id\x18\x04 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x13\n\x0bstdout_from\x18\x06 \x01(\x04\x12\x13\n\x0bstderr_from\x18\x07 \x01(\x04\x12\x0f\n\x07rotated\x18\x08 \x01(\x08\"\x96\x01\n\x06Output\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0e\n\x06stdout\x18\x04 \x01(\x0c\x12\x0e\n\x06stderr\x18\x05 \x01(\x0c\x12\x12\n\nstdout_end\x18\x06 \x01(\x04\x12\x12\n\nstderr_end\x18\x07 \x01(\x04\x12\x0f\n\x07running\x18\x08 \x01(\x08\"\t\n\x07Leaving2V\n\x0bNodeChannel\x12G\n\x07\x43onnect\x12\x1b.flame.channel.v1.NodeFrame\x1a\x1b.flame.channel.v1.NodeOrder(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,33 +32,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flame.channel.v1.node_chann
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODEFRAME']._serialized_start=111
-  _globals['_NODEFRAME']._serialized_end=427
-  _globals['_NODEORDER']._serialized_start=430
-  _globals['_NODEORDER']._serialized_end=749
-  _globals['_RUNNINGEXECUTOR']._serialized_start=751
-  _globals['_RUNNINGEXECUTOR']._serialized_end=807
-  _globals['_REGISTER']._serialized_start=810
-  _globals['_REGISTER']._serialized_end=1101
-  _globals['_REGISTERED']._serialized_start=1103
-  _globals['_REGISTERED']._serialized_end=1229
-  _globals['_RENEW']._serialized_start=1231
-  _globals['_RENEW']._serialized_end=1238
-  _globals['_RENEWED']._serialized_start=1240
-  _globals['_RENEWED']._serialized_end=1249
-  _globals['_STARTEXECUTOR']._serialized_start=1252
-  _globals['_STARTEXECUTOR']._serialized_end=1466
-  _globals['_STOPEXECUTOR']._serialized_start=1468
-  _globals['_STOPEXECUTOR']._serialized_end=1539
-  _globals['_EXECUTOREXITED']._serialized_start=1542
-  _globals['_EXECUTOREXITED']._serialized_end=1710
-  _globals['_PACKAGESTATE']._serialized_start=1712
-  _globals['_PACKAGESTATE']._serialized_end=1839
-  _globals['_STARTDELAYED']._serialized_start=1841
-  _globals['_STARTDELAYED']._serialized_end=1911
-  _globals['_RETRYPACKAGE']._serialized_start=1913
-  _globals['_RETRYPACKAGE']._serialized_end=1980
-  _globals['_LEAVING']._serialized_start=1982
-  _globals['_LEAVING']._serialized_end=1991
-  _globals['_NODECHANNEL']._serialized_start=1993
-  _globals['_NODECHANNEL']._serialized_end=2079
+  _globals['_NODEFRAME']._serialized_end=471
+  _globals['_NODEORDER']._serialized_start=474
+  _globals['_NODEORDER']._serialized_end=846
+  _globals['_RUNNINGEXECUTOR']._serialized_start=848
+  _globals['_RUNNINGEXECUTOR']._serialized_end=904
+  _globals['_REGISTER']._serialized_start=907
+  _globals['_REGISTER']._serialized_end=1198
+  _globals['_REGISTERED']._serialized_start=1200
+  _globals['_REGISTERED']._serialized_end=1326
+  _globals['_RENEW']._serialized_start=1328
+  _globals['_RENEW']._serialized_end=1335
+  _globals['_RENEWED']._serialized_start=1337
+  _globals['_RENEWED']._serialized_end=1346
+  _globals['_STARTEXECUTOR']._serialized_start=1349
+  _globals['_STARTEXECUTOR']._serialized_end=1563
+  _globals['_STOPEXECUTOR']._serialized_start=1565
+  _globals['_STOPEXECUTOR']._serialized_end=1636
+  _globals['_EXECUTOREXITED']._serialized_start=1639
+  _globals['_EXECUTOREXITED']._serialized_end=1839
+  _globals['_PACKAGESTATE']._serialized_start=1841
+  _globals['_PACKAGESTATE']._serialized_end=1968
+  _globals['_STARTDELAYED']._serialized_start=1970
+  _globals['_STARTDELAYED']._serialized_end=2040
+  _globals['_RETRYPACKAGE']._serialized_start=2042
+  _globals['_RETRYPACKAGE']._serialized_end=2109
+  _globals['_READOUTPUT']._serialized_start=2112
+  _globals['_READOUTPUT']._serialized_end=2273
+  _globals['_OUTPUT']._serialized_start=2276
+  _globals['_OUTPUT']._serialized_end=2426
+  _globals['_LEAVING']._serialized_start=2428
+  _globals['_LEAVING']._serialized_end=2437
+  _globals['_NODECHANNEL']._serialized_start=2439
+  _globals['_NODECHANNEL']._serialized_end=2525
 # @@protoc_insertion_point(module_scope)

@@ -9,36 +9,40 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeFrame(_message.Message):
-    __slots__ = ("register", "renew", "exited", "leaving", "package", "start_delayed")
+    __slots__ = ("register", "renew", "exited", "leaving", "package", "start_delayed", "output")
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
     EXITED_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     START_DELAYED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     register: Register
     renew: Renew
     exited: ExecutorExited
     leaving: Leaving
     package: PackageState
     start_delayed: StartDelayed
-    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., exited: _Optional[_Union[ExecutorExited, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., package: _Optional[_Union[PackageState, _Mapping]] = ..., start_delayed: _Optional[_Union[StartDelayed, _Mapping]] = ...) -> None: ...
+    output: Output
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., exited: _Optional[_Union[ExecutorExited, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., package: _Optional[_Union[PackageState, _Mapping]] = ..., start_delayed: _Optional[_Union[StartDelayed, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
 
 class NodeOrder(_message.Message):
-    __slots__ = ("registered", "start", "stop", "renewed", "refusal", "retry_package")
+    __slots__ = ("registered", "start", "stop", "renewed", "refusal", "retry_package", "read_output")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     RENEWED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     RETRY_PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    READ_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     start: StartExecutor
     stop: StopExecutor
     renewed: Renewed
     refusal: _common_pb2.Refusal
     retry_package: RetryPackage
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., start: _Optional[_Union[StartExecutor, _Mapping]] = ..., stop: _Optional[_Union[StopExecutor, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ..., retry_package: _Optional[_Union[RetryPackage, _Mapping]] = ...) -> None: ...
+    read_output: ReadOutput
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., start: _Optional[_Union[StartExecutor, _Mapping]] = ..., stop: _Optional[_Union[StopExecutor, _Mapping]] = ..., renewed: _Optional[_Union[Renewed, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ..., retry_package: _Optional[_Union[RetryPackage, _Mapping]] = ..., read_output: _Optional[_Union[ReadOutput, _Mapping]] = ...) -> None: ...
 
 class RunningExecutor(_message.Message):
     __slots__ = ("executor", "incarnation")
@@ -119,7 +123,7 @@ class StopExecutor(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_ms: _Optional[int] = ...) -> None: ...
 
 class ExecutorExited(_message.Message):
-    __slots__ = ("executor", "incarnation", "task_id", "attempt", "cause", "exit_code", "signal", "detail", "pid")
+    __slots__ = ("executor", "incarnation", "task_id", "attempt", "cause", "exit_code", "signal", "detail", "pid", "stdout", "stderr")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +133,8 @@ class ExecutorExited(_message.Message):
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
     executor: str
     incarnation: int
     task_id: int
@@ -138,7 +144,9 @@ class ExecutorExited(_message.Message):
     signal: int
     detail: str
     pid: int
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+    stdout: bytes
+    stderr: bytes
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., detail: _Optional[str] = ..., pid: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ...) -> None: ...
 
 class PackageState(_message.Message):
     __slots__ = ("tenant", "application", "url", "state", "message", "log", "since_ms")
@@ -177,6 +185,46 @@ class RetryPackage(_message.Message):
     application: str
     shared: bool
     def __init__(self, tenant: _Optional[str] = ..., application: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
+
+class ReadOutput(_message.Message):
+    __slots__ = ("request", "executor", "incarnation", "task_id", "attempt", "stdout_from", "stderr_from", "rotated")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FROM_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FROM_FIELD_NUMBER: _ClassVar[int]
+    ROTATED_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    executor: str
+    incarnation: int
+    task_id: int
+    attempt: int
+    stdout_from: int
+    stderr_from: int
+    rotated: bool
+    def __init__(self, request: _Optional[int] = ..., executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., task_id: _Optional[int] = ..., attempt: _Optional[int] = ..., stdout_from: _Optional[int] = ..., stderr_from: _Optional[int] = ..., rotated: _Optional[bool] = ...) -> None: ...
+
+class Output(_message.Message):
+    __slots__ = ("request", "found", "incarnation", "stdout", "stderr", "stdout_end", "stderr_end", "running")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_END_FIELD_NUMBER: _ClassVar[int]
+    STDERR_END_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    found: bool
+    incarnation: int
+    stdout: bytes
+    stderr: bytes
+    stdout_end: int
+    stderr_end: int
+    running: bool
+    def __init__(self, request: _Optional[int] = ..., found: _Optional[bool] = ..., incarnation: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., stdout_end: _Optional[int] = ..., stderr_end: _Optional[int] = ..., running: _Optional[bool] = ...) -> None: ...
 
 class Leaving(_message.Message):
     __slots__ = ()
