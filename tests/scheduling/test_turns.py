@@ -1,15 +1,23 @@
 """Shares that are no whole numbers of executors: the one that is left over goes round."""
 
+from dataclasses import replace
+
 import pytest
 
 from flame.model.ids import Tenant
 from flame.scheduling.deserved import Fairness, fairness
+from flame.scheduling.ledger import Ledger
 from flame.scheduling.sharing import WHOLE
-from flame.scheduling.turns import Part, Turns
+from flame.scheduling.turns import BOUND, LOOKS, QUICK, SHORTEST, STARTS, Part, Turns
 from flame.scheduling.usage import Usage
 from tests.scheduling.small_cluster import SmallCluster, tenant
 
 STEP = 0.1  # seconds between two looks, and for an executor to leave
+
+
+def part(share: Fairness, ledger: Ledger) -> Part:
+    """Its executors are at work as soon as it has them."""
+    return Part(share.deserved, share.got, share.got, ledger.tree.unit / WHOLE)
 
 
 class Sharing:
@@ -39,12 +47,10 @@ class Sharing:
             self.usage.note(self.now, shares)
             for name, balance in self.usage.balances().items():
                 ledger.put_balance(name, balance)
-            self.turns.note(
-                self.now, {n: Part(s, ledger.tree.unit / WHOLE) for n, s in shares.items()}
-            )
-            owed = self.turns.owed()
+            self.turns.note(self.now, {n: part(s, ledger) for n, s in shares.items()})
+            owed, begun = self.turns.owed(), self.turns.begun()
             for name, share in shares.items():
-                ledger.put_turn(name, share.deserved, owed.get(name))
+                ledger.put_turn(name, share.deserved, owed.get(name), turn=name in begun)
             before = len(self.cluster.releases)
             self.cluster.settle()
             self.moves += sum(r.count for r in self.cluster.releases[before:])
@@ -117,19 +123,68 @@ def test_who_comes_later_has_its_share_at_once() -> None:
     assert sharing.cluster.have_of_tenants() == {"t0": 2, "t1": 2, "t2": 4}
 
 
+def behind(start: float = 0.0) -> dict[str, Part]:
+    """Two that deserve three executors of ten each; one has two of them, the other four."""
+    return {
+        "a": Part(0.3, has=0.2, works=0.2, executor=0.1, start=start),
+        "b": Part(0.3, has=0.4, works=0.4, executor=0.1, start=start),
+    }
+
+
+def test_a_turn_begins_when_two_are_a_turn_apart_and_is_over_halfway() -> None:
+    turns: Turns[str] = Turns(0.0)
+    turns.note(0.0, behind())
+    assert turns.next_change() == pytest.approx(SHORTEST / 2)
+    turns.note(SHORTEST * 0.49, behind())
+    assert turns.begun() == {}
+    turns.note(SHORTEST / 2, behind())
+    assert turns.begun() == {"a": None}
+    assert turns.owed() == {"a": pytest.approx(0.5), "b": pytest.approx(-0.5)}
+    other_way = {"a": behind()["b"], "b": behind()["a"]}
+    turns.note(SHORTEST / 2, other_way)
+    assert turns.begun() == {"a": None}, "it keeps what it got"
+    turns.note(SHORTEST, other_way)
+    assert turns.begun() == {}
+
+
+def test_what_all_of_them_lack_is_no_debt() -> None:
+    turns: Turns[str] = Turns(0.0)
+    halved = {name: replace(part, works=0.15, has=0.15) for name, part in behind().items()}
+    turns.note(0.0, halved)
+    turns.note(100.0, halved)
+    assert turns.owed() == {"a": pytest.approx(0.0), "b": pytest.approx(0.0)}
+
+
+def test_siblings_are_compared_with_one_another_only() -> None:
+    turns: Turns[str] = Turns(0.0)
+    parts = {name: replace(part, among=name) for name, part in behind().items()}
+    turns.note(0.0, parts)
+    turns.note(10.0, parts)
+    assert turns.begun() == {}
+
+
 def test_a_service_that_is_slow_to_start_has_longer_turns() -> None:
     turns: Turns[str] = Turns(0.0)
-    behind = {"a": Part(Fairness(0.2, 0.3), 0.1, start=3.0)}
-    turns.note(0.0, behind)
-    assert turns.next_change() == pytest.approx(10.0)
-    turns.note(9.9, behind)
-    assert turns.owed() == {}
-    turns.note(10.1, behind)
-    assert turns.owed() == {"a": pytest.approx(1.0, rel=0.02)}
-    turns.note(30.1, {"a": Part(Fairness(0.4, 0.3), 0.1, start=3.0)})
-    assert turns.owed() == {"a": 2.0}, "no more than two turns"
-    turns.note(50.2, {"a": Part(Fairness(0.3, 0.3), 0.1, start=3.0)})
-    assert turns.owed() == {}
+    turns.note(0.0, behind(start=3.0))
+    assert turns.next_change() == pytest.approx(STARTS * (3.0 - QUICK) / 2)
     quick = Turns[str](0.0)
-    quick.note(0.0, {"a": Part(Fairness(0.2, 0.3), 0.1, start=0.4)})
-    assert quick.next_change() == pytest.approx(0.3)
+    quick.note(0.0, behind(start=0.2))
+    assert quick.next_change() == pytest.approx(SHORTEST / 2)
+
+
+def test_nobody_is_owed_more_than_two_turns() -> None:
+    turns: Turns[str] = Turns(0.0)
+    turns.note(0.0, behind())
+    turns.note(1000.0, behind())
+    assert turns.owed() == {"a": BOUND, "b": -BOUND}
+
+
+def test_while_executors_start_it_is_looked_at_soon_then_less_often() -> None:
+    turns: Turns[str] = Turns(0.0)
+    starting = {"a": Part(0.3, has=0.3, works=0.2, executor=0.1)}
+    turns.note(5.0, starting)
+    assert turns.next_change() == 0.0
+    turns.note(9.0, starting)
+    assert turns.next_change() == pytest.approx(4.0 * LOOKS)
+    turns.note(10.0, {"a": Part(0.3, has=0.3, works=0.3, executor=0.1)})
+    assert turns.next_change() is None

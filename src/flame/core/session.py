@@ -164,6 +164,15 @@ class Session:
             del starting[executor_id]
         return False
 
+    def count_starting(self) -> int:
+        """Return how many of its executors are BINDING."""
+        self.starting = {
+            executor_id: executor
+            for executor_id, executor in self.starting.items()
+            if executor.state is ExecutorState.BINDING
+        }
+        return len(self.starting)
+
     def has_room(self, executor: Executor) -> None:
         """An executor holds less than before, or can be handed tasks again."""
         self.roomy[executor.id] = executor

@@ -24,11 +24,15 @@ _KEY = ("usage", 0)
 
 def watch(state: State, now: float) -> None:
     """See to it that usage is noted, if there is anything to compare."""
-    if not state.usage_watched and _tenants(state) > 1:
+    ledger = state.ledger
+    if (ledger.others_share or not state.usage_watched) and _tenants(state) > 1:
         state.usage_watched = True
-        periods = 1 + len(state.ledger.leaves) // SESSIONS
-        soon = state.turns.next_change() if state.turns is not None else None
+        soon: float | None = 0.0
+        if not ledger.others_share:
+            soon = state.turns.next_change() if state.turns is not None else None
+        ledger.others_share = False
         wait = PERIOD if soon is None else min(PERIOD, max(SOONEST, soon))
+        periods = 1 + len(ledger.leaves) // SESSIONS
         state.deadlines.set(_KEY, now + wait * periods)
 
 
@@ -64,9 +68,9 @@ def _take_turns(state: State, tenants: dict[Tenant, Fairness], now: float) -> No
         if share.deserved > 0
     }
     state.turns.note(now, parts)
-    owed = state.turns.owed()
+    owed, begun = state.turns.owed(), state.turns.begun()
     for name, share in tenants.items():
-        ledger.put_turn(name, share.deserved, owed.get(name))
+        ledger.put_turn(name, share.deserved, owed.get(name), turn=name in begun)
 
 
 def _part(state: State, branch: Branch, share: Fairness) -> Part:
@@ -83,14 +87,19 @@ def _part(state: State, branch: Branch, share: Fairness) -> Part:
         if leaving != Resources()
         else 0.0
     )
-    coming = sum(leaf.promised * leaf.price for leaf in leaves) / WHOLE
     starts = [state.sessions[leaf.wish.session].start_seconds for leaf in leaves]
+    coming = sum(leaf.promised * leaf.price for leaf in leaves) / WHOLE
+    starting = sum(
+        leaf.price * state.sessions[leaf.wish.session].count_starting() for leaf in leaves
+    )
     prices = [leaf.price for leaf in leaves] or [ledger.tree.unit]
     return Part(
-        # Who is on the way out still has its room, and who is on the way in has it already.
-        Fairness(share.got + busy + coming, share.deserved),
+        share.deserved,
+        share.got + coming,
+        share.got + busy - starting / WHOLE,
         max(prices) / WHOLE,
         max(starts, default=0.0),
+        branch.parent.order if branch.parent is not None else None,
     )
 
 

@@ -35,6 +35,7 @@ class Ledger:
         changed: Nodes on which something happened since the last plan.
         slots: How many executors there may be.
         line: The session that room is kept free for although it is not on its way, if any.
+        others_share: Whether other tenants have sessions than when turns were last looked at.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Ledger:
         self.comings = 0  # how often a node got more room, or is to get it
         self._coming: dict[NodeName, tuple[int, Room]] = {}  # the latest last
         self.any_guarantee = self.any_withheld = False
+        self.others_share = False
         self._shapes: dict[object, Shape] = {}
         self._reprice = False
         self.put_tenants([])
@@ -118,19 +120,24 @@ class Ledger:
             self._touch(leaf.parent)
             self.tree.place(leaf)
 
-    def put_turn(self, tenant: Tenant, deserved: float, owed: float | None) -> None:
-        """Note what the tenant deserves, as a part of the cluster, and how many turns it is owed."""
+    def put_turn(self, tenant: Tenant, deserved: float, owed: float | None, *, turn: bool) -> None:
+        """Note what the tenant deserves, as a part of the cluster, and how many turns it is owed.
+
+        ``turn``: whether it is its turn.
+        """
         branch = self.branches.get(tenant)
-        if branch is None or (branch.deserved, branch.owed) == (deserved * WHOLE, owed):
+        fresh = (deserved * WHOLE, owed, turn)
+        if branch is None or (branch.deserved, branch.owed, branch.turn) == fresh:
             return
-        branch.deserved, branch.owed = deserved * WHOLE, owed
+        branch.deserved, branch.owed, branch.turn = fresh
         self.tree.recount(branch, 0)
 
     def _forget_turns(self) -> None:
         """Others share than before, so that what was deserved means nothing any more."""
+        self.others_share = True
         for branch in self.branches.values():
             if branch.owed is not None:
-                branch.owed = None
+                branch.owed, branch.turn = None, False
                 self.tree.recount(branch, 0)
 
     # --- sessions --------------------------------------------------------------------------------

@@ -99,7 +99,9 @@ class Branch:
         tips: The same, as far as it tips the scales.
         leaving: What its executors take that are on their way out.
         deserved: What it deserves, in the unit of prices, as it was when its turn was last noted.
-        owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: none.
+        owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: nobody
+            knows yet.
+        turn: Whether it is its turn.
         hungry: Children that want more, per tier, the least served first.
     """
 
@@ -114,6 +116,7 @@ class Branch:
     leaving: Resources = field(default_factory=Resources)
     deserved: float = 0.0
     owed: float | None = None
+    turn: bool = False
     children: list["Branch"] = field(default_factory=list)
     leaves: dict[int, Leaf] = field(default_factory=dict)
     hungry: dict[int, list[Entry]] = field(default_factory=dict)
@@ -127,13 +130,13 @@ class Branch:
 
     def is_due(self, less: float = 0.0) -> bool:
         """Whether it is its turn, and it would have less than it deserves without ``less``."""
-        return self.owed is not None and (self.used - less) * (1 + EXACT) < self.deserved
+        return self.turn and (self.used - less) * (1 + EXACT) < self.deserved
 
     def gives_turn_to(self, other: "Branch") -> bool:
         """Whether it has more than it deserves, and is owed a turn less than the other one."""
-        if self.used <= self.deserved * (1 + EXACT):
+        if self.owed is None or other.owed is None or self.used <= self.deserved * (1 + EXACT):
             return False
-        return self.owed is None or (other.owed or 0.0) - self.owed >= 1.0 - EXACT
+        return other.owed - self.owed >= 1.0 - EXACT
 
 
 class Tree:
