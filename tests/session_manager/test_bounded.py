@@ -13,15 +13,16 @@ from flame.core.effects import TaskView
 from flame.core.state import Limits
 from flame.model.ids import Tenant
 from flame.model.specs import ApplicationSpec, EventCode, SessionSpec, TaskState
-from flame.session_manager import framed_stream, stream
+from flame.session_manager import framed_stream, stream, views
 from flame.session_manager.call import Call
 from flame.session_manager.framed_stream import FramedStream
-from flame.session_manager.frontend import Frontend, _Watch
+from flame.session_manager.frontend import Frontend, v1_code_of
 from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import Listener
 from flame.session_manager.replies import Watches
 from flame.session_manager.shell import Shell
 from flame.session_manager.stream import Stream
+from flame.session_manager.task_calls import Dialect, Watch
 from flame.storage.memory import MemoryStore
 from flame.wire import frames, v0, v1
 from flame.wire.channels import bearer, open_channel
@@ -132,7 +133,11 @@ class SlowCall(Call):
 async def test_a_slow_watcher_gets_the_newest_state_and_is_told_how_many_it_missed() -> None:
     call = SlowCall()
     ended: list[bool] = []
-    watch = _Watch(call, 1 << 20, lambda: ended.append(True))
+    dialect = Dialect(
+        lambda view, _, skipped: views.encode_task(view, lambda: 1 << 20, skipped=skipped),
+        v1_code_of,
+    )
+    watch = Watch(call, dialect, lambda: ended.append(True))
 
     def view(state: TaskState, attempt: int) -> TaskView:
         return a_task(state=state, attempt=attempt)

@@ -35,6 +35,7 @@ from flame.session_manager.access import Caller
 from flame.session_manager.call import Call
 from flame.session_manager.replies import Answerable, Watches, Watching
 from flame.session_manager.serving import Context
+from flame.session_manager.task_calls import Creation, Dialect, watch
 from flame.wire import codec, v1
 from flame.wire.status import code_of
 
@@ -146,6 +147,7 @@ class Frontend:
         self._max_answer_bytes = max_input_bytes + 1024 * 1024  # as in wire.channels
         self._now = now
         self._check_package = check_package
+        self._dialect = Dialect(self._encode, v1_code_of)
 
     def handler(self) -> Any:
         """Return what a gRPC server needs to serve the Frontend."""
@@ -334,8 +336,6 @@ class Frontend:
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    # These two serve released clients' every task, so they cost no asyncio task and no future.
-
     def _create_task(self, request: v1.CreateTaskRequest, call: Call) -> None:
         if not request.HasField("task"):
             raise InvalidRequest("the request has no task")
@@ -343,24 +343,14 @@ class Frontend:
         name = check_name(task.session_id, "session")
         payload = task.input if task.HasField("input") else None
         self._check_size(payload, "input")
-        reply = _Creation(call, self._max_answer_bytes)
-        self._manager.create(call.caller.tenant, name, payload, reply)
+        self._manager.create(call.caller.tenant, name, payload, Creation(call, self._dialect))
 
     def _watch_task(self, request: v1.WatchTaskRequest, call: Call) -> None:
         # A cancelled task's stream ends like any other, with OK after the final message: with a
         # status that is not OK, a client's transport may drop the message before it is read.
         task_id = parse_task_id(request.task_id)
         name = check_name(request.session_id, "session")
-        self._watches.begin()
-        watch = _Watch(call, self._max_answer_bytes, self._watches.end)
-        stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
-
-        def gone() -> None:
-            watch.end()
-            stop()
-
-        if not call.is_over:
-            call.on_gone = gone
+        watch(call, name, task_id, self._dialect, self._watches, self._manager.watch)
 
     async def _get_task(
         self, request: v1.GetTaskRequest, caller: Caller, context: Context
@@ -398,86 +388,12 @@ class Frontend:
     def _limit_of(self, context: Context) -> Callable[[], int]:
         return lambda: serving.receive_limit(context, self._max_answer_bytes)
 
+    def _encode(self, view: TaskView, call: Call, skipped: int) -> bytes:
+        return views.encode_task(view, self._limit_of(call), skipped=skipped)
+
     def _check_size(self, payload: bytes | None, field: str) -> None:
         if payload is not None and len(payload) > self._max_input_bytes:
             limit = self._max_input_bytes
             raise InvalidRequest(
                 f"{field} has {len(payload)} bytes; the limit is {limit} ({format_bytes(limit)})"
             )
-
-
-class _Creation:
-    """One CreateTask call, as the core's reply handle."""
-
-    __slots__ = ("_call", "_most")
-
-    def __init__(self, call: Call, most: int) -> None:
-        self._call = call
-        self._most = most
-
-    def answer(self, view: TaskView) -> None:
-        try:
-            self._call.finish(views.encode_task(view, self._limit))
-        except FlameError as error:
-            self.refuse(error)
-
-    def refuse(self, error: FlameError) -> None:
-        serving.end(self._call, error, v1_code_of)
-
-    def _limit(self) -> int:
-        return serving.receive_limit(self._call, self._most)
-
-
-class _Watch:
-    """One WatchTask call.
-
-    A state that could not be sent yet is replaced by a newer one, which then says how many there
-    were: a slow client never has more than one waiting.
-    """
-
-    __slots__ = ("_call", "_ended", "_most", "_sending", "_skipped", "_waiting")
-
-    def __init__(self, call: Call, most: int, ended: Callable[[], None]) -> None:
-        self._call = call
-        self._ended: Callable[[], None] | None = ended
-        self._skipped = 0
-        self._most = most
-        self._sending = False
-        self._waiting: TaskView | None = None
-
-    def notify(self, view: TaskView) -> None:
-        if self._sending:
-            self._skipped += self._waiting is not None
-            self._waiting = view
-            return
-        try:
-            data = views.encode_task(view, self._limit, skipped=self._skipped)
-        except FlameError as error:
-            self.refuse(error)
-            return
-        self._skipped = 0
-        if view.state.is_final:
-            self._call.finish(data)
-            self.end()
-        else:
-            self._sending = True
-            self._call.send(data, self._sent)
-
-    def refuse(self, error: FlameError) -> None:
-        serving.end(self._call, error, v1_code_of)
-        self.end()
-
-    def end(self) -> None:
-        """Nothing more will be told."""
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
-
-    def _sent(self) -> None:
-        self._sending = False
-        view, self._waiting = self._waiting, None
-        if view is not None:
-            self.notify(view)
-
-    def _limit(self) -> int:
-        return serving.receive_limit(self._call, self._most)

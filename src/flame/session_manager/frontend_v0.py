@@ -14,24 +14,20 @@ NOT_FOUND or ALREADY_EXISTS, and its clients treat all of them alike.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import grpc
 
 from flame.core import events
-from flame.core.effects import ApplicationView, SessionView, TaskView
 from flame.core.events import Reply
-from flame.model.errors import FlameError, InvalidRequest, ResourceExhausted, WrongState
+from flame.model.errors import FlameError, InvalidRequest, WrongState
 from flame.model.ids import SessionNumber, Tenant, check_name, parse_task_id
-from flame.model.resources import UNIT, format_bytes, slots_of
+from flame.model.resources import UNIT, format_bytes
 from flame.model.specs import (
     DEFAULT_MAX_INPUT_BYTES,
-    ApplicationSpec,
     SessionSpec,
     SessionState,
-    ShimKind,
-    TaskState,
 )
 from flame.session_manager import serving
 from flame.session_manager.access import Caller
@@ -39,19 +35,17 @@ from flame.session_manager.call import Call
 from flame.session_manager.frontend import Manager as _Manager
 from flame.session_manager.replies import Watches
 from flame.session_manager.serving import Context
-from flame.wire import codec, v0, v1
+from flame.session_manager.task_calls import Creation, Dialect, watch
+from flame.session_manager.views_v0 import (
+    application_message,
+    application_spec_of,
+    encode_task,
+    session_message,
+)
+from flame.wire import v0, v1
 from flame.wire.status import code_of
 
 MAX_SLOTS = 1_000_000
-
-_SHIM_OF: Mapping[int, ShimKind] = {
-    v0.Shim.Log: ShimKind.LOG,
-    v0.Shim.Stdio: ShimKind.STDIO,
-    v0.Shim.Wasm: ShimKind.WASM,
-    v0.Shim.Shell: ShimKind.SHELL,
-    v0.Shim.Grpc: ShimKind.GRPC,
-}
-_SHIM_TO: Mapping[ShimKind, int] = {shim: number for number, shim in _SHIM_OF.items()}
 
 
 class Manager(_Manager, Protocol):
@@ -59,6 +53,10 @@ class Manager(_Manager, Protocol):
 
     def session_name(self, tenant: Tenant, number: SessionNumber) -> str:
         """Return the name of the tenant's session of this number, or raise NotFound."""
+
+
+#: There is no field for how many states were skipped.
+DIALECT = Dialect(lambda view, call, _skipped: encode_task(view, call), code_of)
 
 
 class FrontendV0:
@@ -240,7 +238,7 @@ class FrontendV0:
         payload = task.input if task.HasField("input") else None
         self._check_size(payload, "input")
         name = self._name(call.caller, task.session_id)
-        self._manager.create(call.caller.tenant, name, payload, _Creation(call))
+        self._manager.create(call.caller.tenant, name, payload, Creation(call, DIALECT))
 
     async def _get_task(
         self, request: v0.GetTaskRequest, caller: Caller, context: Context
@@ -252,16 +250,7 @@ class FrontendV0:
     def _watch_task(self, request: v0.WatchTaskRequest, call: Call) -> None:
         task_id = parse_task_id(request.task_id)
         name = self._name(call.caller, request.session_id)
-        self._watches.begin()
-        watch = _Watch(call, self._watches.end)
-        stop = self._manager.watch(call.caller.tenant, name, task_id, watch)
-
-        def gone() -> None:
-            watch.end()
-            stop()
-
-        if not call.is_over:
-            call.on_gone = gone
+        watch(call, name, task_id, DIALECT, self._watches, self._manager.watch)
 
     def _check_size(self, payload: bytes | None, field: str) -> None:
         if payload is not None and len(payload) > self._max_input_bytes:
@@ -269,171 +258,3 @@ class FrontendV0:
                 f"{field} has {len(payload)} bytes; "
                 f"the limit is {format_bytes(self._max_input_bytes)}"
             )
-
-
-class _Creation:
-    """One CreateTask call, as the core's reply handle."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def answer(self, view: TaskView) -> None:
-        try:
-            self._call.finish(encode_task(view, self._call))
-        except FlameError as error:
-            self.refuse(error)
-
-    def refuse(self, error: FlameError) -> None:
-        serving.end(self._call, error, code_of)
-
-
-class _Watch:
-    """One WatchTask call. A state that could not be sent yet is replaced by a newer one."""
-
-    __slots__ = ("_call", "_ended", "_sending", "_waiting")
-
-    def __init__(self, call: Call, ended: Callable[[], None]) -> None:
-        self._call = call
-        self._ended: Callable[[], None] | None = ended
-        self._sending = False
-        self._waiting: TaskView | None = None
-
-    def notify(self, view: TaskView) -> None:
-        if self._sending:
-            self._waiting = view
-            return
-        try:
-            data = encode_task(view, self._call)
-        except FlameError as error:
-            self.refuse(error)
-            return
-        if view.state.is_final:
-            self._call.finish(data)
-            self.end()
-        else:
-            self._sending = True
-            self._call.send(data, self._sent)
-
-    def refuse(self, error: FlameError) -> None:
-        serving.end(self._call, error, code_of)
-        self.end()
-
-    def end(self) -> None:
-        """Nothing more will be told."""
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
-
-    def _sent(self) -> None:
-        self._sending = False
-        view, self._waiting = self._waiting, None
-        if view is not None:
-            self.notify(view)
-
-
-# --- the model's values as messages ---------------------------------------------------------------
-
-
-def application_spec_of(message: v0.ApplicationSpec) -> ApplicationSpec:
-    """Read how an application's service is started.
-
-    Raises:
-        InvalidRequest: A field has a value that can never work.
-    """
-    shim = _SHIM_OF.get(message.shim)
-    if shim is None:
-        raise InvalidRequest(f"shim is {message.shim}; version 0.2.0 knows 0 to 4")
-    environments = []
-    for text in message.environments:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise InvalidRequest(f"environment {text!r} is not NAME=value")
-        environments.append((name, value))
-    spec = ApplicationSpec(
-        shim=shim,
-        url=message.url if message.HasField("url") else None,
-        command=message.command if message.HasField("command") else None,
-        arguments=tuple(message.arguments),
-        environments=tuple(environments),
-        working_directory=message.working_directory or None,
-        shim_options=(("frames", "none"),) if shim is ShimKind.STDIO else (),
-    )
-    return codec.application_spec_of(codec.application_spec_to(spec))  # which checks it
-
-
-def application_message(view: ApplicationView) -> v0.Application:
-    """Write an application."""
-    spec = view.spec
-    return v0.Application(
-        metadata=v0.Metadata(id=view.name, name=view.name),
-        spec=v0.ApplicationSpec(
-            shim=cast(v0.Shim, _SHIM_TO.get(spec.shim, v0.Shim.Grpc)),
-            url=spec.url,
-            command=spec.command,
-            arguments=spec.arguments,
-            environments=[f"{name}={value}" for name, value in spec.environments],
-            working_directory=spec.working_directory,
-        ),
-        status=v0.ApplicationStatus(
-            state=v0.ApplicationState.Enabled, creation_time=view.created_ms // 1000
-        ),
-    )
-
-
-def session_message(view: SessionView) -> v0.Session:
-    """Write a session."""
-    text = str(view.number)
-    return v0.Session(
-        metadata=v0.Metadata(id=text, name=text),
-        spec=v0.SessionSpec(
-            application=view.spec.application,
-            slots=slots_of(view.spec.resources),
-            common_data=view.spec.common_data,
-        ),
-        status=v0.SessionStatus(
-            state=cast(v0.SessionState, int(view.state)),
-            creation_time=view.created_ms // 1000,
-            completion_time=None if view.closed_ms is None else view.closed_ms // 1000,
-            pending=view.pending,
-            running=view.running,
-            succeed=view.succeeded,
-            failed=view.failed + view.cancelled,
-        ),
-    )
-
-
-def task_message(view: TaskView) -> v0.Task:
-    """Write a task. There is no field for why it failed."""
-    text = str(view.task_id)
-    session = str(view.session)
-    state = TaskState.FAILED if view.state is TaskState.CANCELLED else view.state
-    return v0.Task(
-        metadata=v0.Metadata(id=text, name=text, owner=session),
-        spec=v0.TaskSpec(session_id=session, input=view.input, output=view.output),
-        status=v0.TaskStatus(
-            state=cast(v0.TaskState, int(state)),
-            creation_time=view.created_ms // 1000,
-            completion_time=None if view.finished_ms is None else view.finished_ms // 1000,
-        ),
-    )
-
-
-def encode_task(view: TaskView, context: Context) -> bytes:
-    """Return the message's bytes, without its input where the client could not receive it.
-
-    Raises:
-        ResourceExhausted: The output alone is more than the client receives.
-    """
-    message = task_message(view)
-    if message.ByteSize() > v1.RELEASED_MAX_RECEIVE:
-        limit = serving.receive_limit(context, 2**31)
-        if message.ByteSize() > limit:
-            message.spec.ClearField("input")
-        if message.ByteSize() > limit:
-            raise ResourceExhausted(
-                f"task {view.task_id} of session {view.session} takes {message.ByteSize()} bytes; "
-                f"this client receives at most {limit}"
-            )
-    return message.SerializeToString()
