@@ -15,7 +15,7 @@ from tests.chaos.experiment import Experiment, Failed, Report
 from tests.chaos.failover import f1, f2, f3
 from tests.chaos.faults import r1, r2, r3, r6
 from tests.chaos.load import r11, r12, r13
-from tests.chaos.partitions import r7
+from tests.chaos.partitions import r7, r7_net
 from tests.chaos.stores import r4, r5, r9
 
 EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "R5": r5,
     "R6": r6,
     "R7": r7,
+    "R7-net": r7_net,
     "R8": r8,
     "R8-slow": r8_slow,
     "R9": r9,
@@ -40,7 +41,7 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
 }
 #: Seconds of faults in an experiment, unless they are said.
 SECONDS = 120.0
-LONGER = {"R6": 300.0}  # its stops alone take as long
+LONGER = {"R6": 300.0, "R7": 300.0}  # waiting alone takes so long
 
 
 def run(
