@@ -63,6 +63,20 @@ def test_when_one_dies_the_whole_gang_starts_again_and_the_others_spend_no_attem
     assert set(b.states()) == {"e3", "e4"}
 
 
+def test_a_member_that_missed_its_binding_hears_of_it_when_the_other_one_is_back() -> None:
+    b = gang()
+    b.hello("e1")
+    b.hello("e2")
+    assert len(b.took(SendBind)) == 2
+    b.entered("e2")
+    b.disconnected("e2")
+    b.hello("e1")  # its connection broke; what was on its way is lost
+    b.hello("e2", bound=True)
+    assert [each.executor for each in b.took(SendBind)] == ["e1"]
+    b.entered("e1")
+    assert set(b.states().values()) == {ExecutorState.BOUND}
+
+
 def test_a_gang_stays_while_one_of_it_has_work_and_goes_together() -> None:
     b = gang()
     b.bind("e1", window=1)

@@ -60,6 +60,9 @@ def _receive(
             bound(state, executor, session, now)
         else:
             enter(state, executor, session, now)
+            if executor.state is ExecutorState.BINDING:
+                # Its gang may have waited for it to come back, to be told once more.
+                send_bind(state, executor, session, now)
     _agree(state, session, executor, event, now)
     state.emit(SendResultsStored(executor.id, executor.stored))
     if executor.state is ExecutorState.UNBINDING:
