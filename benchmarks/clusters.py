@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 import flame
+from benchmarks.report import labels
 from flame.model.ids import SessionNumber
 from flame.model.specs import ApplicationSpec, ExecutorState, ShimKind
 from flame.sdk.local_cluster import LocalCluster
@@ -23,6 +24,7 @@ from flame.storage.open import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 STORAGES = ("sqlite", "memory")
+DATABASE = "flame.db"  # in the directory of a local cluster
 WAL = 2  # in a SQLite file's header, at JOURNAL_BYTE
 JOURNAL_BYTE = 18
 EXECUTORS = 2
@@ -62,6 +64,14 @@ def import_path() -> str:
     return os.pathsep.join([str(ROOT), *(os.path.abspath(path) for path in given if path)])
 
 
+def file_labels(database: Path, durability: str = "durable") -> dict[str, Any]:
+    """What the figures of a cluster with this file depend on."""
+    # The header says it: another SQLite has no business in a file that is in use.
+    with open(database, "rb") as file:
+        journal = "wal" if file.read(JOURNAL_BYTE + 1)[JOURNAL_BYTE] == WAL else "rollback"
+    return labels("sqlite", durability, journal)
+
+
 class Bench:
     """A cluster, its client, and what to write beside its figures."""
 
@@ -81,18 +91,10 @@ class Bench:
         self.durability = "memory" if storage == "memory" else "durable"
 
     def labels(self) -> dict[str, Any]:
-        """What the figures depend on. ``synchronous`` is what the store sets for such sessions."""
+        """What the figures depend on."""
         if self._storage == "memory":
-            return {"storage": "memory", "durability": "memory"}
-        # The header says it: another SQLite has no business in a file that is in use.
-        with open(self._database, "rb") as file:
-            journal = "wal" if file.read(JOURNAL_BYTE + 1)[JOURNAL_BYTE] == WAL else "rollback"
-        return {
-            "storage": "sqlite",
-            "durability": self.durability,
-            "journal": journal,
-            "synchronous": "FULL" if self.durability == "sync" else "NORMAL",
-        }
+            return labels("memory")
+        return file_labels(self._database, self.durability)
 
     def outcomes_after_kill(self, session: int) -> int:
         """Kill the session manager as ``kill -9`` does; count a session's outcomes in its file.
@@ -160,10 +162,15 @@ class Bench:
 
     def manager(self) -> psutil.Process:
         """The session manager's process."""
-        for process in psutil.Process().children(recursive=True):
-            if any("flame.session_manager" in part for part in process.cmdline()):
-                return process
-        raise LookupError("no session manager among the processes that we started")
+        return started_manager()
+
+
+def started_manager() -> psutil.Process:
+    """The session manager among the processes that we started."""
+    for process in psutil.Process().children(recursive=True):
+        if any("flame.session_manager" in part for part in process.cmdline()):
+            return process
+    raise LookupError("no session manager among the processes that we started")
 
 
 @contextlib.contextmanager
@@ -173,7 +180,7 @@ def bench(
     """Start a cluster with its applications registered; it is gone afterwards."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flame-bench-")))
-        database = directory / "flame.db"
+        database = directory / DATABASE
         config = directory / "flame-cluster.yaml"
         config.write_text(json.dumps({"cluster": CONFIGURATION}))
         cluster = stack.enter_context(

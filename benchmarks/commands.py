@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.clusters import EXECUTORS, bench
 from benchmarks.options import parse
-from benchmarks.report import report, summary
+from benchmarks.report import NO_FLAME, labels, over, report, summary
 
 TASKS = 1_000
 FLMEXEC = [sys.executable, "-m", "flame.cli.flmexec", "-t", str(TASKS), "-c", "true"]
@@ -59,11 +59,16 @@ def main() -> None:
             for name, run in commands.items():
                 taken[name].append(run() * 1000)
         rows: list[dict[str, Any]] = [
-            {"commands": f"{TASKS:,} x {name}", "unit": "ms", **summary(times)}
+            {
+                **(labels(NO_FLAME, "-") if name.startswith("xargs") else running.labels()),
+                "commands": f"{TASKS:,} x {name}",
+                "unit": "ms",
+                **summary(times),
+            }
             for name, times in taken.items()
         ]
-        medians = [row["median"] for row in rows]
-        rows.append({"commands": "flmexec over xargs", "median": medians[2] / min(medians[:2])})
+        fastest = min(rows[:2], key=lambda row: float(row["median"]))
+        rows.append(over(rows[2], fastest, commands="flmexec over xargs"))
         report("commands", rows, f"{EXECUTORS} at a time, start of the program included")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import flame
-from benchmarks.clusters import application
+from benchmarks.clusters import DATABASE, application, file_labels
 from benchmarks.options import parse
 from benchmarks.report import report
 from flame.model.specs import ApplicationSpec
@@ -169,12 +169,14 @@ def share(
         at_work = [tenant.at_work_since(n) for tenant, n in zip(tenants, whole, strict=True)]
         for tenant in tenants:
             tenant.note_executors(begin)
+        stored = file_labels(cluster.directory / DATABASE)
     scene = ":".join(f"{tenant.weight:g}" for tenant in tenants)
     rows = []
     for tenant, seconds_got, since_when in zip(tenants, got, at_work, strict=True):
         deserved = sum(got) * tenant.weight / weights
         rows.append(
             {
+                **stored,
                 "weights": scene,
                 "tenant": tenant.name,
                 "joins s": tenant.joins,
@@ -208,8 +210,10 @@ def gang_beside_filler(length: float, executors: int = EXECUTORS) -> list[dict[s
         info = elastic.info()
         session.close()
         elastic.close()
+        stored = file_labels(cluster.directory / DATABASE)
     return [
         {
+            **stored,
             "scene": "a gang of 2 beside elastic filler",
             "both at work after s": started[1] - begin,
             "members": len(started),

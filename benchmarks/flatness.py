@@ -13,7 +13,7 @@ import flame
 from benchmarks.clusters import EXECUTORS, bench
 from benchmarks.nodes import joined
 from benchmarks.options import Rounds, parse
-from benchmarks.report import report, summary
+from benchmarks.report import over, report, summary
 from benchmarks.work import Payloads, check
 
 
@@ -33,8 +33,9 @@ def measure(queued: int, rounds: Rounds) -> dict[str, Any]:
             # Take what was done before we looked; from then on each result is waited for.
             while futures[0].done():
                 outputs.append(futures.popleft().result())
-                futures.append(run(first[0]))
-                sent.append(first[0])
+                [payload] = payloads.make(1)
+                futures.append(run(payload))
+                sent.append(payload)
             for batch in fresh:
                 begin = time.perf_counter()
                 for payload in batch:
@@ -52,7 +53,7 @@ def main() -> None:
     _, rounds = parse(argparse.ArgumentParser(description=__doc__.partition("\n")[0]))
     lengths = (1_000, 10_000, 100_000, rounds.scaled(1_000_000))
     rows = [measure(queued, rounds) for queued in lengths]
-    rows.append({"queued": "last over first", "median": rows[-1]["median"] / rows[0]["median"]})
+    rows.append(over(rows[-1], rows[0], queued="last over first"))
     report("flatness", rows, "closed loop over a queue of constant length")
 
 

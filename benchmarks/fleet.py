@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks.clusters import Bench, bench
 from benchmarks.options import Rounds, parse
-from benchmarks.report import report, summary
+from benchmarks.report import over, report, summary
 from benchmarks.work import Payloads, bulk
 from flame.executor_manager.agent import Identity, NodeAgent
 from flame.executor_manager.node import Leader
@@ -222,8 +222,7 @@ def main() -> None:
         uvloop.run(run_node(endpoint, token, chosen.executors, chosen.ready_fd))
         return
     rows = [measure(executors, rounds) for executors in (FEW, MANY)]
-    ratio = rows[1]["median"] / rows[0]["median"]
-    rows.append({"simulated executors": f"{MANY} over {FEW}", "median": ratio})
+    rows.append(over(rows[1], rows[0], **{"simulated executors": f"{MANY} over {FEW}"}))
     report("fleet", rows, "one session, all at once, 16 bytes")
 
 

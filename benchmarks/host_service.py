@@ -23,7 +23,7 @@ import psutil
 import flame
 from benchmarks.clusters import Bench, bench
 from benchmarks.options import Rounds, parse
-from benchmarks.report import report, summary
+from benchmarks.report import NO_FLAME, labels, report, summary
 from benchmarks.work import Payloads, Reverse, bulk
 from flame.sdk.service import ENDPOINT
 from flame.wire import v1
@@ -108,11 +108,11 @@ def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
             work = payloads.make(count * len(paths))
             ours.append(len(work) / bulk(session, work))
             theirs.append(bare(paths, count))
-    labels = {**cluster.labels(), "executors": cluster.executors, "tasks": count * len(paths)}
+    same = {"executors": cluster.executors, "tasks": count * len(paths), "unit": "tasks/s"}
     ratio = summary(our / their for our, their in zip(ours, theirs, strict=True))["median"]
     return [
-        {**labels, "calls": "Flame", "unit": "tasks/s", **summary(ours), "of bare": ratio},
-        {**labels, "calls": "bare loop", "unit": "tasks/s", **summary(theirs)},
+        {**cluster.labels(), "calls": "Flame", **same, **summary(ours), "of bare": ratio},
+        {**labels(NO_FLAME, "-"), "calls": "bare loop", **same, **summary(theirs)},
     ]
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,10 +25,38 @@ def environment() -> dict[str, Any]:
     }
 
 
+NO_FLAME = "(no Flame)"  # in place of a storage: what is compared with
+
+
+def labels(storage: str, durability: str = "memory", journal: str = "-") -> dict[str, str]:
+    """What a figure depends on, the same columns in every row; ``-`` where there is none.
+
+    ``synchronous`` is what the store sets for commits of sessions with this durability.
+    """
+    level = {"durable": "NORMAL", "sync": "FULL"}.get(durability, "-")
+    return {
+        "storage": storage,
+        "durability": durability,
+        "journal": journal,
+        "synchronous": level,
+    }
+
+
 def summary(values: Iterable[float]) -> dict[str, float]:
-    """Median, least and most of the rounds."""
+    """Median, least and most of the rounds, and how many they were."""
     ordered = sorted(values)
-    return {"median": statistics.median(ordered), "min": ordered[0], "max": ordered[-1]}
+    return {
+        "median": statistics.median(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+        "rounds": len(ordered),
+    }
+
+
+def over(row: Mapping[str, Any], other: Mapping[str, Any], **named: Any) -> dict[str, Any]:
+    """A row that says how many times the median of another a row's is."""
+    alike = {name: row[name] for name in ("rounds", *labels(""))}
+    return {**alike, **named, "median": row["median"] / other["median"]}
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 
+from benchmarks.clusters import file_labels
 from benchmarks.options import parse
-from benchmarks.report import report, summary
+from benchmarks.report import labels, report, summary
 from flame.core.records import ApplicationPut, OutcomesRecorded, SessionPut, TasksSubmitted
 from flame.model.ids import DEFAULT_TENANT, SessionNumber, TaskId
 from flame.model.specs import ApplicationSpec, SessionSpec, SessionState
@@ -78,7 +79,9 @@ def main() -> None:
             url = chosen.storage or f"sqlite://{directory / state}.db"
             fill(url, number, tasks, finished)
             starts = [start(url, directory) for _ in range(rounds.count)]
-            stored = {"stored": tasks, "state": state, "storage": url.partition(":")[0]}
+            file = url.removeprefix("sqlite://")
+            kept = labels("postgresql", "durable") if file == url else file_labels(Path(file))
+            stored = {**kept, "stored": tasks, "state": state}
             rows.append({**stored, "unit": "s", **summary(taken for taken, _ in starts)})
             rows.append({**stored, "unit": "MiB", **summary(used for _, used in starts)})
     report("restart", rows, f"a session manager's start; {tasks:,} tasks of {SIZE} bytes a session")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.options import parse
-from benchmarks.report import percentile, report
+from benchmarks.report import labels, percentile, report
 from flame.model.ids import ExecutorId, NodeName, SessionNumber, Tenant
 from flame.model.resources import GIB, Resources
 from flame.model.tenants import TenantSpec, check_tree
@@ -164,6 +164,7 @@ def main() -> None:
                 "ms": statistics.median(whole) * 1000,
                 "p99 ms": max(whole) * 1000,
                 "executors": len(driver.executors),
+                "rounds": len(whole),
             }
         )
         for change, times in changes(driver, rounds.scaled(100)).items():
@@ -175,8 +176,10 @@ def main() -> None:
                     "ms": statistics.median(ordered) * 1000,
                     "p99 ms": percentile(ordered, 99) * 1000,
                     "executors": len(driver.executors),
+                    "rounds": len(times),
                 }
             )
+    rows = [{**labels("(no storage)", "-"), **row} for row in rows]
     report("scheduler", rows, f"{SESSIONS:,} sessions, {NODES:,} nodes, 10,000 unit executors")
 
 

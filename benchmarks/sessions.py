@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import flame
 from benchmarks.clusters import Bench, bench
 from benchmarks.options import parse
-from benchmarks.report import report, summary
+from benchmarks.report import over, report, summary
 from benchmarks.work import Payloads, check
 
 TASKS_EACH = 100
@@ -68,7 +68,7 @@ def main() -> None:
                     "close ms each": summary(s.closing for s in runs)["median"] / sessions * 1000,
                 }
             )
-    rows.append({"sessions": "many over one", "median": rows[1]["median"] / rows[0]["median"]})
+    rows.append(over(rows[1], rows[0], sessions="many over one"))
     report("sessions", rows, "first submit to last result; opened and closed one by one")
 
 

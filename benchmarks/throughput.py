@@ -75,7 +75,7 @@ def main() -> None:
     for row in rows:
         if "median" in row:
             row["of raw"] = row["median"] / rates[row["mode"], row["bytes"], row["tasks"]]
-    rows += [{"storage": "(no Flame)", **row} for row in raw if row["unit"] == "tasks/s"]
+    rows += [row for row in raw if row["unit"] == "tasks/s"]
     if chosen.peers:
         rows += compare.rows("throughput", rounds)
     report("throughput", rows, "first submit to last result, session warm, 2 executors")
