@@ -12,6 +12,9 @@ UV := $(BIN)/uv
 FLAMEPY_VENV := .venv-flamepy
 export FLAME_TEST_FLAMEPY_PYTHON := $(CURDIR)/$(FLAMEPY_VENV)/bin/python
 
+# So do the systems that the benchmarks compare with.
+PEERS_VENV := .venv-bench
+
 # uv does not read pip's configuration; where only pip's index is set, it counts for both.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
@@ -20,7 +23,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run test bubblewrap check check-format check-lint check-types check-imports \
-	format bench chaos sim proto lock clean
+	format bench bench-peers chaos sim proto lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +63,10 @@ format: venv ## Format the code and apply safe fixes
 
 bench: venv $(FLAMEPY_VENV)/.stamp ## Run the benchmarks (ten minutes), print the targets beside what was measured
 	$(BIN)/python -m benchmarks --peers --append benchmarks/results.jsonl
+	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
+
+bench-peers: venv $(PEERS_VENV)/.stamp ## Install what Flame is compared with (Ray, Dask, ...), and compare
+	$(BIN)/python -m benchmarks --peers throughput latency --append benchmarks/results.jsonl
 	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
 
 # Such as SEED=7 MINUTES=30 ONLY=R1,R6
@@ -103,4 +110,11 @@ $(VENV)/.stamp: pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 $(FLAMEPY_VENV)/.stamp: requirements/flamepy.txt | $(VENV)/.stamp
 	test -x $(FLAMEPY_VENV)/bin/python || "$(PYTHON)" -m venv --without-pip $(FLAMEPY_VENV)
 	$(UV) pip sync --quiet --python $(FLAMEPY_VENV)/bin/python requirements/flamepy.txt
+	@touch $@
+
+$(PEERS_VENV)/.stamp: pyproject.toml requirements/bootstrap.txt requirements/bench.txt | $(VENV)/.stamp
+	test -x $(PEERS_VENV)/bin/python || "$(PYTHON)" -m venv --without-pip $(PEERS_VENV)
+	$(UV) pip sync --quiet --compile-bytecode --python $(PEERS_VENV)/bin/python \
+		requirements/bootstrap.txt requirements/bench.txt
+	$(UV) pip install --quiet --python $(PEERS_VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -8,7 +8,8 @@ import argparse
 import math
 from pathlib import Path
 
-from benchmarks.results import Results, Row
+from benchmarks.other_systems import fastest
+from benchmarks.results import Results
 from flame.testing.drawing import BLUE, FLAME, GRAY, PALE, WIDTH, Drawing
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -16,11 +17,7 @@ IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 
 def throughput(results: Results) -> Drawing | None:
     """Bars on a logarithmic scale, the fastest on top: 16 bytes, all at once, the largest run."""
-    largest: dict[str, Row] = {}
-    for row in results.rows("throughput", mode="bulk", bytes=16):
-        name = _system(row)
-        if name not in largest or row["tasks"] > largest[name]["tasks"]:
-            largest[name] = row
+    largest = fastest(results, 16)
     if not largest:
         return None
     left, right, top, step = 200, 90, 50, 30
@@ -86,14 +83,6 @@ def granularity(results: Results) -> Drawing | None:
             drawing.dot(x, y, color)
         drawing.text(WIDTH - 130, bottom - 34 + 18 * index, f"tasks that {work}", color=color)
     return drawing
-
-
-def _system(row: Row) -> str:
-    if row["storage"] == "(no Flame)":
-        return "raw gRPC, no Flame"
-    if row["storage"].startswith("("):
-        return str(row["storage"])[1:-1]
-    return f"Flame, {row['durability']}"
 
 
 def _duration(power: int) -> str:

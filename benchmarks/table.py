@@ -1,6 +1,7 @@
 """The targets and what was measured: ``python -m benchmarks.table results.jsonl``.
 
-Prints a Markdown table, or with ``--into FILE`` puts it there, between the markers.
+Prints Markdown: the targets, and the other systems if they were measured. With ``--into FILE`` it puts
+each between its markers.
 """
 
 import argparse
@@ -9,9 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import other_systems
 from benchmarks.results import Results
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+#: A value, and the rounds of which it is the median.
+Figure = tuple[float, int]
+Pick = Callable[[Results], Figure | None]
+
+HEAD = ["| Figure | Target | Measured | Rounds | |", "|---|---|---|---|---|"]
+
+
+def marker(section: str, edge: str) -> str:
+    """A line of a page, between two of which a section goes."""
+    return f"<!-- {section}: {edge} -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,75 +30,88 @@ class Target:
     """One figure.
 
     Attributes:
-        goal: The least (or most) that is aimed at.
+        goal: The least (or most) that is aimed at; None: nothing is, it is there to be seen.
         pick: Finds the measured value; None where it was not measured.
     """
 
     figure: str
-    goal: float
+    goal: float | None
     unit: str
-    pick: Callable[[Results], float | None]
+    pick: Pick
     at_most: bool = False
 
     def line(self, results: Results) -> str:
         """One line of the table."""
-        goal = f"{'at most ' if self.at_most else ''}{_number(self.goal)} {self.unit}".rstrip()
-        measured = self.pick(results)
-        if measured is None:
-            return f"| {self.figure} | {goal} | not measured | |"
-        met = measured <= self.goal if self.at_most else measured >= self.goal
-        part = abs(measured / self.goal - 1) * 100
-        verdict = "met" if met else f"missed by {part:.0f} %" if part >= 1 else "missed by < 1 %"
-        return f"| {self.figure} | {goal} | {_number(measured)} {self.unit}".rstrip() + (
-            f" | {verdict} |"
+        goal = (
+            "–"
+            if self.goal is None
+            else f"{'at most ' if self.at_most else ''}{self._shown(self.goal)}"
         )
+        figure = self.pick(results)
+        if figure is None:
+            return f"| {self.figure} | {goal} | not measured | | |"
+        measured, rounds = figure
+        return f"| {self.figure} | {goal} | {self._shown(measured)} | {rounds} | {self._verdict(measured)} |"
+
+    def _shown(self, value: float) -> str:
+        return f"{_number(value)} {self.unit}".rstrip()
+
+    def _verdict(self, measured: float) -> str:
+        if self.goal is None:
+            return ""
+        if measured <= self.goal if self.at_most else measured >= self.goal:
+            return "met"
+        part = abs(measured / self.goal - 1) * 100
+        return f"missed by {part:.0f} %" if part >= 1 else "missed by < 1 %"
 
 
-def picked(
-    benchmark: str, column: str = "median", *, most: str = "", **wanted: Any
-) -> Callable[[Results], float | None]:
+def picked(benchmark: str, column: str = "median", *, most: str = "", **wanted: Any) -> Pick:
     """A column of the row with these values; of several, that with the ``most`` of something."""
 
-    def pick(results: Results) -> float | None:
+    def pick(results: Results) -> Figure | None:
         rows = results.rows(benchmark, **wanted)
         if not rows:
             return None
         row = max(rows, key=lambda row: row[most]) if most else rows[0]
         value: float | None = row.get(column)
-        return value
+        return None if value is None else (value, row.get("rounds", 1))
 
     return pick
 
 
-def _bulk(column: str, durability: str, size: int) -> Callable[[Results], float | None]:
+def _bulk(column: str, durability: str, size: int) -> Pick:
     wanted = {"mode": "bulk", "bytes": size, "durability": durability}
     flame = "memory" if durability == "memory" else "sqlite"
     return picked("throughput", column, most="tasks", storage=flame, **wanted)
 
 
-def _loop(column: str, outstanding: int) -> Callable[[Results], float | None]:
+def _loop(column: str, outstanding: int) -> Pick:
     return picked("throughput", column, mode=f"{outstanding} outstanding", durability="durable")
 
 
-def _latency(durability: str, figure: str) -> Callable[[Results], float | None]:
+def _latency(durability: str, figure: str) -> Pick:
     storage = "memory" if durability == "memory" else "sqlite"
     return picked("latency", storage=storage, durability=durability, figure=figure)
 
 
-def _efficiency(length: int) -> Callable[[Results], float | None]:
-    return picked("granularity", work="sleep", figure="efficiency", length_us=length)
+def _efficiency(length: int, work: str = "sleep") -> Pick:
+    return picked("granularity", work=work, figure="efficiency", length_us=length)
 
 
-def _pass(tenants: str, change: str) -> Callable[[Results], float | None]:
+def _released(column: str, **wanted: Any) -> Pick:
+    return picked("released clients", column, durability="durable", **wanted)
+
+
+def _pass(tenants: str, change: str) -> Pick:
     return picked("scheduler", "ms", cluster=tenants, **{"pass": change})
 
 
-def _off(weights: str) -> Callable[[Results], float | None]:
+def _off(weights: str) -> Pick:
     """By how much the tenant that is furthest from its share is off, whichever way."""
 
-    def pick(results: Results) -> float | None:
+    def pick(results: Results) -> Figure | None:
         rows = results.rows("fairness", weights=weights)
-        return max((abs(row["off %"]) for row in rows), default=None)
+        return max(((abs(row["off %"]), 1) for row in rows), default=None)
 
     return pick
 
@@ -115,6 +139,8 @@ TARGETS = (
     Target("ratio to the raw transport, 8 outstanding", 0.4, "", _loop("of raw", 8)),
     Target("ratio to the raw transport, 64 outstanding", 0.4, "", _loop("of raw", 64)),
     Target("ratio to the raw transport, 512 outstanding", 0.4, "", _loop("of raw", 512)),
+    Target("100,000 tasks of 16 B, sync", None, RATE, _bulk("median", "sync", 16)),
+    Target("round trip p50, sync", None, "ms", _latency("sync", "p50")),
     Target("round trip p50, memory", 0.6, "ms", _latency("memory", "p50"), at_most=True),
     Target("round trip p50, durable", 0.9, "ms", _latency("durable", "p50"), at_most=True),
     Target("round trip p99, durable", 3, "ms", _latency("durable", "p99"), at_most=True),
@@ -123,6 +149,12 @@ TARGETS = (
         0.7,
         "",
         picked("faces", "of the fast face", face="asyncio: await each"),
+    ),
+    Target(
+        "the same with `asyncio.gather`",
+        0.7,
+        "",
+        picked("faces", "of the fast face", face="asyncio: gather"),
     ),
     Target(
         "`as_completed` over the fast face",
@@ -160,11 +192,25 @@ TARGETS = (
     ),
     Target("efficiency, sleeping tasks of 1 ms", 0.97, "", _efficiency(1_000)),
     Target("efficiency, sleeping tasks of 10 ms", 0.99, "", _efficiency(10_000)),
+    Target("efficiency, spinning tasks of 1 ms", None, "", _efficiency(1_000, "spin")),
+    Target("efficiency, spinning tasks of 10 ms", None, "", _efficiency(10_000, "spin")),
+    Target(
+        "length of a spinning task at which half the time is useful",
+        None,
+        "µs",
+        picked("granularity", "length us", figure="half useful"),
+    ),
     Target(
         "1,000 sessions of 100 tasks over one session (reused processes)",
         0.7,
         "",
         picked("sessions", sessions="many over one"),
+    ),
+    Target(
+        "100 sessions of 100 tasks, a fresh process each",
+        None,
+        RATE,
+        picked("sessions", processes="fresh"),
     ),
     Target(
         "200 connected executors (simulated) over 2",
@@ -223,7 +269,19 @@ TARGETS = (
         "released clients (one create and one watch a task), 512 outstanding, durable",
         4_000,
         RATE,
-        picked("released clients", client="load client", outstanding=512, durability="durable"),
+        _released("median", client="load client", outstanding=512),
+    ),
+    Target(
+        "the same, the session manager's CPU time a task",
+        None,
+        "µs",
+        _released("manager us", client="load client", outstanding=512),
+    ),
+    Target(
+        "the released SDK, `flamepy` 0.6.0, 2,000 tasks at once",
+        None,
+        RATE,
+        _released("median", client="flamepy 0.6.0"),
     ),
     *(
         Target(f"a scheduling pass, {cluster}: {change}", goal, "ms", _pass(cluster, change), True)
@@ -260,7 +318,7 @@ TARGETS = (
 def markdown(results: Results) -> str:
     """The table, with a line on where the figures come from."""
     where = results.environment()
-    lines = ["| Figure | Target | Measured | |", "|---|---|---|---|"]
+    lines = [*HEAD]
     lines += [target.line(results) for target in TARGETS]
     if where:
         versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
@@ -291,18 +349,24 @@ def _number(value: float) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("results", type=Path, help="a file with JSON lines")
-    options.add_argument("--into", type=Path, metavar="FILE", help=f"replace what is after {BEGIN}")
+    options.add_argument("--into", type=Path, metavar="FILE", help="replace what is in its markers")
     chosen = options.parse_args()
-    table = markdown(Results.of(chosen.results))
+    results = Results.of(chosen.results)
+    sections = {"results": markdown(results)}
+    if others := other_systems.markdown(results):
+        sections["peers"] = others
     if chosen.into is None:
-        print(table)
+        print("\n\n".join(sections.values()))
         return
-    text = chosen.into.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        options.error(f"{chosen.into} has no {BEGIN} ... {END}")
-    chosen.into.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    page = chosen.into.read_text(encoding="utf-8")
+    for section, text in sections.items():
+        edges = [marker(section, edge) for edge in ("begin", "end")]
+        before, begin, rest = page.partition(edges[0])
+        _, end, after = rest.partition(edges[1])
+        if not (begin and end):
+            options.error(f"{chosen.into} has no {' ... '.join(edges)}")
+        page = f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    chosen.into.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Each system has its file, behind :class:`Peer`, at the best setting that we know (the file says which).
 ``python -m benchmarks.throughput --peers`` and ``python -m benchmarks.latency --peers`` measure those
 that are installed in the same run as Flame, each in a process of its own
-(:mod:`benchmarks.peers.compare`).
+(:mod:`benchmarks.peers.compare`); ``make bench-peers`` installs them, in ``.venv-bench``.
 """
 
 import importlib
@@ -69,7 +69,10 @@ PEERS = {
     for entry in (
         Entry("ProcessPoolExecutor", "process_pool:ProcessPool"),
         Entry("multiprocessing.Pool", "multiprocessing_pool:MultiprocessingPool"),
-        Entry("dask", "dask_cluster:DaskCluster", "distributed"),
+        Entry("loky", "loky_pool:LokyPool", "loky"),
+        Entry("mpire", "mpire_pool:MpirePool", "mpire"),
+        Entry("dask", "dask_cluster:DaskProcesses", "distributed"),
+        Entry("dask-threads", "dask_cluster:DaskThreads", "distributed"),
         Entry("ray-tasks", "ray_cluster:RayTasks", "ray"),
         Entry("ray-actors", "ray_cluster:RayActors", "ray"),
         Entry("hyperqueue", "hyperqueue_cluster:HyperQueue", "hyperqueue", printable=True),

@@ -1,9 +1,11 @@
 """Measures the peers that are installed, each in a new process, and names the others."""
 
 import argparse
+import contextlib
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,49 +14,72 @@ from typing import Any
 
 from benchmarks.options import Rounds, parse
 from benchmarks.peers import PEERS, Entry, Peer
-from benchmarks.report import percentile, summary
+from benchmarks.report import labels, percentile, summary
 from benchmarks.work import Payloads, check
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUND_SECONDS = 1.0  # a round takes about this, however slow the peer
-PROBE_TASKS = 200
-LEAST_TASKS = 100
-TIMEOUT = 180.0  # seconds for one peer
+ENVIRONMENT = ROOT / ".venv-bench"
+ROUND_SECONDS = 0.8  # a round takes about this, however slow the peer
+SETTLE = 0.1  # seconds in which it gives back what the round before left
+FIRST_TASKS = 200
+MOST_TASKS = 100_000
+LEAST_TRIPS = 50
+TIMEOUT = 90.0  # seconds for one peer
 
 
 def rows(what: str, rounds: Rounds) -> list[dict[str, Any]]:
     """Measure ``throughput`` or ``latency`` of every installed peer."""
     found: list[dict[str, Any]] = []
+    missing: list[str] = []
     for entry in PEERS.values():
-        if not entry.is_installed:
-            print(
-                f"{entry.name} is not installed, so not measured; in an environment of its own: "
-                "pip install -r requirements/bench.txt && pip install --no-deps -e .",
-                file=sys.stderr,
-            )
-            continue
-        command = [sys.executable, "-m", "benchmarks.peers.compare", entry.name, what]
+        command = [interpreter(), "-m", "benchmarks.peers.compare", entry.name, what]
         command += ["--rounds", str(rounds.count), "--scale", str(rounds.scale)]
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         try:
-            result = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=TIMEOUT,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            said = error.stderr or b""
-            text = said if isinstance(said, str) else said.decode(errors="replace")
-            print(f"{entry.name} failed: {error}\n{text[-2000:]}", file=sys.stderr)
+            measured = json.loads(_last_line(command))
+        except (subprocess.SubprocessError, ValueError) as error:
+            said = getattr(error, "stderr", None) or ""
+            print(f"{entry.name} failed: {error}\n{said[-2000:]}", file=sys.stderr)
             continue
-        lines = [line for line in result.stdout.splitlines() if line.startswith("[")]
-        found += json.loads(lines[-1])
+        if measured is None:
+            missing.append(entry.name)
+        else:
+            found += measured
+    if missing:
+        print(
+            f"not installed, so not measured: {', '.join(missing)} (`make bench-peers` installs"
+            f" them in {ENVIRONMENT.name})",
+            file=sys.stderr,
+        )
     return found
+
+
+def interpreter() -> str:
+    """Where the peers are installed: their own environment, if it was made; else here."""
+    own = ENVIRONMENT / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
+
+
+def _last_line(command: list[str]) -> str:
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started goes with it
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+    return output.splitlines()[-1] if output else ""
 
 
 def throughput(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]:
@@ -62,10 +87,7 @@ def throughput(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]
     payloads = _payloads(entry)
     found = []
     for size in (16, 1024):
-        run(peer, payloads.make(PROBE_TASKS, size))  # warm
-        probe = PROBE_TASKS / run(peer, payloads.make(PROBE_TASKS, size))
-        count = max(LEAST_TASKS, int(probe * ROUND_SECONDS * rounds.scale))
-        count = min(100_000, count)
+        count = enough(peer, payloads, size, ROUND_SECONDS * rounds.scale)
         rates = [count / run(peer, payloads.make(count, size)) for _ in range(rounds.count)]
         found.append(
             {
@@ -80,13 +102,24 @@ def throughput(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]
     return found
 
 
+def enough(peer: Peer, payloads: Payloads, size: int, seconds: float) -> int:
+    """As many tasks as take so long; the peer is warm afterwards."""
+    run(peer, payloads.make(FIRST_TASKS, size))
+    count = FIRST_TASKS
+    while True:
+        taken = run(peer, payloads.make(count, size))
+        if taken >= seconds / 2 or count == MOST_TASKS:
+            return count
+        count = min(MOST_TASKS, int(count * seconds / taken))
+
+
 def latency(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]:
     """One task at a time, on an idle system."""
     payloads = _payloads(entry)
-    run(peer, payloads.make(PROBE_TASKS))  # warm
-    probe = trips(peer, payloads.make(10))
+    run(peer, payloads.make(FIRST_TASKS))  # warm
+    probe = trips(peer, payloads.make(20))
     count = int(ROUND_SECONDS * 1000 * rounds.scale / percentile(probe, 50))
-    count = min(rounds.scaled(2_000), max(LEAST_TASKS, count))
+    count = min(rounds.scaled(1_000), max(LEAST_TRIPS, count))
     times = [trips(peer, payloads.make(count)) for _ in range(rounds.count)]
     return [
         {
@@ -103,6 +136,7 @@ def latency(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]:
 def run(peer: Peer, payloads: list[bytes]) -> float:
     """Submit all, take all; seconds from the first submit to the last result."""
     gc.collect()  # the futures of the round before are this round's cost otherwise
+    time.sleep(SETTLE)
     begin = time.perf_counter()
     answers = peer.take(peer.submit(payloads))
     seconds = time.perf_counter() - begin
@@ -133,7 +167,7 @@ def _payloads(entry: Entry) -> Payloads:
 
 
 def _labels(peer: Peer, entry: Entry) -> dict[str, Any]:
-    return {"storage": f"({entry.title})", "durability": "memory", "setting": peer.setting}
+    return {**labels(f"({entry.title})"), "setting": peer.setting}
 
 
 def main() -> None:
@@ -144,12 +178,16 @@ def main() -> None:
     chosen, given = parse(options)
     rounds = Rounds(given.count, given.many, chosen.scale)
     entry = PEERS[chosen.peer]
+    if not entry.is_installed:
+        print("null")
+        return
     peer = entry.start()
     try:
         measure = throughput if chosen.what == "throughput" else latency
-        print(json.dumps(measure(peer, entry, rounds)))
+        found = measure(peer, entry, rounds)
     finally:
         peer.close()
+    print(json.dumps(found))  # the last line, whatever it said when it closed
 
 
 if __name__ == "__main__":

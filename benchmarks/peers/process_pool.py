@@ -3,6 +3,7 @@
 There is nothing to set for single submits (``map`` has a chunk size, but no future for each task).
 """
 
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
@@ -13,7 +14,7 @@ class ProcessPool:
     setting = "submit, 2 processes, forked"
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(WORKERS)
+        self._pool = ProcessPoolExecutor(WORKERS, multiprocessing.get_context("fork"))
 
     def submit(self, payloads: Sequence[bytes]) -> list[Future[bytes]]:
         submit = self._pool.submit

@@ -1,7 +1,9 @@
 """Ray with two CPUs, on loopback, with neither dashboard nor usage reports.
 
 Tasks go through the scheduler and leased workers; actors are two processes that are called in turn,
-which is Ray's own advice for many small tasks. ``ray.get`` takes all answers at once.
+which is Ray's own advice for many small tasks. ``ray.get`` takes all answers at once. Without the events
+that its dashboard shows, tasks gain a tenth and actors an eighth; calling the actors by halves instead of in
+turn loses a tenth; tasks that ask for less than a CPU only start more processes.
 """
 
 import itertools
@@ -37,11 +39,11 @@ class _Ray:
 
 
 class RayTasks(_Ray):
-    setting = "remote function, num_cpus 2, one get for all"
+    setting = "remote function, num_cpus 2, no task events, one get for all"
 
     def __init__(self) -> None:
         super().__init__()
-        self._reverse = ray.remote(reverse)
+        self._reverse = ray.remote(reverse).options(enable_task_events=False)
 
     def submit(self, payloads: Sequence[bytes]) -> list[Any]:
         submit = self._reverse.remote
@@ -54,11 +56,12 @@ class Reverser:
 
 
 class RayActors(_Ray):
-    setting = "2 actors in turn, num_cpus 2, one get for all"
+    setting = "2 actors in turn, num_cpus 2, no task events, one get for all"
 
     def __init__(self) -> None:
         super().__init__()
-        self._actors = [ray.remote(Reverser).remote() for _ in range(WORKERS)]
+        reverser = ray.remote(Reverser).options(enable_task_events=False)
+        self._actors = [reverser.remote() for _ in range(WORKERS)]
 
     def submit(self, payloads: Sequence[bytes]) -> list[Any]:
         actors = itertools.cycle(self._actors)

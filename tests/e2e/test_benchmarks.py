@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plot, table
+from benchmarks import other_systems, plot, table
+from benchmarks.report import labels
 from benchmarks.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ def rows_of(*arguments: str) -> list[dict[str, object]]:
     answer = json.loads(line)
     assert answer["environment"]["cores"] >= 1
     rows: list[dict[str, object]] = answer["rows"]
+    assert all(set(labels("")) <= set(row) for row in rows), rows
     return rows
 
 
@@ -52,6 +54,7 @@ def results_of(**rows: list[dict[str, object]]) -> Results:
 
 def test_a_benchmark_names_its_storage_and_journal() -> None:
     rows = rows_of("benchmarks", "latency")
+    assert {row["rounds"] for row in rows} == {1}
     assert {row["storage"] for row in rows} == {"sqlite", "memory"}
     levels = {row["durability"]: row["synchronous"] for row in rows if row["storage"] == "sqlite"}
     assert levels == {"durable": "NORMAL", "sync": "FULL"}
@@ -105,7 +108,7 @@ def test_the_table_says_what_is_met_and_by_how_much_not() -> None:
     text = table.markdown(
         results_of(
             throughput=[
-                {**figures, "mode": "8 outstanding", "median": 4_500.0, "of raw": 0.5},
+                {**figures, "mode": "8 outstanding", "median": 4_500.0, "of raw": 0.5, "rounds": 5},
                 {**figures, "mode": "kill -9", "tasks": 7_000, "in file": 7_000},
             ],
             latency=[{**figures, "figure": "p50", "median": 0.8}],
@@ -113,12 +116,12 @@ def test_the_table_says_what_is_met_and_by_how_much_not() -> None:
     )
     lines = text.splitlines()
     assert (
-        "| closed loop, 8 outstanding, durable | 6,000 tasks/s | 4,500 tasks/s | missed by 25 % |"
+        "| closed loop, 8 outstanding, durable | 6,000 tasks/s | 4,500 tasks/s | 5 | missed by 25 % |"
         in lines
     )
-    assert "| ratio to the raw transport, 8 outstanding | 0.4 | 0.5 | met |" in lines
-    assert "| round trip p50, durable | at most 0.9 ms | 0.8 ms | met |" in lines
-    assert "| round trip p99, durable | at most 3 ms | not measured | |" in lines
+    assert "| ratio to the raw transport, 8 outstanding | 0.4 | 0.5 | 5 | met |" in lines
+    assert "| round trip p50, durable | at most 0.9 ms | 0.8 ms | 1 | met |" in lines
+    assert "| round trip p99, durable | at most 3 ms | not measured | | |" in lines
     assert "Outcomes in the file after `kill -9` (durable): 7,000 of 7,000." in lines
 
 
@@ -133,12 +136,39 @@ def test_the_last_line_of_a_benchmark_counts() -> None:
 def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path: Path) -> None:
     results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     results.write_text("")
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    begin, end = (table.marker("results", edge) for edge in ("begin", "end"))
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     run("benchmarks.table", str(results), "--into", str(page))
     text = page.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n\n| Figure | Target |")
-    assert text.endswith(f"{table.END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\n\n| Figure | Target |")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
+
+
+def test_other_systems_stand_beside_flame_the_fastest_first() -> None:
+    flame = {"storage": "sqlite", "durability": "durable"}
+    slow = {"storage": "(Slow 1.0)", "durability": "memory", "setting": "two workers"}
+    rates = {16: (300_000.0, 900.0), 1024: (80_000.0, 800.0)}
+    text = other_systems.markdown(
+        results_of(
+            throughput=[
+                {**system, "mode": "bulk", "bytes": size, "tasks": 1, "median": rate}
+                for size, both in rates.items()
+                for system, rate in zip((slow, flame), reversed(both), strict=True)
+            ],
+            latency=[{**slow, "figure": "p50", "median": 1.5}],
+        )
+    )
+    ours, theirs = text.splitlines()[2:]
+    assert ours.startswith("| Flame, durable | 300,000 | 80,000 | not measured | not measured |")
+    assert theirs == "| Slow 1.0 | 900 | 800 | 1.50 | not measured | two workers |"
+
+
+def test_without_other_systems_there_is_no_table_of_them() -> None:
+    flame = {"storage": "memory", "durability": "memory", "tasks": 1, "median": 1.0}
+    assert not other_systems.markdown(
+        results_of(throughput=[{**flame, "mode": "bulk", "bytes": 16}])
+    )
 
 
 def test_the_drawings_are_well_formed(tmp_path: Path) -> None:
