@@ -19,6 +19,7 @@ from flame.model.ids import SessionNumber
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.ledger import Ledger
+from flame.scheduling.tree import Leaf
 
 _WITH_SESSION = (ExecutorState.BINDING, ExecutorState.BOUND, ExecutorState.UNBINDING)
 _WITHOUT_SESSION = (ExecutorState.IDLE, ExecutorState.RELEASING)
@@ -423,3 +424,22 @@ def _rooms(ledger: Ledger) -> Iterator[str]:
     for number, leaf in ledger.leaves.items():
         if leaf.kept != sum(leaf.rooms.values()):
             yield f"session {number}: the ledger counts {leaf.kept} executors, {leaf.rooms} by node"
+    yield from _lists(ledger)
+
+
+def _lists(ledger: Ledger) -> Iterator[str]:
+    """What is listed so that it need not be looked for is what a search finds."""
+    hungry: dict[int, int] = {}
+    keeping: dict[int, dict[int, Leaf]] = {}
+    for leaf in ledger.leaves.values():
+        hungry[id(leaf.shape)] = hungry.get(id(leaf.shape), 0) + (leaf.entry is not None)
+        if leaf.kept:
+            keeping.setdefault(leaf.parent.order, {})[leaf.wish.order] = leaf
+    for shape in ledger.tree.wanted:
+        if not shape.hungry or shape.hungry != hungry.get(id(shape), 0):
+            yield f"{shape} is listed; {hungry.get(id(shape), 0)} sessions want more"
+    if len(ledger.tree.wanted) != sum(count > 0 for count in hungry.values()):
+        yield f"the ledger lists {len(ledger.tree.wanted)} shapes as wanted: {hungry}"
+    for branch in (ledger.root, *ledger.branches.values()):
+        if branch.keeping != keeping.get(branch.order, {}):
+            yield f"tenant {branch.spec.name!r} lists {sorted(branch.keeping)} as keeping executors"

@@ -111,7 +111,7 @@ class Claims:
         ledger = self._ledger
         share = ledger.policies.sharing.share
         children: list[Leaf | Branch] = [c for c in branch.children if c.used]
-        children += [g for g in branch.leaves.values() if g.kept]
+        children += branch.keeping.values()
         if not children:
             return
 

@@ -75,7 +75,7 @@ class Ledger:
         balances = {name: branch.balance for name, branch in self.branches.items()}
         self.root = Branch(_ROOT, -1, None)
         self.branches, self.tiers = {}, {}
-        self.tree.touched.clear()
+        self.tree.clear()
         for spec in specs:
             self._add_branch(spec)
         if DEFAULT_TENANT not in self.branches:
@@ -213,6 +213,7 @@ class Ledger:
         self.tree.remove(leaf)
         self.tree.charge(leaf, -leaf.taken)
         self.tree.remove(leaf)
+        leaf.parent.keeping.pop(leaf.wish.order, None)
         del leaf.parent.leaves[leaf.wish.order]
         if not leaf.parent.leaves:
             self._forget_turns()
@@ -331,9 +332,8 @@ class Ledger:
             if node in places
         ]
 
-    def is_blocked(self, leaf: Leaf) -> bool:
-        """Whether nothing will be found for the session; only nodes that grew are looked at."""
-        shape = leaf.shape
+    def is_blocked(self, shape: Shape) -> bool:
+        """Whether nothing will be found for such sessions; only nodes that grew are looked at."""
         since = shape.blocked_at
         if since < 0:
             return False
@@ -342,13 +342,17 @@ class Ledger:
         for growth, room in reversed(self._grown.values()):
             if growth <= since:
                 break
-            if self.rooms.suits(leaf.wish, room) and (
+            if self.rooms.suits(shape, room) and (
                 shape.request.fits_in(room.open)
                 or any(idle.resources == shape.request for idle in room.idle.values())
             ):
                 return False
         shape.blocked_at = self.growths
         return True
+
+    def all_blocked(self) -> bool:
+        """Whether nothing will be found for anybody. Sessions are many; their shapes are few."""
+        return all(self.is_blocked(shape) for shape in self.tree.wanted)
 
     def reprice(self) -> None:
         """Bring prices up to date, if the cluster's size changed."""

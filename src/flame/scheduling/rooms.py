@@ -8,9 +8,10 @@ first asked for, one for each label, extra and for GPUs.
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from flame.model.ids import ExecutorId, NodeName, SessionNumber
-from flame.model.labels import match
+from flame.model.labels import Labels, match
 from flame.model.resources import Resources
 from flame.scheduling.facts import Holding, Machine, Wish
 from flame.scheduling.placement import score, terms
@@ -19,6 +20,18 @@ from flame.scheduling.placement import score, terms
 CANDIDATES = 8
 _NOTHING = Resources()
 _GPU = ("gpu",)
+
+
+class Asked(Protocol):
+    """What decides where an executor may be: a session's wish, or the shape of many."""
+
+    @property
+    def request(self) -> Resources:
+        """What it takes."""
+
+    @property
+    def requires(self) -> Labels:
+        """Labels that its node must have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -171,13 +184,13 @@ class Rooms:
         machine = room.machine
         return score(terms(wish, machine.node, machine.labels, room.emptiness, spread=self._spread))
 
-    def suits(self, wish: Wish, room: Room) -> bool:
-        """Whether the session's executors may be there at all, once there is room."""
+    def suits(self, asked: Asked, room: Room) -> bool:
+        """Whether such executors may be there at all, once there is room."""
         machine = room.machine
         return (
             not machine.cordoned
-            and match(wish.requires, machine.labels)
-            and wish.request.fits_in(machine.capacity)
+            and match(asked.requires, machine.labels)
+            and asked.request.fits_in(machine.capacity)
         )
 
     def _fits(self, wish: Wish, room: Room) -> bool:

@@ -165,12 +165,14 @@ class _Planning:
     def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
         """Return the first in turn for which something may be found."""
         ledger = self._ledger
+        if ledger.all_blocked():
+            return None
         passed: Leaf | None = None
         for leaf in in_turn(ledger.root, tier, guaranteed=guaranteed):
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
-            if ledger.is_blocked(leaf):
+            if ledger.is_blocked(leaf.shape):
                 if passed is None and order not in self._lines_tried:
                     passed = leaf
                 continue

@@ -29,6 +29,7 @@ class Shape:
     Attributes:
         blocked_at: Nothing was found at this count of the ledger's ``growths``; -1: not looked yet.
         none_spare_at: Nothing was to come at this count of its ``comings``.
+        hungry: Sessions of this shape that want more.
     """
 
     request: Resources
@@ -36,6 +37,7 @@ class Shape:
     requires: tuple[tuple[str, str], ...]
     blocked_at: int = -1
     none_spare_at: int = -1
+    hungry: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +104,7 @@ class Branch:
         owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: nobody
             knows yet.
         turn: Whether it is its turn.
+        keeping: Those of its leaves that have an executor.
         hungry: Children that want more, per tier, the least served first.
     """
 
@@ -119,6 +122,7 @@ class Branch:
     turn: bool = False
     children: list["Branch"] = field(default_factory=list)
     leaves: dict[int, Leaf] = field(default_factory=dict)
+    keeping: dict[int, Leaf] = field(default_factory=dict)
     hungry: dict[int, list[Entry]] = field(default_factory=dict)
     entry: Entry | None = None
     listed: dict[int, None] = field(default_factory=dict)
@@ -146,6 +150,14 @@ class Tree:
         self._sharing = sharing
         self.unit = 1  # the price of an ordinary executor
         self.touched: dict[int, Branch] = {}  # by order: where shares moved since the last plan
+        self.wanted: dict[Shape, None] = {}  # shapes of the hungry
+
+    def clear(self) -> None:
+        """Forget whoever is listed: the branches are made anew."""
+        self.touched.clear()
+        for shape in self.wanted:
+            shape.hungry = 0
+        self.wanted.clear()
 
     def key(self, child: Leaf | Branch) -> Entry:
         """Return where the child belongs among its siblings."""
@@ -163,6 +175,10 @@ class Tree:
         """Correct everything above after the leaf's ``taken`` changed by ``count``."""
         price = count * leaf.price
         self.place(leaf)
+        if leaf.kept:
+            leaf.parent.keeping[leaf.wish.order] = leaf
+        else:
+            leaf.parent.keeping.pop(leaf.wish.order, None)
         branch: Branch | None = leaf.parent
         while branch is not None:
             branch.used += price
@@ -194,6 +210,7 @@ class Tree:
         if old is None:
             return
         leaf.entry = None
+        self._count_hungry(leaf.shape, -1)
         entries = parent.hungry[leaf.tier]
         del entries[bisect_left(entries, old)]
         if not entries:
@@ -207,6 +224,8 @@ class Tree:
         if fresh == old:
             return
         leaf.entry = fresh
+        if old is None or fresh is None:
+            self._count_hungry(leaf.shape, -1 if fresh is None else 1)
         entries = parent.hungry.get(tier)
         if entries is None:
             entries = parent.hungry[tier] = []
@@ -218,6 +237,13 @@ class Tree:
                 self._list(parent, tier)
         elif not entries:
             self._unlist(parent, tier)
+
+    def _count_hungry(self, shape: Shape, change: int) -> None:
+        shape.hungry += change
+        if shape.hungry:
+            self.wanted[shape] = None
+        else:
+            del self.wanted[shape]
 
     def _list(self, branch: Branch, tier: int) -> None:
         branch.listed[tier] = None
