@@ -1,5 +1,7 @@
 """What a session is created with, and how a service becomes an application."""
 
+import dataclasses
+import inspect
 import threading
 from typing import Any
 
@@ -11,7 +13,8 @@ from flame.model.errors import InvalidRequest
 from flame.model.resources import GIB, Resources
 from flame.model.specs import Durability, ShimKind
 from flame.sdk.applications import application_of
-from flame.sdk.session_options import SessionOptions, new_session
+from flame.sdk.client import Client
+from flame.sdk.session_options import SessionArguments, SessionOptions, new_session
 
 
 def shout(data: bytes | None) -> bytes | None:
@@ -150,3 +153,13 @@ def test_a_service_that_cannot_be_sent_says_why() -> None:
 
     with pytest.raises(InvalidRequest, match="on_session_enter"):
         application_of(locked)
+
+
+def test_every_face_takes_the_arguments_of_create_session() -> None:
+    """They are written down three times: for readers, for type checkers, and with their defaults."""
+    shown = inspect.signature(Client.create_session).parameters
+    known = {field.name: field for field in dataclasses.fields(SessionOptions)}
+    assert set(SessionArguments.__annotations__) == set(known)
+    assert {name: shown[name].default for name in known} == {
+        name: field.default for name, field in known.items()
+    }

@@ -19,10 +19,6 @@ from flame.model.volumes import Volume
 READY = b"r"
 ASSIGNED = b"a"
 
-#: gRPC's handling of fork() would run in whatever a service forks, where the executor's own I/O
-#: thread is not: it fills stderr, and about one child in ten dies of it.
-FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
-
 _LENGTH_BYTES = 4
 _MOST_BYTES = 1024 * 1024
 

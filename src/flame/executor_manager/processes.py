@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flame.executor_manager.accounts import Account
-from flame.executor_manager.assignment import ASSIGNED, FORK_SUPPORT, Assignment, Stop, encode
+from flame.executor_manager.assignment import ASSIGNED, Assignment, Stop, encode
 from flame.executor_manager.guardian import Guardian
 from flame.executor_manager.limits import Limits
 from flame.executor_manager.node import Leader, Node
@@ -66,7 +66,7 @@ class Processes:
         places: Workplaces,
         tasks: Tasks,
     ) -> None:
-        self.environment = {**base_environment(os.environ), FORK_SUPPORT: "0"}
+        self.environment = base_environment(os.environ)
         self.by_pid: dict[int, Process] = {}
         self._numbers = itertools.count(1)
         self.zygotes = Zygotes(

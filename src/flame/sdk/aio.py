@@ -10,13 +10,12 @@ one wake-up for all that has piled up, and is given to the futures there.
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from flame.model.errors import FlameError, WrongState
-from flame.model.resources import Resources
-from flame.model.specs import DEFAULT_MAX_ATTEMPTS, ApplicationSpec, Durability
+from flame.model.specs import ApplicationSpec
 from flame.sdk.admin import AsyncAdmin
 from flame.sdk.async_future import AsyncFuture, Delivery
 from flame.sdk.async_session import AsyncSession
@@ -24,7 +23,7 @@ from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
 from flame.sdk.configuration import resolve
 from flame.sdk.connection import Connection
 from flame.sdk.io_thread import check_not_forked, io_thread
-from flame.sdk.session_options import RetryOn, SessionOptions, new_session
+from flame.sdk.session_options import SessionArguments, SessionOptions, new_session
 from flame.sdk.session_stream import Deliver
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
 
@@ -52,30 +51,10 @@ class AsyncClient:
         application: object,
         *,
         name: str | None = None,
-        common_data: bytes | None = None,
-        min_instances: int = 0,
-        max_instances: int | None = None,
-        batch_size: int = 1,
-        priority: int = 0,
-        resources: Resources | str | None = None,
-        durability: Durability | str = "durable",
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        task_timeout: float | None = None,
-        deadline: float | None = None,
-        retry_on_failure: int | None = None,
-        on_client_lost: float | None = None,
-        require: str | Mapping[str, str] | None = None,
-        prefer: str | Mapping[str, int] | None = None,
-        near: Sequence[str] = (),
-        retry_on: RetryOn = (),
+        **arguments: Unpack[SessionArguments],
     ) -> AsyncSession:
         """Create a session; see ``Client.create_session``."""
-        options = SessionOptions(
-            common_data, min_instances, max_instances, batch_size, priority, resources,
-            durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-            require, prefer, near, retry_on,
-        )  # fmt: skip
-        new = new_session(application, name, options)
+        new = new_session(application, name, SessionOptions(**arguments))
         info, stream = await self._call(self._connection.create_session(new, self._delivery))
         return AsyncSession(self, info, stream)
 
@@ -84,33 +63,12 @@ class AsyncClient:
         name: str,
         application: object | None = None,
         *,
-        common_data: bytes | None = None,
-        min_instances: int = 0,
-        max_instances: int | None = None,
-        batch_size: int = 1,
-        priority: int = 0,
-        resources: Resources | str | None = None,
-        durability: Durability | str = "durable",
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        task_timeout: float | None = None,
-        deadline: float | None = None,
-        retry_on_failure: int | None = None,
-        on_client_lost: float | None = None,
-        require: str | Mapping[str, str] | None = None,
-        prefer: str | Mapping[str, int] | None = None,
-        near: Sequence[str] = (),
-        retry_on: RetryOn = (),
         submitter: str | None = None,
+        **arguments: Unpack[SessionArguments],
     ) -> AsyncSession:
         """Get the open session of this name, or create it; see ``Client.open_session``."""
-        new = None
-        if application is not None:
-            options = SessionOptions(
-                common_data, min_instances, max_instances, batch_size, priority, resources,
-                durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-                require, prefer, near, retry_on,
-            )  # fmt: skip
-            new = new_session(application, name, options)
+        options = SessionOptions(**arguments)
+        new = None if application is None else new_session(application, name, options)
         info, stream = await self._call(
             self._connection.open_session(name, new, self._delivery, submitter)
         )

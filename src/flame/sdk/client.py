@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from flame.model.errors import InvalidRequest, WrongState
 from flame.model.resources import Resources
@@ -16,7 +16,7 @@ from flame.sdk.connection import Connection
 from flame.sdk.future import resolve as resolve_futures
 from flame.sdk.io_thread import check_not_forked, io_thread, stop_io_thread
 from flame.sdk.session import Session
-from flame.sdk.session_options import RetryOn, SessionOptions, new_session
+from flame.sdk.session_options import RetryOn, SessionArguments, SessionOptions, new_session
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
 
 if TYPE_CHECKING:
@@ -220,23 +220,8 @@ class Client:
         name: str,
         application: object | None = None,
         *,
-        common_data: bytes | None = None,
-        min_instances: int = 0,
-        max_instances: int | None = None,
-        batch_size: int = 1,
-        priority: int = 0,
-        resources: Resources | str | None = None,
-        durability: Durability | str = "durable",
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        task_timeout: float | None = None,
-        deadline: float | None = None,
-        retry_on_failure: int | None = None,
-        on_client_lost: float | None = None,
-        require: str | Mapping[str, str] | None = None,
-        prefer: str | Mapping[str, int] | None = None,
-        near: Sequence[str] = (),
-        retry_on: RetryOn = (),
         submitter: str | None = None,
+        **arguments: Unpack[SessionArguments],
     ) -> Session:
         """Get the open session of this name; with an application, create it if there is none.
 
@@ -251,14 +236,8 @@ class Client:
                 (``common_data``, ``prefer`` and ``near`` may differ).
             WrongState: It is closed.
         """
-        new = None
-        if application is not None:
-            options = SessionOptions(
-                common_data, min_instances, max_instances, batch_size, priority, resources,
-                durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-                require, prefer, near, retry_on,
-            )  # fmt: skip
-            new = new_session(application, name, options)
+        options = SessionOptions(**arguments)
+        new = None if application is None else new_session(application, name, options)
         info, stream = self._call(
             self._connection.open_session(name, new, resolve_futures, submitter)
         )

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from flame.model.errors import InvalidRequest
 from flame.model.ids import MAX_NAME_LENGTH, check_name
@@ -47,6 +48,27 @@ class SessionOptions:
     prefer: str | Mapping[str, int] | None = None
     near: Sequence[str] = ()
     retry_on: RetryOn = ()
+
+
+class SessionArguments(TypedDict, total=False):
+    """The same, for methods that pass them on."""
+
+    common_data: bytes | None
+    min_instances: int
+    max_instances: int | None
+    batch_size: int
+    priority: int
+    resources: Resources | str | None
+    durability: Durability | str
+    max_attempts: int
+    task_timeout: float | None
+    deadline: float | None
+    retry_on_failure: int | None
+    on_client_lost: float | None
+    require: str | Mapping[str, str] | None
+    prefer: str | Mapping[str, int] | None
+    near: Sequence[str]
+    retry_on: RetryOn
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,9 @@ from flame.executor_manager.shims.program import (
     enter_timeout,
     start_timeout,
 )
+from flame.executor_manager.shims.service_calls import ServiceCalls
 from flame.model.service import SessionContext, TaskContext
-from flame.wire import v0, v1
-from flame.wire.channels import channel_options
-
-#: What a gRPC server takes in one message unless told otherwise; released services are not told.
-RELEASED_LIMIT = v1.RELEASED_MAX_RECEIVE
+from flame.wire import v0
 
 
 class GrpcShim:
@@ -54,15 +51,10 @@ class GrpcShim:
                     "register with FLAME_SERVICE_MANAGER",
                 )
                 address = registrations.address(self._program.process.pid) or ""
-                self._channel = grpc.insecure_channel(
-                    _target(address), options=[*channel_options(), ("grpc.enable_retries", 0)]
-                )
+                self._calls = ServiceCalls(_target(address), self._program, v0.GRPC_SHIM)
             except BaseException:
                 self._program.close()
                 raise
-        self._enter = self._method("OnSessionEnter")
-        self._invoke = self._method("OnTaskInvoke")
-        self._leave = self._method("OnSessionLeave")
 
     def enter(self, session: SessionContext) -> None:
         application = session.application
@@ -76,11 +68,14 @@ class GrpcShim:
             ),
             common_data=session.common_data,
         )
-        try:
-            # A released service registers just before it listens.
-            result = self._enter(message, timeout=self._enter_timeout, wait_for_ready=True)
-        except grpc.RpcError as error:
-            raise self._failure(error, "on_session_enter", self._enter_timeout, 0) from error
+        result = self._calls.call(
+            "OnSessionEnter",
+            message,
+            "on_session_enter",
+            timeout=self._enter_timeout,
+            size=len(session.common_data or b""),
+            wait_for_ready=True,  # a released service registers just before it listens
+        )
         if result.return_code != 0:
             raise ServiceFailure(
                 result.message or f"on_session_enter answered return code {result.return_code}"
@@ -99,44 +94,24 @@ class GrpcShim:
             input_path=context.input_path,
             output_path=context.output_path,
         )
-        try:
-            result = self._invoke(message, timeout=self._task_timeout)
-        except grpc.RpcError as error:
-            size = len(data or b"")
-            raise self._failure(error, "the task", self._task_timeout, size) from error
+        result = self._calls.call(
+            "OnTaskInvoke",
+            message,
+            "the task",
+            timeout=self._task_timeout,
+            size=len(data or b""),
+        )
         return result.data if result.HasField("data") else None
 
     def leave(self) -> None:
-        try:
-            self._leave(v0.EmptyRequest(), timeout=LEAVE_TIMEOUT)
-        except grpc.RpcError as error:
-            raise self._failure(error, "on_session_leave", LEAVE_TIMEOUT, 0) from error
+        self._calls.call(
+            "OnSessionLeave", v0.EmptyRequest(), "on_session_leave", timeout=LEAVE_TIMEOUT
+        )
 
     def close(self) -> None:
         """Stop the program."""
-        self._channel.close()
+        self._calls.close()
         self._program.close()
-
-    def _method(self, name: str) -> Any:
-        channel: Any = self._channel  # Method.on is typed for asyncio channels; the calls are alike
-        return v0.GRPC_SHIM[name].on(channel)
-
-    def _failure(
-        self, error: grpc.RpcError, what: str, timeout: float | None, size: int
-    ) -> ServiceFailure:
-        """Return what to raise for a call that failed, unless the program died of it."""
-        code = error.code()
-        if code is grpc.StatusCode.UNAVAILABLE or code is grpc.StatusCode.CANCELLED:
-            self._program.check_alive()
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout is not None:
-            return ServiceFailure(f"{what} took longer than {timeout:g} s")
-        refused = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
-        if code in refused and size > RELEASED_LIMIT - 1024:
-            return ServiceFailure(
-                f"the input has {size} bytes; this service takes at most {RELEASED_LIMIT} bytes "
-                f"(4 MiB) in one message, gRPC's default ({error.details()})"
-            )
-        return ServiceFailure(f"the service answered {code.name}: {error.details()}", code.name)
 
 
 class _Registrations:

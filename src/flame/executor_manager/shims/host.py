@@ -12,9 +12,6 @@ the executor manager reports it, and the cell names the task that ran.
 import contextlib
 import os
 import socket
-from typing import Any
-
-import grpc
 
 from flame.executor_manager.shims import ServiceFailure, ShimRequest
 from flame.executor_manager.shims.options import Options
@@ -24,12 +21,9 @@ from flame.executor_manager.shims.program import (
     enter_timeout,
     start_timeout,
 )
+from flame.executor_manager.shims.service_calls import ServiceCalls
 from flame.model.service import SessionContext, TaskContext
 from flame.wire import v1
-from flame.wire.channels import channel_options
-
-#: What a gRPC server takes in one message unless told otherwise; released services are not told.
-RELEASED_LIMIT = v1.RELEASED_MAX_RECEIVE
 
 
 class HostShim:
@@ -55,12 +49,7 @@ class HostShim:
         except BaseException:
             self._program.close()
             raise
-        self._channel = grpc.insecure_channel(
-            f"unix:{self._path}", options=[*channel_options(), ("grpc.enable_retries", 0)]
-        )
-        self._enter = self._method("OnSessionEnter")
-        self._invoke = self._method("OnTaskInvoke")
-        self._leave = self._method("OnSessionLeave")
+        self._calls = ServiceCalls(f"unix:{self._path}", self._program, v1.INSTANCE)
 
     def enter(self, session: SessionContext) -> None:
         application = session.application
@@ -82,8 +71,13 @@ class HostShim:
                 for peer in session.peers
             ],
         )
-        size = len(session.common_data or b"")
-        result = self._call(self._enter, message, size, "common data", self._enter_timeout)
+        result = self._calls.call(
+            "OnSessionEnter",
+            message,
+            "on_session_enter",
+            timeout=self._enter_timeout,
+            size=len(session.common_data or b""),
+        )
         if result.return_code != 0:
             raise ServiceFailure(
                 result.message or f"on_session_enter answered return code {result.return_code}"
@@ -102,7 +96,7 @@ class HostShim:
             input_path=context.input_path,
             output_path=context.output_path,
         )
-        result = self._call(self._invoke, message, len(data or b""), "input")
+        result = self._calls.call("OnTaskInvoke", message, "the task", size=len(data or b""))
         if result.return_code != 0:
             raise ServiceFailure(
                 result.message or f"the service answered return code {result.return_code}",
@@ -111,41 +105,16 @@ class HostShim:
         return result.output if result.HasField("output") else None
 
     def leave(self) -> None:
-        try:
-            self._leave(v1.EmptyRequest(), timeout=LEAVE_TIMEOUT)
-        except grpc.RpcError as error:
-            raise ServiceFailure(f"on_session_leave: {_describe(error)}") from error
+        self._calls.call(
+            "OnSessionLeave", v1.EmptyRequest(), "on_session_leave", timeout=LEAVE_TIMEOUT
+        )
 
     def close(self) -> None:
         """Stop the program."""
-        self._channel.close()
+        self._calls.close()
         self._program.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
-
-    def _method(self, name: str) -> Any:
-        channel: Any = self._channel  # Method.on is typed for asyncio channels; the calls are alike
-        return v1.INSTANCE[name].on(channel)
-
-    def _call(
-        self, method: Any, message: Any, size: int, what: str, timeout: float | None = None
-    ) -> Any:
-        try:
-            return method(message, timeout=timeout)
-        except grpc.RpcError as error:
-            code = error.code()
-            if code is grpc.StatusCode.UNAVAILABLE or code is grpc.StatusCode.CANCELLED:
-                self._program.check_alive()
-            if code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout is not None:
-                raise ServiceFailure(f"on_session_enter took longer than {timeout:g} s") from error
-            refused = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
-            if code in refused and size > RELEASED_LIMIT - 1024:
-                raise ServiceFailure(
-                    f"the {what} has {size} bytes; this service takes at most {RELEASED_LIMIT} "
-                    "bytes (4 MiB) in one message, gRPC's default, which services of released "
-                    f"SDKs keep ({error.details()})"
-                ) from error
-            raise ServiceFailure(_describe(error)) from error
 
     def _listens(self) -> bool:
         # The file is there from bind() on, a connection only from listen() on.
@@ -155,7 +124,3 @@ class HostShim:
             except OSError:
                 return False
         return True
-
-
-def _describe(error: grpc.RpcError) -> str:
-    return f"the service answered {error.code().name}: {error.details()}"
