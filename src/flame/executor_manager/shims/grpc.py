@@ -73,6 +73,7 @@ class GrpcShim:
             message,
             "on_session_enter",
             timeout=self._enter_timeout,
+            data="common_data",
             size=len(session.common_data or b""),
             wait_for_ready=True,  # a released service registers just before it listens
         )

@@ -76,6 +76,7 @@ class HostShim:
             message,
             "on_session_enter",
             timeout=self._enter_timeout,
+            data="common_data",
             size=len(session.common_data or b""),
         )
         if result.return_code != 0:

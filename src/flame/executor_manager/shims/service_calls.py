@@ -35,6 +35,7 @@ class ServiceCalls:
         what: str,
         *,
         timeout: float | None = None,
+        data: str = "the input",
         size: int = 0,
         wait_for_ready: bool = False,
     ) -> Any:
@@ -43,9 +44,10 @@ class ServiceCalls:
         Args:
             method: The rpc's name.
             message: What it is given.
-            what: What takes too long if it does; and what is too large.
+            what: What takes too long, if it does.
             timeout: Seconds; None: no limit.
-            size: Of the user's data in the message.
+            data: What of the user's is in the message.
+            size: How many bytes of it.
             wait_for_ready: It may not listen yet.
 
         Raises:
@@ -54,14 +56,14 @@ class ServiceCalls:
         try:
             return self._methods[method](message, timeout=timeout, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
-            raise self._failure(error, what, timeout, size) from error
+            raise self._failure(error, what, timeout, data, size) from error
 
     def close(self) -> None:
         """Disconnect."""
         self._channel.close()
 
     def _failure(
-        self, error: grpc.RpcError, what: str, timeout: float | None, size: int
+        self, error: grpc.RpcError, what: str, timeout: float | None, data: str, size: int
     ) -> ServiceFailure:
         code = error.code()
         if code is grpc.StatusCode.UNAVAILABLE or code is grpc.StatusCode.CANCELLED:
@@ -71,7 +73,7 @@ class ServiceCalls:
         refused = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE)
         if code in refused and size > v1.RELEASED_MAX_RECEIVE - 1024:
             return ServiceFailure(
-                f"{what} was given {size} bytes; this service takes at most "
+                f"{data} has {size} bytes; this service takes at most "
                 f"{v1.RELEASED_MAX_RECEIVE} bytes (4 MiB) in one message, gRPC's default, which "
                 f"services of released SDKs keep ({error.details()})"
             )
