@@ -1,6 +1,7 @@
 """What is said of single tasks goes to their executors, and is kept as long as they are."""
 
 from flame.core import effects, events
+from flame.model.ids import DEFAULT_TENANT
 from flame.model.task_notes import TaskNotes
 from tests.core.builders import bench
 
@@ -29,3 +30,11 @@ def test_what_was_submitted_before_keeps_its_notes_when_it_comes_again_with_more
     b.post(events.SubmitTasks(1, 0, [b"1"], None, {0: SAID}))
     b.post(events.SubmitTasks(1, 0, [b"1", b"2"], None, {0: TaskNotes(), 1: SAID}))
     assert b.session().notes == {1: SAID, 2: SAID}
+
+
+def test_a_task_of_a_single_call_has_its_notes_too() -> None:
+    b = bench()
+    b.post(events.CreateTask(DEFAULT_TENANT, "s", b"1", "create", notes=SAID))
+    b.post(events.CreateTask(DEFAULT_TENANT, "s", b"2", "create"))
+    assert b.session().notes == {1: SAID}
+    assert b.restart().session().notes == {1: SAID}

@@ -19,6 +19,7 @@ from flame.model.specs import (
     SessionState,
     TaskState,
 )
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.session_manager.replies import Answerable, Watching
 from flame.wire import v1
 
@@ -155,9 +156,14 @@ class FakeManager:
         return [view for view in self.known_tasks if view.task_id > after][:limit]
 
     def create(
-        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+        self,
+        tenant: Tenant,
+        session_name: str,
+        payload: bytes | None,
+        reply: Answerable,
+        notes: TaskNotes = NO_NOTES,
     ) -> None:
-        self.events.append(events.CreateTask(tenant, session_name, payload, reply))
+        self.events.append(events.CreateTask(tenant, session_name, payload, reply, notes=notes))
         if isinstance(self.answer, FlameError):
             reply.refuse(self.answer)
         elif isinstance(self.answer, Exception):

@@ -21,6 +21,7 @@ from flame.model.errors import (
 )
 from flame.model.resources import Resources
 from flame.model.specs import Event, EventCode, SessionState, TaskState
+from flame.model.task_notes import TaskNotes
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import Listener
 from flame.wire import codec, v1
@@ -246,6 +247,18 @@ async def test_a_task_is_created(manager: FakeManager, client: Client) -> None:
     assert manager.events[0].input == b""
     await client("CreateTask", task=v1.TaskSpec(session_id="s1"))
     assert manager.events[1].input is None
+
+
+async def test_what_is_said_of_a_task_goes_with_it(manager: FakeManager, client: Client) -> None:
+    manager.answer = a_task(12)
+    labels = [v1.Label(name="run", value="7")]
+    spec = v1.TaskSpec(session_id="s1", labels=labels, input_location="in/x")
+    await client("CreateTask", task=spec)
+    assert manager.events[0].notes == TaskNotes((("run", "7"),), "in/x")
+    spec.output_location = "out/../x"
+    code, error = await refusal(client("CreateTask", task=spec))
+    assert code is Code.INVALID_ARGUMENT
+    assert "output_location is 'out/../x'" in str(error)
 
 
 async def test_an_input_over_the_limit_is_refused_with_size_and_limit(

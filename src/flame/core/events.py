@@ -13,7 +13,7 @@ from flame.model.ids import ExecutorId, NodeName, SessionNumber, TaskId, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, Failure, SessionSpec, TaskLimits
-from flame.model.task_notes import TaskNotes
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.model.tenants import TenantSpec
 
 Reply = object  # whatever the shell needs to answer one call
@@ -135,6 +135,7 @@ class CreateTask:
     input: bytes | None
     reply: Reply
     watcher: Reply | None = None
+    notes: TaskNotes = NO_NOTES
 
 
 @dataclass(slots=True)

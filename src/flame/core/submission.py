@@ -23,6 +23,7 @@ from flame.core.task_limits import limit
 from flame.core.views import task_view
 from flame.model.errors import FlameError, InvalidRequest, ResourceExhausted, WrongState
 from flame.model.ids import TaskId
+from flame.model.task_notes import NO_NOTES
 
 
 @dataclass(slots=True)
@@ -243,7 +244,15 @@ def on_create(state: State, event: CreateTask, now: float) -> None:
         raise error
     first_id = TaskId(session.next_id)
     session.next_id += 1
-    record = TasksSubmitted(session.number, b"", 0, first_id, [event.input], milliseconds(now))
+    record = TasksSubmitted(
+        session.number,
+        b"",
+        0,
+        first_id,
+        [event.input],
+        milliseconds(now),
+        notes={0: event.notes} if event.notes is not NO_NOTES else None,
+    )
     state.store(record, CreateStored(session, event.reply, event.watcher), session=session)
 
 

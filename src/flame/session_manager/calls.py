@@ -25,6 +25,7 @@ from flame.model.errors import FlameError, NotFound, NotLeading
 from flame.model.ids import NodeName, SessionNumber, TaskId, Tenant
 from flame.model.logs import TaskLog
 from flame.model.packages import kept_package
+from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.runtime.tasks import Tasks
 from flame.session_manager.recent import RecentTasks
 from flame.session_manager.replies import Answerable, CallReply, Watching
@@ -130,10 +131,15 @@ class Calls:
         return found
 
     def create(
-        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+        self,
+        tenant: Tenant,
+        session_name: str,
+        payload: bytes | None,
+        reply: Answerable,
+        notes: TaskNotes = NO_NOTES,
     ) -> None:
         """Make a task that is likely to be watched; the reply gets its view, or an error."""
-        event = events.CreateTask(tenant, session_name, payload, reply, self._recent)
+        event = events.CreateTask(tenant, session_name, payload, reply, self._recent, notes)
         self._shell.post(event, pump=self._shell.pump_soon)
 
     def watch(

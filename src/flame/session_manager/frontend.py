@@ -30,6 +30,7 @@ from flame.model.ids import NodeName, TaskId, Tenant, check_name, parse_task_id
 from flame.model.packages import kept_package
 from flame.model.resources import UNIT, Resources, format_bytes
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, SessionSpec
+from flame.model.task_notes import NO_NOTES, TaskNotes, task_notes
 from flame.session_manager import serving, views
 from flame.session_manager.access import Caller
 from flame.session_manager.call import Call
@@ -92,7 +93,12 @@ class Manager(Protocol):
         """Return up to ``limit`` tasks above ``after`` by rising id; raise NotFound."""
 
     def create(
-        self, tenant: Tenant, session_name: str, payload: bytes | None, reply: Answerable
+        self,
+        tenant: Tenant,
+        session_name: str,
+        payload: bytes | None,
+        reply: Answerable,
+        notes: TaskNotes = NO_NOTES,
     ) -> None:
         """Make a task; the reply gets its view, or an error."""
 
@@ -343,7 +349,12 @@ class Frontend:
         name = check_name(task.session_id, "session")
         payload = task.input if task.HasField("input") else None
         self._check_size(payload, "input")
-        self._manager.create(call.caller.tenant, name, payload, Creation(call, self._dialect))
+        reply = Creation(call, self._dialect)
+        notes = NO_NOTES
+        if task.labels or task.input_location or task.output_location:
+            labels = {label.name: label.value for label in task.labels}
+            notes = task_notes(labels, task.input_location, task.output_location)
+        self._manager.create(call.caller.tenant, name, payload, reply, notes)
 
     def _watch_task(self, request: v1.WatchTaskRequest, call: Call) -> None:
         # A cancelled task's stream ends like any other, with OK after the final message: with a
