@@ -76,12 +76,15 @@ class Assigner:
                 no_volumes = str(error)
             inside = self._sandboxed(application, command, account, place, package, volumes)
             process = await self._processes.start(account, inside, relayed=True)
-        elif package is None and (own := zygotes.of_application(account, order, application)):
-            process = await self._processes.start(account, zygote=own)
+        elif own := zygotes.of_application(account, order, application, package):
+            process = await self._processes.start(account, command, zygote=own)
         elif command is COMMAND and (spare := self._spares.take(account)):
             process = spare
         else:
-            process = await self._processes.start(account, command)
+            warm = None
+            if package is not None and command is not COMMAND:
+                warm = await zygotes.of_package(account, order, package)
+            process = await self._processes.start(account, command, zygote=warm)
         try:
             self._limits.admit(process.number, resources_of(order.resources))
             outputs = self._places.adopt_outputs(process.name, place.name, account)

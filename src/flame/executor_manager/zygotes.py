@@ -4,7 +4,9 @@
                           └──ended──▶ failed: not tried again for a while
 
 There is one without anybody's code for each user that executors run as; all tenants of that user
-share it. An application with ``preload`` has one that has imported its module, for its tenant alone.
+share it. A package that has an environment of its own has one that runs in that, as the environment may
+run code of the package when its Python starts: for its tenant alone. An application with ``preload`` has
+one that has imported its module, for its tenant alone, too.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from flame.executor_manager.accounts import Account
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
+from flame.executor_manager.packages.place import Place
 from flame.executor_manager.reports import tail
 from flame.executor_manager.surroundings import thread_variables
 from flame.executor_manager.workplace import Workplaces
@@ -27,12 +30,12 @@ from flame.wire.frames import StartExecutor
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "flame.executor_manager.zygote")
+COMMAND = (sys.executable, "-P", "-m", "flame.executor_manager.zygote")  # or another interpreter
 
 READY_WITHIN = 30.0  # seconds; an application that takes longer to import pays each time
 UNUSED = 600.0  # seconds after which an application's zygote is ended
 RETRY = 300.0  # seconds before what has failed is tried again
-MOST = 4  # of applications
+MOST = 8  # of applications and packages
 
 Key = tuple[str, ...]
 
@@ -92,30 +95,47 @@ class Zygotes:
         guardian.on_zygote_ready = self._on_ready
 
     def of_application(
-        self, account: Account | None, order: StartExecutor, application: ApplicationSpec
+        self,
+        account: Account | None,
+        order: StartExecutor,
+        application: ApplicationSpec,
+        package: Place | None,
     ) -> Key | None:
         """Return the key of a zygote that has the application's module; start one if there is none."""
         if not application.preload:
             return None
-        key = _application_key(account, order, application)
+        key = _application_key(account, order, application, package)
         zygote = self._find(key)
         if zygote is not None:
             return key if zygote.is_ready else None
         variables = dict(application.environments)
+        if package is not None:
+            variables = dict(package.surround(application.environments))
         own = (application.working_directory, variables.get("PYTHONPATH"))
         paths = (*own, self._environment.get("PYTHONPATH"))
         variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         variables = {**thread_variables(order.resources.cpu, self._environment), **variables}
         module = application.entry_point.partition(":")[0]
-        self._tasks.start(self._start(key, account, (module,), variables), "zygote")
+        work = self._start(key, account, _command(package, module), variables)
+        self._tasks.start(work, "zygote")
         return None  # this executor pays for its imports itself
 
     async def plain(self, account: Account | None) -> Key:
         """Return the key of a zygote that has nobody's code, once it is ready or has failed."""
         key = (_user(account),)
+        return await self._settled(key, account, COMMAND)
+
+    async def of_package(
+        self, account: Account | None, order: StartExecutor, package: Place
+    ) -> Key:
+        """Return the key of a zygote in a package's environment, once it is ready or has failed."""
+        key = (_user(account), order.tenant, package.release)
+        return await self._settled(key, account, _command(package))
+
+    async def _settled(self, key: Key, account: Account | None, command: Sequence[str]) -> Key:
         zygote = self._find(key)
         if zygote is None:
-            zygote = await self._start(key, account)
+            zygote = await self._start(key, account, command)
         await zygote.settled.wait()
         return key
 
@@ -129,7 +149,7 @@ class Zygotes:
         self,
         key: Key,
         account: Account | None,
-        arguments: Sequence[str] = (),
+        command: Sequence[str],
         variables: Mapping[str, str] | None = None,
     ) -> Zygote:
         """Start one; does not wait until it is ready."""
@@ -137,7 +157,7 @@ class Zygotes:
         zygote = self._by_key[key] = Zygote(key, now, now)
         self._limit()
         try:
-            zygote.pid = await self._spawn(account, arguments, variables or {})
+            zygote.pid = await self._spawn(account, command, variables or {})
         except (OSError, GuardianLost) as error:
             log.warning("zygote-not-started key=%s error=%s", key, error)
             zygote.fail()
@@ -146,7 +166,7 @@ class Zygotes:
         return zygote
 
     async def _spawn(
-        self, account: Account | None, arguments: Sequence[str], variables: Mapping[str, str]
+        self, account: Account | None, command: Sequence[str], variables: Mapping[str, str]
     ) -> int:
         number = next(self._numbers)
         name, output = f"zygote-{number}", self._places.open_output
@@ -156,7 +176,7 @@ class Zygotes:
             confinement = {**confinement, **account.confinement()}
         with output(name, "out") as out, output(name, "err") as err:
             pid = await self._guardian.spawn(
-                (*COMMAND, *arguments),
+                command,
                 {**environment, **variables},
                 self._directory,
                 (out.fileno(), err.fileno()),
@@ -196,7 +216,7 @@ class Zygotes:
         return True
 
     def collect(self) -> None:
-        """End those of applications that have not been used for long."""
+        """End those of applications and packages that have not been used for long."""
         for zygote in list(self._by_key.values()):
             if len(zygote.key) > 1 and self._loop.time() - zygote.used > UNUSED:
                 self._end(zygote)
@@ -224,12 +244,21 @@ class Zygotes:
             zygote.fail()
 
 
+def _command(package: Place | None, *arguments: str) -> tuple[str, ...]:
+    """Return the command of a zygote: with the interpreter that its executors are to have."""
+    python = package.python if package is not None else ""
+    return (python or COMMAND[0], *COMMAND[1:], *arguments)
+
+
 def _user(account: Account | None) -> str:
     return account.name if account is not None else ""
 
 
 def _application_key(
-    account: Account | None, order: StartExecutor, application: ApplicationSpec
+    account: Account | None,
+    order: StartExecutor,
+    application: ApplicationSpec,
+    package: Place | None,
 ) -> Key:
     """Return the key of an application's zygote: what differs in it must not share one."""
     asked = (
@@ -237,6 +266,7 @@ def _application_key(
         application.environments,
         application.working_directory,
         order.resources.cpu,
+        package and package.release,
     )
     code = hashlib.sha256(repr(asked).encode()).hexdigest()
     return (_user(account), order.tenant, order.application_name, code)

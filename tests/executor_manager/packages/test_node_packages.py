@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flame.executor_manager.sandbox import find_bubblewrap
@@ -72,13 +73,16 @@ def binary(source: Path, command: str, **fields: object) -> ApplicationSpec:
 
 
 async def start(
-    manager: FakeManager, application: ApplicationSpec, executor: str = "e1"
+    manager: FakeManager,
+    application: ApplicationSpec,
+    executor: str = "e1",
+    tenant: str = "default",
 ) -> tuple[ExecutorLine, frames.BindResult]:
     incarnation = manager.order_start(
         executor,
         application=application_spec_to(application),
         application_name="app",
-        tenant="default",
+        tenant=tenant,
     )
     line = await manager.line(executor, incarnation, within=PREPARED_WITHIN)
     result = await manager.bind(line, bind(application, incarnation=line.hello.incarnation))
@@ -431,3 +435,60 @@ async def test_a_sandboxed_service_sees_its_package_and_no_other(
     seen = (await works(manager, line)).split()
     assert "look" in seen
     assert len([name for name in seen if len(name) == 32]) == 1  # of the two releases
+
+
+IMPORTED_BY = """
+import os, sys
+IMPORTER = os.getpid()
+
+def service(data):
+    return f"{IMPORTER} {os.getpid()} {sys.executable}".encode()
+"""
+
+
+def package_zygotes(node: NodeProcess) -> list[psutil.Process]:
+    """Those that run in a package's environment."""
+    found = [process for process in node.family() if process.name() == "flame-zygote"]
+    return [process for process in found if "/packages/" in process.cmdline()[0]]
+
+
+async def test_executors_of_a_package_are_forked_in_its_environment(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    application = python(project(tmp_path / "app", IMPORTED_BY), "where:service")
+    for executor in ("e1", "e2"):
+        line, result = await start(manager, application, executor)
+        assert (result.return_code, result.message) == (0, "")
+        imported, runs, interpreter = (await works(manager, line)).split()
+        assert imported == runs  # its own module is each one's affair
+        [release] = releases(node)
+        assert interpreter == str(release / "env/bin/python")
+        # A fork has the command line of what it was forked from.
+        assert "flame.executor_manager.zygote" in psutil.Process(int(runs)).cmdline()
+    assert len(package_zygotes(node)) == 1
+    # What a package does when its Python starts is seen by nobody but its tenant.
+    await start(manager, application, "e3", tenant="other")
+    assert len(releases(node)) == 2
+    assert len(package_zygotes(node)) == 2
+
+
+async def test_a_packages_module_is_imported_ahead_if_it_asks_for_that(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    application = python(project(tmp_path / "app", IMPORTED_BY), "where:service")
+    application = replace(application, preload=True)
+    importers: list[str] = []
+
+    async def shares_imports() -> bool:
+        line, result = await start(manager, application, f"e{len(importers)}")
+        assert (result.return_code, result.message) == (0, "")
+        imported, runs, _ = (await works(manager, line)).split()
+        importers.append(imported)
+        return imported != runs
+
+    for _ in range(200):  # until its zygote is ready
+        if await shares_imports():
+            break
+        await asyncio.sleep(0.1)
+    assert await shares_imports()
+    assert importers[-1] == importers[-2]
