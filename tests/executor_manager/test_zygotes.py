@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import os
-import time
 from pathlib import Path
 
 import psutil
@@ -62,18 +61,15 @@ def zygotes(node: NodeProcess) -> list[psutil.Process]:
     return [process for process in node.family() if process.name() == "flame-zygote"]
 
 
-async def with_own_zygote(node: NodeProcess) -> None:
-    """Wait until there are two: the plain one, and an application's that is ready."""
-    await eventually(lambda: len(zygotes(node)) == 2, "the application's zygote")
-    newest = max(zygotes(node), key=lambda process: process.create_time())
-    # It sleeps in its import first; then it waits for requests.
-    await eventually(
-        lambda: (
-            "unix_" in Path(f"/proc/{newest.pid}/wchan").read_text()
-            or time.time() - newest.create_time() > 3
-        ),
-        "the end of its imports",
-    )
+async def with_own_zygote(manager: FakeManager, application: ApplicationSpec) -> None:
+    """Start executors until one is forked from the application's zygote: so it is ready."""
+    for number in range(50):
+        imported, runs = await importer(
+            manager, await bound_to(manager, application, f"try{number}")
+        )
+        if imported != runs:
+            return
+    raise AssertionError("no executor was forked from the application's zygote")
 
 
 async def test_the_first_executor_pays_for_the_imports_and_the_next_do_not(
@@ -83,7 +79,7 @@ async def test_the_first_executor_pays_for_the_imports_and_the_next_do_not(
     first = await bound_to(manager, application, "e1")
     imported, runs = await importer(manager, first)
     assert imported == runs
-    await with_own_zygote(node)
+    await with_own_zygote(manager, application)
     lines = [await bound_to(manager, application, executor) for executor in ("e2", "e3")]
     seen = [await importer(manager, line) for line in lines]
     assert all(imported != runs for imported, runs in seen)
@@ -99,7 +95,7 @@ async def test_tenants_share_no_process_that_has_imported_code(
 ) -> None:
     application = preloading(tmp_path / "code")
     await bound_to(manager, application, "e1", "t1")
-    await with_own_zygote(node)
+    await with_own_zygote(manager, application)
     other = await bound_to(manager, application, "e2", "t2")
     imported, runs = await importer(manager, other)
     assert imported == runs
@@ -110,7 +106,7 @@ async def test_code_that_has_changed_is_imported_again(
 ) -> None:
     application = preloading(tmp_path / "code")
     await bound_to(manager, application, "e1")
-    await with_own_zygote(node)
+    await with_own_zygote(manager, application)
     (tmp_path / "code" / "slow.py").write_text("def service(data): return b'changed'\n")
     line = await bound_to(manager, application, "e2")
     await run(manager, line, {1: b"who"})
@@ -120,10 +116,16 @@ async def test_code_that_has_changed_is_imported_again(
 async def test_a_module_that_starts_threads_is_never_forked(
     manager: FakeManager, node: NodeProcess, tmp_path: Path
 ) -> None:
-    more = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
+    imports = tmp_path / "imports"
+    more = f"""
+with open({str(imports)!r}, "a") as file:
+    print(os.getpid(), file=file)
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+"""
     application = preloading(tmp_path / "code", "threaded", more)
     await bound_to(manager, application, "e1")
-    await eventually(lambda: len(zygotes(node)) == 1, "the end of its zygote")
+    await eventually(lambda: len(imports.read_text().split()) == 2, "its import by a zygote")
+    await eventually(lambda: len(zygotes(node)) == 1, "the end of that zygote")
     line = await bound_to(manager, application, "e2")
     imported, runs = await importer(manager, line)
     assert imported == runs
