@@ -4,10 +4,13 @@ Room comes, in this order, from what is on its way back anyway, from warm execut
 from executors whose session has no work for them, from lower tiers, and at last from whoever is
 better served. The last only if the giver is *after* the move still at least as well served as the
 taker is then: the opposite move is then never justified, so nothing goes back and forth. (Compared
-are the two children of the lowest tenant that both belong to, as in Kueue's fair sharing.) A gang
-counts what it would lose as a whole; for its first gang a session is judged by one executor, because
-otherwise a gang larger than its share would never run. Shares are no whole numbers of executors: who
-is owed one more for a while gets it from somebody who is ahead (:mod:`flame.scheduling.turns`).
+are the two children of the lowest tenant that both belong to, as in Kueue's fair sharing.) Where
+executors differ in size, what is left over of a large one may go to a third session, and a circle could
+close: so whoever gave in a claim takes nothing back in one, from its equals, before the circumstances
+change; it may have what is free. A gang counts what it would lose as a whole; for its first gang a
+session is judged by one executor, because otherwise a gang larger than its share would never run.
+Shares are no whole numbers of executors: who is owed one more for a while gets it from somebody who is
+ahead (:mod:`flame.scheduling.turns`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,6 +69,9 @@ class Claims:
                     self._from_better_served(branch, tier)
         for undo in reversed(self._undo):
             undo()
+        for step in self._steps:
+            if isinstance(step, Release):
+                self._note_giver(ledger.leaves[step.session], step.count)
 
     # --- whose claim, on whom ---------------------------------------------------------------------
 
@@ -95,11 +101,9 @@ class Claims:
                     (g for g in ledger.leaves.values() if g.tier < tier and g.kept),
                     key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order),
                 )
-            taker, above = leaf, chain(leaf)
+            above = chain(leaf)
 
-            def may_give(
-                giver: Leaf, count: int, taker: Leaf = taker, above: list[Branch] = above
-            ) -> bool:
+            def may_give(giver: Leaf, count: int, above: list[Branch] = above) -> bool:
                 below = [b for b in chain(giver) if b not in above]
                 return may_lose(below, giver.wish.request * count)
 
@@ -131,11 +135,12 @@ class Claims:
             asked = leaf.wish.batch_size if leaf.taken else 1
             entitled = is_entitled(path, leaf.wish.request * leaf.wish.batch_size)
             after = share(mine.used + mine.tips + asked * leaf.price / 2, mine.weight)
-            above = self._anybody_above(best, after, mine, served)
+            may_take_back = leaf.gave_at != ledger.circumstances
+            above = may_take_back and self._anybody_above(best, after, mine, served)
             due = isinstance(mine, Branch) and mine.is_due()
             if not entitled and not above and not due:
                 failed[leaf.wish.order] = None
-                if len(failed) == 1:
+                if len(failed) == 1 and may_take_back:
                     return  # nobody is better served than the least served would be
                 continue
 
@@ -144,6 +149,7 @@ class Claims:
                 count: int,
                 after: float = after,
                 entitled: bool = entitled,
+                may_take_back: bool = may_take_back,
                 due: bool = due,
                 mine: Leaf | Branch = mine,
             ) -> bool:
@@ -164,6 +170,8 @@ class Claims:
                         return True
                     if theirs.is_due(count * giver.price):
                         return False
+                if not may_take_back:
+                    return False
                 left = share(theirs.used + theirs.tips - lost, theirs.weight)
                 # Not for the last digit: both would be after the other for ever.
                 return left - after > EXACT * abs(left)
@@ -414,6 +422,9 @@ class Claims:
         self, leaf: Leaf, giver: Leaf, node: NodeName, count: int, *, graceful: bool
     ) -> None:
         ledger = self._ledger
+        before = giver.gave_at
+        self._undo.append(lambda: setattr(giver, "gave_at", before))
+        self._note_giver(giver, count)
         left = count
         places = [node]
         if giver.rooms[node] < count:
@@ -431,6 +442,10 @@ class Claims:
                 break
         grace = None if graceful and giver.tier >= leaf.tier else ledger.policies.grace
         self._steps.append(Release(giver.wish.session, count, node, grace))
+
+    def _note_giver(self, giver: Leaf, count: int) -> None:
+        if giver.surplus < count:
+            giver.gave_at = self._ledger.circumstances
 
     def _leave(self, room: Room, amount: Resources, count: int) -> None:
         slots = self._ledger.slots

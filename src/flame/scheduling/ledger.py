@@ -35,6 +35,8 @@ class Ledger:
         changed: Nodes on which something happened since the last plan.
         slots: How many executors there may be.
         line: The session that room is kept free for although it is not on its way, if any.
+        circumstances: How often something changed that is no consequence of a plan: who wants more,
+            what there is, whose turn it is.
         others_share: Whether other tenants have sessions than when turns were last looked at.
     """
 
@@ -63,6 +65,7 @@ class Ledger:
         self._coming: dict[NodeName, tuple[int, Room]] = {}  # the latest last
         self.any_guarantee = self.any_withheld = False
         self.others_share = False
+        self.circumstances = 0
         self._shapes: dict[object, Shape] = {}
         self._reprice = False
         self.put_tenants([])
@@ -71,6 +74,7 @@ class Ledger:
 
     def put_tenants(self, specs: Iterable[TenantSpec]) -> None:
         """Replace the tree. ``specs`` were checked: parents come first."""
+        self.circumstances += 1
         wishes = [leaf.wish for leaf in self.leaves.values()]
         balances = {name: branch.balance for name, branch in self.branches.items()}
         self.root = Branch(_ROOT, -1, None)
@@ -112,6 +116,9 @@ class Ledger:
             if branch is not None and branch.balance != share * WHOLE:
                 branch.balance = share * WHOLE
                 branch.tips = branch.balance if abs(branch.balance) >= self.tree.unit / 2 else 0.0
+                if abs(branch.tips - branch.tipped) >= self.tree.unit / 2:
+                    branch.tipped = branch.tips
+                    self.circumstances += 1
                 self.tree.recount(branch, 0)
             return
         leaf = self.leaves.get(of)
@@ -129,6 +136,8 @@ class Ledger:
         fresh = (deserved * WHOLE, owed, turn)
         if branch is None or (branch.deserved, branch.owed, branch.turn) == fresh:
             return
+        if branch.turn is not turn:
+            self.circumstances += 1
         branch.deserved, branch.owed, branch.turn = fresh
         self.tree.recount(branch, 0)
 
@@ -147,10 +156,14 @@ class Ledger:
         leaf = self.leaves.get(wish.session)
         if leaf is None:
             leaf = self._plant(wish)
+            self.circumstances += 1
         elif leaf.wish == wish:
             return
         else:
+            was_hungry = leaf.hungry
             old, leaf.wish = leaf.wish, wish
+            if leaf.hungry is not was_hungry or leaf.surplus:
+                self.circumstances += 1
             if (old.tenant, old.order, old.request, old.priority, old.batch_size, old.requires) != (
                 wish.tenant,
                 wish.order,
@@ -159,6 +172,7 @@ class Ledger:
                 wish.batch_size,
                 wish.requires,
             ):
+                self.circumstances += 1
                 leaf.wish = old
                 self.forget_promises(leaf)
                 self._uproot(leaf)
@@ -175,6 +189,7 @@ class Ledger:
         leaf = self.leaves.get(session)
         if leaf is None:
             return
+        self.circumstances += 1
         self.forget_promises(leaf)
         self._forget_expected(leaf)
         kept, leaf.kept = leaf.kept, 0
@@ -273,6 +288,7 @@ class Ledger:
             room.free, room.open = room.free + gained, room.open + gained
             self.rooms.add(room)
         self._reprice = True
+        self.circumstances += 1
         self._roomier(room)
 
     def drop_machine(self, node: NodeName) -> None:
@@ -280,6 +296,7 @@ class Ledger:
         room = self.rooms.by_node.get(node)
         if room is None:
             return
+        self.circumstances += 1
         for session in list(room.promises):
             self.forget_promises(self.leaves[session])
         self.rooms.remove(room)
@@ -406,6 +423,8 @@ class Ledger:
         self._count_slot(holding, -1)
         if room is None:
             return
+        if not holding.leaving:
+            self.circumstances += 1  # nobody told it to leave
         self._keep(holding, room, -1)
         room.free, room.open = room.free + holding.resources, room.open + holding.resources
         self.rooms.update(room)

@@ -98,6 +98,9 @@ class _Planning:
     def _honour_gang(self, leaf: Leaf, places: list[tuple[Room, int]]) -> None:
         ledger = self._ledger
         in_line = leaf is ledger.line
+        if in_line and not within_ceilings(leaf, leaf.wish.batch_size):
+            ledger.forget_promises(leaf)  # what is in line does not count; others got there first
+            return
         if sum(count for _, count in places) <= ledger.slots.free and all(
             self._ready(leaf, room, count) == count for room, count in places
         ):

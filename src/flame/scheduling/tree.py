@@ -52,6 +52,7 @@ class Leaf:
         rooms: Its kept executors by node.
         promises: The room set aside for it, by node.
         expected: Executors of the last plan that the core has not reported yet, by node.
+        gave_at: The circumstances in which somebody last took what it had work for.
     """
 
     wish: Wish
@@ -66,6 +67,7 @@ class Leaf:
     promises: dict[NodeName, int] = field(default_factory=dict)
     expected: dict[NodeName, int] = field(default_factory=dict)
     entry: Entry | None = None
+    gave_at: int = -1
 
     @property
     def taken(self) -> int:
@@ -81,6 +83,11 @@ class Leaf:
     def weight(self) -> float:
         """Its part relative to its siblings."""
         return self.wish.weight
+
+    @property
+    def hungry(self) -> bool:
+        """Whether it could use more, a gang's worth if it comes in gangs."""
+        return self.wish.wanted >= self.kept + self.promised + self.wish.batch_size
 
     @property
     def surplus(self) -> int:
@@ -99,6 +106,7 @@ class Branch:
         amount: The same as resources; kept only where a quota or limit needs it.
         balance: What it had more than it deserved, in the unit of prices, decayed.
         tips: The same, as far as it tips the scales.
+        tipped: What ``tips`` was when it last changed by much.
         leaving: What its executors take that are on their way out.
         deserved: What it deserves, in the unit of prices, as it was when its turn was last noted.
         owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: nobody
@@ -115,6 +123,7 @@ class Branch:
     used: int = 0
     balance: float = 0.0
     tips: float = 0.0
+    tipped: float = 0.0
     amount: Resources | None = None
     leaving: Resources = field(default_factory=Resources)
     deserved: float = 0.0
@@ -218,8 +227,7 @@ class Tree:
 
     def place(self, leaf: Leaf) -> None:
         """List the leaf among the hungry where it belongs, or nowhere if it wants no more."""
-        taken = leaf.kept + leaf.promised
-        fresh = self.key(leaf) if leaf.wish.wanted >= taken + leaf.wish.batch_size else None
+        fresh = self.key(leaf) if leaf.hungry else None
         old, parent, tier = leaf.entry, leaf.parent, leaf.tier
         if fresh == old:
             return
