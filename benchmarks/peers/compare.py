@@ -19,10 +19,11 @@ from benchmarks.work import Payloads, check
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-bench"
-ROUND_SECONDS = 0.8  # a round takes about this, however slow the peer
+ROUND_SECONDS = 1.0  # a round takes about this, however slow the peer
 SETTLE = 0.1  # seconds in which it gives back what the round before left
-FIRST_TASKS = 200
+FIRST_TASKS = 500
 MOST_TASKS = 100_000
+WARM_TASKS = 200  # before trips
 LEAST_TRIPS = 50
 TIMEOUT = 90.0  # seconds for one peer
 
@@ -105,18 +106,19 @@ def throughput(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]
 def enough(peer: Peer, payloads: Payloads, size: int, seconds: float) -> int:
     """As many tasks as take so long; the peer is warm afterwards."""
     run(peer, payloads.make(FIRST_TASKS, size))
-    count = FIRST_TASKS
-    while True:
+    count, taken = FIRST_TASKS, 0.0
+    while (
+        taken < seconds / 2 and count < MOST_TASKS
+    ):  # the first few say little: there are fixed costs
         taken = run(peer, payloads.make(count, size))
-        if taken >= seconds / 2 or count == MOST_TASKS:
-            return count
-        count = min(MOST_TASKS, int(count * seconds / taken))
+        count = min(MOST_TASKS, max(count, int(count * seconds / taken)))
+    return count
 
 
 def latency(peer: Peer, entry: Entry, rounds: Rounds) -> list[dict[str, Any]]:
     """One task at a time, on an idle system."""
     payloads = _payloads(entry)
-    run(peer, payloads.make(FIRST_TASKS))  # warm
+    run(peer, payloads.make(WARM_TASKS))
     probe = trips(peer, payloads.make(20))
     count = int(ROUND_SECONDS * 1000 * rounds.scale / percentile(probe, 50))
     count = min(rounds.scaled(1_000), max(LEAST_TRIPS, count))
