@@ -97,3 +97,12 @@ def test_dropping_leaves_counts_ids_and_submitters_as_they_were() -> None:
     assert after == before
     assert after.next_task_id == 5
     assert first.inputs == (b"a", b"b")
+
+
+def test_outcomes_in_any_order_let_go_of_the_tasks_of_several_submits() -> None:
+    store = opened(kept_tasks=1)
+    store.commit([submitted(1, *[b"x"] * 3), submitted(4, *[b"y"] * 2)], sync=False)
+    store.commit([recorded(0, 4, 1, 5, 2), acknowledged(3)], sync=False)
+    assert kept(store) == [2, 3, 5]
+    store.commit([acknowledged(4)], sync=False)
+    assert kept(store) == [2, 3]

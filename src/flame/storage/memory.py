@@ -231,12 +231,17 @@ class _Submitted:
     def range(self) -> SubmittedRange:
         return SubmittedRange(self.first_number, self.first_id, len(self.inputs))
 
-    def drop(self, task_id: TaskId) -> None:
-        """Let go of one task's input although the batch goes on."""
+    def drop(self, task_ids: Sequence[int]) -> None:
+        """Let go of the inputs of some tasks, although the batch goes on."""
+        self.live -= len(task_ids)
+        if not self.live:
+            self.inputs, self.owned = (_Mark.DROPPED,) * len(self.inputs), None
+            return
         if self.owned is None:
             self.inputs = self.owned = list(self.inputs)
-        self.owned[task_id - self.first_id] = _Mark.DROPPED
-        self.live -= 1
+        owned, first_id = self.owned, self.first_id
+        for task_id in task_ids:
+            owned[task_id - first_id] = _Mark.DROPPED
 
 
 class _Session:
@@ -315,19 +320,40 @@ class _Session:
         position = min(position, self.log_end)
         if position <= self.acknowledged:
             return
-        for _, task_id, output in self._log_between(self.acknowledged, position):
-            self.kept_bytes += self._size(task_id, output)
+        for task_ids, outputs in self._log_slices(self.acknowledged, position):
+            self.kept_bytes += self._size(task_ids, outputs)
         self.acknowledged = position
-        keep_from = position - kept_tasks
-        if self.first_kept >= keep_from and self.kept_bytes <= kept_bytes:
-            return
-        for at, task_id, output in self._log_between(self.first_kept, position):
-            if self.first_kept >= keep_from and self.kept_bytes <= kept_bytes:
-                break
-            self.kept_bytes -= self._size(task_id, output)
-            self._drop_task(task_id)
-            self.first_kept = at + 1
-        self._drop_batches()
+        dropped = self._drop_until(position - kept_tasks)
+        while self.kept_bytes > kept_bytes and self.first_kept < position:
+            dropped = self._drop_until(self.first_kept + 1)
+        if dropped:
+            self._drop_batches()
+
+    def _drop_until(self, position: int) -> bool:
+        """Forget the outcomes before a position, and their tasks; return whether there were any."""
+        if position <= self.first_kept:
+            return False
+        for task_ids, outputs in self._log_slices(self.first_kept, position):
+            self.kept_bytes -= self._size(task_ids, outputs)
+            for batch, some in self._by_batch(task_ids):
+                batch.drop(some)
+            for known in (self.where, self.spent):
+                if known:
+                    for task_id in task_ids:
+                        known.pop(task_id, None)
+        self.first_kept = position
+        return True
+
+    def _log_slices(
+        self, start: int, end: int
+    ) -> Iterator[tuple[Sequence[TaskId], Sequence[bytes | None]]]:
+        """Yield (tasks, outputs) of the kept outcomes from ``start`` to before ``end``."""
+        first = max(bisect_right(self.positions, start) - 1, 0)
+        for batch in islice(self.log, first, None):
+            if batch.first_position >= end:
+                return
+            own = slice(max(start - batch.first_position, 0), end - batch.first_position)
+            yield batch.task_ids[own], batch.outputs[own]
 
     def _log_between(self, start: int, end: int) -> Iterator[tuple[int, TaskId, bytes | None]]:
         """Yield (position, task, output) for the kept outcomes from ``start`` to before ``end``."""
@@ -345,17 +371,32 @@ class _Session:
                     return
                 yield outcome
 
-    def _size(self, task_id: TaskId, output: bytes | None) -> int:
-        batch = self._batch_of(task_id)
-        given = None if batch is None else batch.inputs[task_id - batch.first_id]
-        return len(output or b"") + (len(given) if isinstance(given, bytes) else 0)
+    def _size(self, task_ids: Sequence[TaskId], outputs: Sequence[bytes | None]) -> int:
+        """Bytes of these outcomes and of their tasks' inputs."""
+        size = sum([len(output) for output in outputs if output])
+        for batch, some in self._by_batch(task_ids):
+            inputs, first_id = batch.inputs, batch.first_id
+            given = [inputs[task_id - first_id] for task_id in some]
+            size += sum([len(each) for each in given if isinstance(each, bytes)])
+        return size
 
-    def _drop_task(self, task_id: TaskId) -> None:
-        batch = self._batch_of(task_id)
-        if batch is not None:
-            batch.drop(task_id)
-        self.where.pop(task_id, None)
-        self.spent.pop(task_id, None)
+    def _by_batch(
+        self, task_ids: Sequence[TaskId]
+    ) -> Iterator[tuple[_Submitted, Sequence[TaskId]]]:
+        """Cut tasks into those that were submitted together; mostly all of them were."""
+        start = 0
+        while start < len(task_ids):
+            batch = self._batch_of(task_ids[start])
+            stop = start + 1
+            if batch is not None:
+                first, end = batch.first_id, batch.first_id + len(batch.inputs)
+                if start == 0 and first <= min(task_ids) and max(task_ids) < end:
+                    yield batch, task_ids
+                    return
+                while stop < len(task_ids) and first <= task_ids[stop] < end:
+                    stop += 1
+                yield batch, task_ids[start:stop]
+            start = stop
 
     def _drop_batches(self) -> None:
         """Forget whole batches of outcomes and of tasks of which nothing is kept."""
