@@ -97,9 +97,9 @@ class Bench:
         return file_labels(self._database, self.durability)
 
     def outcomes_after_kill(self, session: int) -> int:
-        """Kill the session manager as ``kill -9`` does; count a session's outcomes in its file.
+        """Kill the session manager as ``kill -9`` does; count the tasks that succeeded in its file.
 
-        Ends the cluster.
+        Each task counts once. Ends the cluster.
         """
         # That processes end is no news here.
         logging.getLogger("flame.sdk.local_cluster").setLevel(logging.ERROR)
@@ -110,12 +110,15 @@ class Bench:
         store = open_store(f"sqlite://{self._database}")
         try:
             store.load()
-            position = 0
+            position, succeeded = 0, set[int]()
             while (batch := store.outcomes(SessionNumber(session), position, 2**24)) is not None:
                 position += len(batch.task_ids)
+                succeeded.update(
+                    task for i, task in enumerate(batch.task_ids) if i not in batch.failures
+                )
         finally:
             store.close()
-        return position
+        return len(succeeded)
 
     def session(self, service: str = "Reverse", **options: Any) -> flame.Session:
         """A new session on an application that :func:`bench` registered."""

@@ -63,7 +63,7 @@ def measure(
     probe = max(1, min(PROBE_TASKS, int(target / each_alone))) * executors
     rate = probe / busy(session, payloads.make(probe, prefix=prefix))[1]
     each = min(100_000, int(target * rate)) // executors
-    count = max(2, each) * executors
+    count = max(1, each) * executors
     work = [payloads.make(count, prefix=prefix) for _ in range(rounds.count)]
     runs = [busy(session, each) for each in work]
     return {
