@@ -1,7 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.executor_manager.window import LEAST, MOST, MOST_AT_FIRST, MOST_BYTES, Window
+from flame.executor_manager.window import (
+    LEAST,
+    MOST,
+    MOST_AT_FIRST,
+    MOST_BYTES,
+    UNTIL_MORE,
+    Window,
+)
 
 US, MS = 1_000, 1_000_000
 
@@ -24,6 +31,16 @@ def test_tiny_tasks_come_by_the_thousand() -> None:
 
 def test_it_holds_about_eight_milliseconds_of_work() -> None:
     assert 60 <= settled(100 * US).tasks <= 100
+
+
+@given(st.integers(10 * US, 50 * MS))
+def test_work_lasts_until_more_comes_although_results_wait(task_ns: int) -> None:
+    window = Window()
+    while window.observe(1000, task_ns * 1000, 0):
+        pass
+    assert (
+        window.tasks - 1
+    ) * task_ns * 5 / 4 >= UNTIL_MORE  # changes of a fifth are not announced
 
 
 def test_a_long_task_has_one_successor_at_hand() -> None:

@@ -5,9 +5,15 @@ another executor is idle: about 8 ms of work, by the measured time of a task. So
 thousand, and a task of a second has one successor at hand and no more.
 """
 
+import math
+
+from flame.executor_manager.hand import RIPE_AFTER
+
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
-AHEAD = 8_000_000  # ns of work: results wait up to 4 ms, the round trip takes 1
+AHEAD = 8_000_000  # ns of work
+#: ns from a result to the tasks that its frame brings: it waits to be sent, then the round trip.
+UNTIL_MORE = RIPE_AFTER + 1_000_000
 MOST_AT_FIRST = 128  # of a new session, whatever the last one's tasks were like
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
 
@@ -53,7 +59,9 @@ class Window:
         return self._change(self._wanted())
 
     def _wanted(self) -> int:
-        wanted = min(MOST, int(AHEAD / max(self._mean_ns, 1.0)))
+        mean_ns = max(self._mean_ns, 1.0)
+        behind = math.ceil(UNTIL_MORE / mean_ns)  # the one that runs: of 3 ms, one would not do
+        wanted = min(MOST, max(int(AHEAD / mean_ns), 1 + behind))
         if self._mean_bytes > 0:
             wanted = min(wanted, int(MOST_BYTES / self._mean_bytes))
         # A few quick tasks promise little: at most four times as many at each step.
