@@ -23,7 +23,8 @@ def throughput(results: Results) -> Drawing | None:
     left, right, top, step = 200, 90, 50, 30
     bars = sorted(largest.items(), key=lambda pair: -pair[1]["median"])
     drawing = Drawing(
-        top + step * len(bars) + 40, "Tasks per second: 16 bytes in and out, all at once"
+        top + step * len(bars) + 40,
+        "Tasks per second (logarithmic): 16 bytes in and out, all at once",
     )
     low = 10 ** math.floor(math.log10(min(row["median"] for _, row in bars)))
     high = 10 ** math.ceil(math.log10(max(row["median"] for _, row in bars)))
@@ -73,6 +74,11 @@ def granularity(results: Results) -> Drawing | None:
         "length of a task (dashed: by the time that it takes alone)",
         anchor="middle",
     )
+    for row in results.rows("granularity", figure="half useful"):
+        if row["length us"] is not None:
+            x, y = place(row["length us"], 0.5)
+            drawing.line([(x, y), (x, bottom)], BLUE, dashed=True)
+            drawing.text(x + 6, bottom - 10, f"half useful: {row['length us']:.1f} µs", color=BLUE)
     for index, (work, color) in enumerate((("sleep", FLAME), ("spin", BLUE))):
         mine = [row for row in rows if row["work"] == work]
         line = [place(row["length us"], row["median"]) for row in mine]

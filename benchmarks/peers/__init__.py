@@ -39,12 +39,14 @@ class Entry:
     Attributes:
         place: ``module:Class`` in this package.
         package: What has to be importable; empty: nothing beyond Python.
+        called: Its name in tables and drawings, with a place for its version.
         printable: Its payloads have to be printable text.
     """
 
     name: str
     place: str
     package: str = ""
+    called: str = ""
     printable: bool = False
 
     @property
@@ -55,7 +57,7 @@ class Entry:
     @property
     def title(self) -> str:
         """Name and version."""
-        return f"{self.name} {version(self.package)}" if self.package else self.name
+        return self.called.format(version(self.package)) if self.package else self.name
 
     def start(self) -> Peer:
         """Start the system."""
@@ -69,13 +71,13 @@ PEERS = {
     for entry in (
         Entry("ProcessPoolExecutor", "process_pool:ProcessPool"),
         Entry("multiprocessing.Pool", "multiprocessing_pool:MultiprocessingPool"),
-        Entry("loky", "loky_pool:LokyPool", "loky"),
-        Entry("mpire", "mpire_pool:MpirePool", "mpire"),
-        Entry("dask", "dask_cluster:DaskProcesses", "distributed"),
-        Entry("dask-threads", "dask_cluster:DaskThreads", "distributed"),
-        Entry("ray-tasks", "ray_cluster:RayTasks", "ray"),
-        Entry("ray-actors", "ray_cluster:RayActors", "ray"),
-        Entry("hyperqueue", "hyperqueue_cluster:HyperQueue", "hyperqueue", printable=True),
+        Entry("loky", "loky_pool:LokyPool", "loky", "loky {}"),
+        Entry("mpire", "mpire_pool:MpirePool", "mpire", "mpire {}"),
+        Entry("dask", "dask_cluster:DaskProcesses", "distributed", "Dask {}, processes"),
+        Entry("dask-threads", "dask_cluster:DaskThreads", "distributed", "Dask {}, threads"),
+        Entry("ray-tasks", "ray_cluster:RayTasks", "ray", "Ray {}, tasks"),
+        Entry("ray-actors", "ray_cluster:RayActors", "ray", "Ray {}, actors"),
+        Entry("hyperqueue", "hyperqueue_cluster:HyperQueue", "hyperqueue", "HyperQueue {}", True),
     )
 }
 
