@@ -116,6 +116,81 @@ def test_what_a_script_does_to_its_shell_is_over_with_it(code: str) -> None:
         assert ask(service, code="echo $V; pwd") == f"\n{os.getcwd()}\n".encode()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.chdir('/'); os.environ['V'] = '1'; builtins = __builtins__; del builtins.print",
+        "import sys; sys.exit(9)",
+        "import os; os.kill(os.getpid(), 9)",
+        "import os; os.kill(os.getppid(), 9)",
+        "import os; os.kill(0, 15)",
+        "def no(end",
+        "import os; os.closerange(0, 100)",
+        "import os; os.execlp('true', 'true')",
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))",
+        "import os; os.write(0, b'5\\n')",
+        "import sys; sys.setrecursionlimit(100000); exec('def f(): f()'); f()",
+    ],
+)
+def test_what_a_python_script_does_to_its_interpreter_is_over_with_it(code: str) -> None:
+    ask_python = {"language": "python", "code": "import os; print(os.getenv('V'), os.getcwd())"}
+    with scripts() as service:
+        with contextlib.suppress(ScriptFailed):
+            ask(service, language="python", code=code)
+        assert ask(service, **ask_python) == f"None {os.getcwd()}\n".encode()
+
+
+def test_python_scripts_are_forks_of_one_interpreter() -> None:
+    code = "import os; print(os.getppid(), os.getpid())"
+    with scripts() as service:
+        first, second = (ask(service, language="python", code=code).split() for _ in range(2))
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+PYTHON = """
+import atexit, pickle, sys, threading, time
+
+class Here: pass
+
+def late():
+    time.sleep(0.05)
+    print("late", end=" ")
+
+assert __name__ == "__main__" and pickle.loads(pickle.dumps(Here())).__class__ is Here
+atexit.register(print, "at the end")
+threading.Thread(target=late).start()
+print(sys.stdin.read(), end=" ")
+"""
+
+
+def test_a_python_script_is_a_program() -> None:
+    said = script(language="python", code=PYTHON, input="the input")
+    assert said == b"the input late at the end\n"
+
+
+def test_a_python_scripts_traceback_is_its_own() -> None:
+    with pytest.raises(ScriptFailed) as caught:
+        script(language="python", code="def f():\n    return 1 / 0\n\nf()")
+    assert "ended with code 1: Traceback" in str(caught.value)
+    assert 'File "<flmexec>", line 2, in f' in str(caught.value)
+    assert "return 1 / 0" in str(caught.value)
+    assert "python_forks" not in str(caught.value)
+    assert "exec(" not in str(caught.value)
+    with pytest.raises(ScriptFailed, match="SyntaxError"):
+        script(language="python", code="def no(end")
+    with pytest.raises(ScriptFailed, match="ended with code 1: no licence"):
+        script(language="python", code="raise SystemExit('no licence')")
+
+
+def test_a_python_script_that_nobody_wants_any_more_is_ended() -> None:
+    request = json.dumps({"language": "python", "code": "import time; time.sleep(99)"}).encode()
+    with scripts() as service:
+        with pytest.raises(ServiceFailure, match="cancelled"):
+            service.on_task_invoke(TaskContext(TaskId(7), "s1", request, 1, {7}))
+        assert ask(service, language="python", code="print('well')") == b"well\n"
+
+
 def test_a_text_that_is_no_request_is_a_script() -> None:
     with scripts() as service:
         assert service.on_task_invoke(task(b"echo hi")) == b"hi\n"

@@ -21,7 +21,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flame.executor_manager.services.warm_shell import MAX_SCRIPT, Bounds, WarmShell
+from flame.executor_manager.services.warm import MAX_SCRIPT, Bounds, WarmInterpreter
+from flame.executor_manager.services.warm_python import WarmPython
+from flame.executor_manager.services.warm_shell import WarmShell
 from flame.executor_manager.shims import ServiceFailure
 from flame.executor_manager.shims.notes import variables_of
 from flame.executor_manager.shims.process import STDERR_TAIL, Ended, Limits, run
@@ -32,6 +34,11 @@ from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.wire import GRPC_SETTINGS
 
 _INTERPRETERS = {"shell": "sh", "python": sys.executable}
+#: Interpreters that stay, and fork for each script.
+_WARM: dict[str, type[WarmShell] | type[WarmPython]] = {
+    "sh": WarmShell,
+    sys.executable: WarmPython,
+}
 
 
 class ScriptFailed(ServiceFailure):
@@ -44,12 +51,12 @@ class Script:
 
     Attributes:
         interpreter: The program's path.
-        plain: It is for ``sh``, which any shell that stays can do.
+        warm: What it is for is one that stays, by this key of ``_WARM``; or empty.
         reply: ``streams``, ``json``, or ``stdout`` for that alone.
     """
 
     interpreter: str
-    plain: bool
+    warm: str
     code: str
     stdin: bytes
     arguments: tuple[str, ...]
@@ -65,7 +72,7 @@ class Script:
         text = data or b""
         try:
             if text and not text.lstrip().startswith(b"{"):
-                return cls(_found_at("sh"), True, text.decode(), b"", (), "stdout")
+                return cls(_found_at("sh"), "sh", text.decode(), b"", (), "stdout")
             request = json.loads(text)
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"flmexec's input is no UTF-8 text: {error}") from error
@@ -92,14 +99,15 @@ class Script:
             raise InvalidRequest(f"reply is {reply!r}; it may be 'streams', or left out")
         runtime = str(request.get("runtime") or _INTERPRETERS[language])
         found = _found_at(runtime)
-        return cls(found, runtime == "sh", code, stdin, tuple(arguments), reply or "json")
+        warm = runtime if runtime in _WARM else ""
+        return cls(found, warm, code, stdin, tuple(arguments), reply or "json")
 
 
 class ScriptService(FlameService):
-    """Runs each task's script in a process of its own; scripts of ``sh`` in forks of one."""
+    """Runs each task's script in a process of its own; those of ``sh`` and this Python in forks of one."""
 
     def __init__(self) -> None:
-        self._shell: WarmShell | None = None
+        self._warm: dict[str, WarmInterpreter] = {}
         self._session = ""
 
     def on_session_enter(self, context: SessionContext) -> None:
@@ -115,7 +123,7 @@ class ScriptService(FlameService):
             ServiceFailure: It was cancelled, or wrote too much.
         """
         script = Script.parse(context.input)
-        if script.plain and len(script.code) <= MAX_SCRIPT and "\0" not in script.code:
+        if script.warm and len(script.code) <= MAX_SCRIPT and "\0" not in script.code:
             ended = self._fork(script, context)
         else:
             ended = self._start(script, context)
@@ -128,20 +136,21 @@ class ScriptService(FlameService):
         return json.dumps({"data": list(ended.stdout)}).encode()
 
     def on_session_leave(self) -> None:
-        """End the shell that stayed."""
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
+        """End the interpreters that stayed."""
+        while self._warm:
+            self._warm.popitem()[1].close()
 
     def _fork(self, script: Script, context: TaskContext) -> Ended:
-        if self._shell is None or not self._shell.alive:
+        warm = self._warm.get(script.warm)
+        if warm is None or not warm.alive:
             bounds = Bounds(DEFAULT_MAX_INPUT_BYTES, STDERR_TAIL)
-            self._shell = WarmShell(script.interpreter, self._environment(), bounds)
+            warm = _WARM[script.warm](script.interpreter, self._environment(), bounds)
+            self._warm[script.warm] = warm
         if not script.stdin:
-            return self._shell.run(script.code, script.arguments, None, context)
+            return warm.run(script.code, script.arguments, None, context)
         with tempfile.NamedTemporaryFile(prefix="flmexec-", buffering=0) as stdin:
             stdin.write(script.stdin)
-            return self._shell.run(script.code, script.arguments, stdin.name, context)
+            return warm.run(script.code, script.arguments, stdin.name, context)
 
     def _start(self, script: Script, context: TaskContext) -> Ended:
         with tempfile.NamedTemporaryFile(prefix="flmexec-", buffering=0) as file:
