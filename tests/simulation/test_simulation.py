@@ -41,6 +41,12 @@ def test_a_seed_that_once_found_a_bug_passes(seed: int) -> None:
     Simulation(seed).run()
 
 
+def test_time_goes_on_when_the_clock_has_jumped() -> None:
+    """Where the manager's clock is the world's and a jump, their sum is rounded."""
+    with machine_of(1890) as machine:
+        Simulation(1890, machine=machine).run()
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_equal_seeds_give_equal_histories(seed: int) -> None:
     assert Simulation(seed).run() == Simulation(seed).run()

@@ -5,6 +5,7 @@ the store. A crash drops everything but the store.
 """
 
 from collections.abc import Callable, Sequence
+from math import inf, nextafter
 from typing import Any
 
 from flame.core import effects, events
@@ -169,7 +170,10 @@ class Manager:
         due = self.cluster.next_deadline()
         if due is not None and due < self._timer:
             self._timer = due
-            self.world.at(max(due - self.ahead, self.world.now), self._tick, self._life)
+            when = max(due - self.ahead, self.world.now)
+            while when + self.ahead < due:
+                when = nextafter(when, inf)  # a sum of two clocks is rounded
+            self.world.at(when, self._tick, self._life)
 
     def _tick(self, life: int) -> None:
         if life == self._life:
