@@ -3,7 +3,7 @@
 from flame.core import effects, events
 from flame.core.executor import RECONNECT_TIMEOUT
 from flame.core.node import RESTART_GRACE
-from flame.core.records import LeaseLost
+from flame.core.records import BindingPut, LeaseLost
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, SessionNumber, TaskId
 from flame.model.specs import Durability, ExecutorState, SessionState
 from tests.core.builders import Bench, running
@@ -103,6 +103,47 @@ def test_attempts_survive_a_restart() -> None:
     b.exited(task=1)
     after = b.restart()
     assert [t.attempts for t in after.session().live.values()] == [1]
+
+
+def test_an_executor_with_a_task_that_a_loss_of_power_took_is_replaced() -> None:
+    """It holds the third task of before, and the third one now is another."""
+    b, incarnation = restarted(2)
+    b.attach(submitter=b"another one's id")
+    b.submit(b"something else")
+    b.node(slots=2, executors=[(ExecutorId("e1"), incarnation)])
+    b.hello(bound=True, held=[1, 2, 3], running=3)
+    assert b.states()["e1"] is ExecutorState.RELEASING
+    [stop] = b.took(effects.StopExecutor)
+    assert (stop.executor, stop.grace) == ("e1", 0.0)
+    assert [(r.task_ids, r.charged) for r in b.stored(LeaseLost)] == [([1, 2], 0)]
+    b.finish(3)
+    assert b.session().next_position == 0
+    b.bind("e100", window=9)
+    assert b.handed("e100") == [1, 2, 3]
+
+
+def test_the_end_of_an_executor_is_not_charged_to_a_task_that_took_over_a_number() -> None:
+    b, incarnation = restarted(2)
+    b.attach(submitter=b"another one's id")
+    b.submit(b"something else")
+    b.node(executors=[(ExecutorId("e1"), incarnation)])
+    b.exited(task=3)
+    assert [(r.executor, r.charged) for r in b.stored(LeaseLost)] == [("e1", 0)]
+
+
+def test_the_binding_of_a_sync_session_is_synced() -> None:
+    for durability in Durability:
+        b = Bench(commit_at_once=False)
+        b.register()
+        b.open(durability=durability)
+        b.attach()
+        b.submit(b"a")
+        b.commit()
+        b.node()
+        group = b.engine.take_group()
+        assert group is not None
+        assert BindingPut in map(type, group.records)
+        assert group.sync is (durability is Durability.SYNC)
 
 
 def test_a_process_that_was_not_bound_yet_is_told_its_session() -> None:

@@ -25,6 +25,8 @@ MACHINE_EVERY = (
 
 #: Seeds that once found a bug. They stay.
 KEPT: tuple[int, ...] = (97, 140, 347, 446, 1462, 2473, 10021, 10030, 41780)
+#: The same, on a machine that loses power.
+KEPT_WITH_MACHINE: tuple[int, ...] = (362, 2120, 6100, 6350)
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
@@ -45,6 +47,12 @@ def test_time_goes_on_when_the_clock_has_jumped() -> None:
     """Where the manager's clock is the world's and a jump, their sum is rounded."""
     with machine_of(1890) as machine:
         Simulation(1890, machine=machine).run()
+
+
+@pytest.mark.parametrize("seed", KEPT_WITH_MACHINE)
+def test_a_seed_that_once_found_a_bug_passes_on_a_machine(seed: int) -> None:
+    with machine_of(seed) as machine:
+        Simulation(seed, machine=machine).run()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

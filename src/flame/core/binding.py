@@ -65,17 +65,17 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
     state.deadlines.clear(("idle", executor.id))
-    state.store(
-        BindingPut(
-            executor.id,
-            executor.incarnation,
-            executor.node,
-            session.number,
-            executor.application,
-            executor.tenant,
-        ),
-        BindingStored(executor.id, executor.incarnation),
+    put = BindingPut(
+        executor.id,
+        executor.incarnation,
+        executor.node,
+        session.number,
+        executor.application,
+        executor.tenant,
     )
+    # Also of a session in memory: its executors must be known after a restart, to be stopped.
+    cause = BindingStored(executor.id, executor.incarnation)
+    state.store(put, cause, sync=session.is_sync)
 
 
 def binding_stored(state: State, cause: BindingStored, now: float) -> None:

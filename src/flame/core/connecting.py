@@ -1,18 +1,21 @@
 """A process opens its channel, or opens it again: who may speak for an executor, and what it holds."""
 
+from dataclasses import replace
+
 from flame.core.binding import bound, enter, send_bind
 from flame.core.dispatch import ask_back, dispatch
 from flame.core.early_ends import doom
 from flame.core.effects import RefuseExecutor, SendCancel, SendResultsStored, SendUnbind
 from flame.core.events import ExecutorConnected, ExecutorDisconnected
 from flame.core.executor import MOST_WINDOW, RECONNECT_TIMEOUT, Executor
-from flame.core.hand import drop_from_hand, mark_started
-from flame.core.leaving import leave_node
+from flame.core.hand import drop_from_hand, mark_started, return_tasks
+from flame.core.leaving import detach, leave_node, stop
 from flame.core.outcomes import out_of_work
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, HELD, QUEUED, Task
 from flame.core.task_limits import timeout_of
+from flame.model.attempts import Cause, Loss
 from flame.model.errors import WrongState
 from flame.model.ids import ExecutorId, TaskId
 from flame.model.specs import ExecutorState
@@ -45,6 +48,9 @@ def _receive(
     was_awaited = executor.id in session.unreported
     if was_awaited:
         state.touch_executor(executor)
+        if any(task_id >= session.first_new_id for task_id in event.task_ids):
+            _fence(state, session, executor, event, now)
+            return
     session.unreported.pop(executor.id, None)
     if was_awaited and state.waiting:
         state.replan = True  # now it may be taken from its session
@@ -72,6 +78,24 @@ def _receive(
     dispatch(state, session)
     if not executor.held and executor.state is ExecutorState.BOUND:
         out_of_work(state, session, executor, now)
+
+
+def _fence(
+    state: State, session: Session, executor: Executor, event: ExecutorConnected, now: float
+) -> None:
+    """It holds tasks that a loss of power has taken: their numbers are, or will be, other tasks'.
+
+    Whatever it says of such a number must not be heard, so it is replaced. What else it held goes
+    elsewhere at no cost.
+    """
+    known = [i for i, task_id in enumerate(event.task_ids) if task_id < session.first_new_id]
+    attempts = [event.attempts[i] for i in known] if event.attempts else ()
+    ids = [event.task_ids[i] for i in known]
+    _agree(state, session, executor, replace(event, task_ids=ids, attempts=attempts), now)
+    loss = Loss(Cause.STOPPED, "it held tasks of its session that a loss of power has taken")
+    return_tasks(state, session, executor, None, now, loss)
+    detach(state, executor)
+    stop(state, executor, now, grace=0.0)
 
 
 def _is_expected(executor: Executor, event: ExecutorConnected) -> bool:

@@ -100,7 +100,7 @@ def return_tasks(
     unreported = executor.id in session.unreported
     held = [t for t in executor.held.values() if t.stage != FINISHING]
     charged = executor.held.get(running) if running else None
-    if charged is None and running and unreported:
+    if charged is None and running and unreported and running < session.first_new_id:
         charged = session.live.get(running)  # a restarted manager hears of it only now
         if charged is not None and charged.stage == QUEUED:
             session.withdraw(charged)

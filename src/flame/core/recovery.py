@@ -66,7 +66,7 @@ def _session(state: State, known: RecoveredSession) -> Session:
     session = Session(put.session, put.tenant, put.name, put.spec, put.created_ms, backlog)
     session.state = put.state
     session.closed_ms = put.closed_ms
-    session.next_id = known.next_task_id
+    session.next_id = session.first_new_id = known.next_task_id
     session.next_position = session.log_end = known.log_end
     session.succeeded, session.failed = known.succeeded, known.failed
     session.cancelled = known.cancelled

@@ -55,6 +55,7 @@ class Session:
             one. Who does not, or is not usable, is dropped when it is looked at; nobody is missing.
         starting: The same of those that are BINDING.
         leaving: Those that were asked to leave.
+        first_new_id: Tasks from this one on were submitted since the session manager's start.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
@@ -83,6 +84,7 @@ class Session:
     queued_bytes: int = 0
     running: int = 0
     next_id: int = 1
+    first_new_id: int = 1
     next_position: int = 0
     log_end: int = 0
     succeeded: int = 0

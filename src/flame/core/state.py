@@ -132,11 +132,16 @@ class State:
         self.touched_nodes[node] = None
 
     def store(
-        self, record: Record, cause: object = None, *, session: Session | None = None
+        self,
+        record: Record,
+        cause: object = None,
+        *,
+        session: Session | None = None,
+        sync: bool = False,
     ) -> None:
         """Have a record committed; ``cause`` comes back with it. Kept as its session wants."""
         if session is None:
-            self.effects.append(Store(record, cause))
+            self.effects.append(Store(record, cause, sync=sync))
         else:
             self.effects.append(Store(record, cause, session.is_volatile, session.is_sync))
 

@@ -274,9 +274,11 @@ class _Child:
     def wait_ready(self, deadline: float) -> Readiness:
         """Return the ready line; raise with the log's last lines if there is none."""
         line = b""
+        ready = select.poll()  # select() knows no file beyond the 1024th
+        ready.register(self._ready_fd, select.POLLIN)
         while not line.endswith(b"\n"):
             left = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([self._ready_fd], [], [], left)
+            readable = ready.poll(left * 1000)
             chunk = os.read(self._ready_fd, 4096) if readable else b""
             if not chunk:
                 raise self._did_not_start(timed_out=not readable)

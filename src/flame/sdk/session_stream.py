@@ -312,9 +312,12 @@ class SessionStream:
         self.state = State.WANTED
 
     def _forgotten(self) -> None:
-        """The manager lost what it had acknowledged: a session in memory, and a restart."""
+        """The manager lost what it had acknowledged: in a restart of a session in memory, or its power."""
         lost, self._waiting = self._waiting, {}
-        text = f"session {self.name!r} lives in memory and lost this task in a restart"
+        text = (
+            f"session {self.name!r} lost this task: in a restart, as it lives in memory, or in a loss "
+            "of power, as it is not synced"
+        )
         self._deliver(
             list(lost.values()),
             [TaskLost(text, session=self.name, task=i, code=EventCode.LOST) for i in lost],

@@ -374,13 +374,31 @@ class Client:
         return seen
 
     def power_lost(self, taken: set[SessionNumber]) -> None:
-        """Nothing is promised of these sessions any more: give up, if its own is among them."""
+        """Nothing is promised of these sessions any more: begin again, if its own is among them."""
         if self.opened and self._number in taken and not self._over:
             self._promised = False
             self.watching.clear()
-            self._end("a loss of power took what was not synced")
             if self.close_wanted is not None:
+                self._end("a loss of power took what was not synced")
                 self.closed = True
+            else:
+                self._start_over()
+
+    def _start_over(self) -> None:
+        """Be another submitter: the numbers of tasks that were lost go to the new ones."""
+        self.world.note(self.name, "starts over")
+        for number in range(len(self.inputs)):
+            if number not in self.results:
+                self._resolve(number, (None, "lost"))
+        for table in (self.inputs, self.results, self._ids, self._waiting, self._early):
+            table.clear()
+        self._cancelled.clear()
+        self._submitter = self.world.random.randbytes(16)
+        self._position = self._sent = 0
+        self._attached, self._gap = False, None
+        self.submit(
+            [f"ok:{self.name}:again{i}".encode() for i in range(self.world.random.randint(1, 30))]
+        )
 
     def manager_died(self) -> None:
         """Its watches were broken off: begin them again."""

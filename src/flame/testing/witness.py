@@ -129,13 +129,14 @@ class Witness:
         That is each durable session of which something is lost. A sync session may miss what nobody
         was told of, such as a spent attempt, but no task and no outcome.
         """
-        before = self.sessions
+        before, forgotten = self.sessions, set(self.forgotten)
         self.sessions = {}
         for number, kept in before.items():
             if kept.volatile:
                 self.sessions[number] = kept
         for group in there:
             self.committed(group)
+        self.forgotten |= forgotten
         taken: set[SessionNumber] = set()
         touched = {getattr(record, "session", None) for group in lost for record in group}
         for number, kept in before.items():

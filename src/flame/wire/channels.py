@@ -32,7 +32,9 @@ def channel_options(max_input_bytes: int = DEFAULT_MAX_INPUT_BYTES) -> Options:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # Which is how long one try to connect may take: as long as TLS over a slow line does, or a turn
+        # among a thousand who come back at once.
+        ("grpc.min_reconnect_backoff_ms", 5000),
         ("grpc.max_reconnect_backoff_ms", 2000),
     )
 
