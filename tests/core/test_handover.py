@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flame.core import effects
+from flame.core import effects, events
 from flame.model.specs import EventCode, ExecutorState
 from tests.core.builders import Bench
 
@@ -40,6 +40,17 @@ def test_the_next_binding_follows_the_last_result_without_a_word_of_leaving() ->
     b.finish(1)
     assert b.told(2) == [(0, 1)]
     assert b.session().executors == {}
+
+
+def test_a_window_that_crosses_the_order_to_change_over_counts_in_the_next_session() -> None:
+    b = one_works_one_waits()
+    executor = b.executor()
+    old = executor.incarnation
+    b.post(events.WindowChanged(executor.id, old, 0))  # too much of its results is not stored
+    b.finish(1)
+    b.post(events.WindowChanged(executor.id, old, 2))
+    b.entered()
+    assert b.handed() == [1]
 
 
 def test_the_results_are_in_the_store_before_the_process_hears_of_its_next_session() -> None:

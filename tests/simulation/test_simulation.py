@@ -24,7 +24,7 @@ MACHINE_EVERY = (
 )
 
 #: Seeds that once found a bug. They stay.
-KEPT: tuple[int, ...] = (97, 140, 347, 446, 1462, 2473, 10021, 10030, 41780)
+KEPT: tuple[int, ...] = (97, 140, 347, 446, 1462, 2473, 3458, 10021, 10030, 41780)
 #: The same, on a machine that loses power.
 KEPT_WITH_MACHINE: tuple[int, ...] = (362, 2120, 6100, 6350)
 

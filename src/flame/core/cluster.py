@@ -187,6 +187,8 @@ class Cluster:
         self._now = now
         kind = type(event)
         if kind in _FROM_EXECUTORS:
+            if kind is events.WindowChanged:
+                connecting.on_window_from_before(state, event)  # type: ignore[arg-type]
             executor = connecting.current(state, event.executor, event.incarnation)  # type: ignore[attr-defined]
             if executor is not None:
                 _FROM_EXECUTORS[kind](state, executor, event, now)

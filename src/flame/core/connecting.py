@@ -6,7 +6,7 @@ from flame.core.binding import bound, enter, send_bind
 from flame.core.dispatch import ask_back, dispatch
 from flame.core.early_ends import doom
 from flame.core.effects import RefuseExecutor, SendCancel, SendResultsStored, SendUnbind
-from flame.core.events import ExecutorConnected, ExecutorDisconnected
+from flame.core.events import ExecutorConnected, ExecutorDisconnected, WindowChanged
 from flame.core.executor import MOST_WINDOW, RECONNECT_TIMEOUT, Executor
 from flame.core.hand import drop_from_hand, mark_started, return_tasks
 from flame.core.leaving import detach, leave_node, stop
@@ -185,10 +185,17 @@ def current(state: State, executor_id: ExecutorId, incarnation: int) -> Executor
     return executor
 
 
+def on_window_from_before(state: State, event: WindowChanged) -> None:
+    """A process changed its window before it heard of its next binding, which is where it counts."""
+    executor = state.executors.get(event.executor)
+    if executor is not None and is_from_before(executor, event.incarnation):
+        executor.window = min(event.window, MOST_WINDOW)
+
+
 def is_from_before(executor: Executor, incarnation: int) -> bool:
     """Whether a process speaks of its last binding because it has not heard of the next one yet.
 
-    All it could say was recorded before the next binding was stored. No other process can speak for
-    the executor, which has one in its life.
+    All it could say of tasks was recorded before the next binding was stored. No other process can
+    speak for the executor, which has one in its life.
     """
     return executor.state is ExecutorState.BINDING and incarnation < executor.incarnation
