@@ -21,6 +21,7 @@ from flame.core import (
     gangs,
     hand,
     invariants,
+    keeping,
     leaving,
     loss,
     nodes,
@@ -291,7 +292,7 @@ class Cluster:
         elif kind == "retry":
             state.touched_sessions[SessionNumber(int(key))] = None
             state.replan = True
-        elif kind in ("close", "review", "rest", "deadline", "orphan"):
+        elif kind in ("close", "review", "rest", "deadline", "orphan", "away"):
             session = state.sessions.get(SessionNumber(int(key)))
             if session is not None:
                 self._session_due(kind, session, now)
@@ -305,6 +306,8 @@ class Cluster:
             attempts.rest_over(self.state, session, now)
         elif kind == "deadline":
             early_ends.deadline_overdue(self.state, session, now)
+        elif kind == "away":
+            keeping.away_overdue(self.state, session, now)
         elif kind == "orphan":
             sessions.orphan_overdue(self.state, session, now)
         else:

@@ -56,6 +56,11 @@ class Tail:
         self._starts: list[int] = []
         self._bytes = 0
 
+    @property
+    def start(self) -> int | None:
+        """The first position that is here; None: nothing is."""
+        return self._starts[0] if self._starts else None
+
     def append(self, batch: OutcomesRecorded) -> None:
         """Add the batch that was committed last."""
         self._batches.append(batch)

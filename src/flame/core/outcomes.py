@@ -21,8 +21,9 @@ from flame.core.effects import (
 )
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
 from flame.core.executor import Executor
+from flame.core.keeping import acknowledge, acknowledge_taken
 from flame.core.outcome_log import MOST_CREDIT, Attachment, cut
-from flame.core.records import Barrier, OutcomesAcknowledged, OutcomesRecorded, TasksLogged
+from flame.core.records import Barrier, OutcomesRecorded, TasksLogged
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
 from flame.core.task import FINISHING, QUEUED, STARTED, Task
@@ -222,6 +223,8 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
             # Nobody is behind. Kept on, a few outcomes scattered over the heap would hold the pages
             # of a million that are gone; who reconnects is served from the store.
             session.tail.clear()
+        if session.is_volatile:
+            acknowledge_taken(state, session)
     elif session.is_volatile and not session.was_attached:
         acknowledge(state, session, session.log_end)
     if state.waiting:
@@ -308,17 +311,8 @@ def on_grant(state: State, event: GrantOutcomes, now: float) -> None:
     attachment.taken = max(attachment.taken, min(event.position, attachment.cursor))
     attachment.credit = min(MOST_CREDIT, attachment.credit + event.credit)
     if session.is_volatile and attachment.subscribed:
-        acknowledge(
-            state, session, min(a.taken for a in session.attachments.values() if a.subscribed)
-        )
+        acknowledge_taken(state, session)
     serve(state, session, attachment)
-
-
-def acknowledge(state: State, session: Session, position: int) -> None:
-    """Let the memory engine drop finished tasks that every subscriber has."""
-    if position > session.acknowledged:
-        session.acknowledged = position
-        state.store(OutcomesAcknowledged(session.number, position), session=session)
 
 
 def on_fetched(state: State, event: OutcomesFetched, now: float) -> None:

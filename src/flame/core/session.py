@@ -55,6 +55,8 @@ class Session:
             one. Who does not, or is not usable, is dropped when it is looked at; nobody is missing.
         starting: The same of those that are BINDING.
         leaving: Those that were asked to leave.
+        acknowledged: Of a session in memory, the first position that is kept.
+        away: Its submitters that are not attached: what they have taken, and until when that counts.
         first_new_id: Tasks from this one on were submitted since the session manager's start.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
@@ -95,6 +97,7 @@ class Session:
     attachments: dict[AttachmentId, Attachment] = field(default_factory=dict)
     was_attached: bool = False
     acknowledged: int = 0
+    away: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     tail: Tail = field(default_factory=Tail)
     executors: dict[ExecutorId, Executor] = field(default_factory=dict)
     roomy: dict[ExecutorId, Executor] = field(default_factory=dict)

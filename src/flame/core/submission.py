@@ -12,6 +12,7 @@ from flame.core.effects import (
     SubmitRefused,
 )
 from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
+from flame.core.keeping import came_back, check_kept, went_away
 from flame.core.outcome_log import MOST_CREDIT, OUTCOME_COST, Attachment
 from flame.core.outcomes import serve
 from flame.core.records import Barrier, SubmittedRange, TasksSubmitted
@@ -66,6 +67,9 @@ def on_attach(state: State, event: Attach, now: float) -> None:
             f"session {session.name!r} has {session.log_end}"
         )
     submitter = session.submitters.get(event.submitter)
+    if session.is_volatile and event.subscribe:
+        check_kept(session, event.submitter, event.position)
+        came_back(session, event.submitter)
     attachment = Attachment(
         event.attachment,
         session.number,
@@ -101,6 +105,7 @@ def on_detach(state: State, event: Detach, now: float) -> None:
     session = state.sessions.get(attachment.session)
     if session is not None:
         session.attachments.pop(event.attachment, None)
+        went_away(state, session, attachment, now)
         if not session.attachments:
             await_client(state, session, now)
         if not any(a.subscribed for a in session.attachments.values()):

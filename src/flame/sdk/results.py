@@ -28,12 +28,15 @@ class Result:
         position: Its place in the session's log of outcomes.
         output: What the service returned; None also if the task did not succeed.
         error: Why it did not succeed; None if it did.
+        skipped: How many results before this one are no longer kept. Only of a session in memory,
+            whose reader was away or slow; :meth:`Session.info` has the counts.
     """
 
     position: int
     task_id: int
     output: bytes | None
     error: FlameError | None = None
+    skipped: int = 0
 
 
 class ResultLog(SessionStream):
@@ -104,6 +107,7 @@ class ResultLog(SessionStream):
                 error_of_failure(self.name, task_id, failures[index])
                 if index in failures
                 else None,
+                max(0, frame.position - self.position) if index == 0 else 0,
             )
             for index, task_id in enumerate(frame.task_ids)
         ]
