@@ -56,7 +56,7 @@ class ResultLog(SessionStream):
         follow: bool,
     ) -> None:
         super().__init__(name, _nobody, position=position)
-        self._submitter = b""
+        self.submitter.id = b""  # nobody: it submits nothing
         self._follow = follow
         self._returned = returned
         self._end: int | None = None
