@@ -34,8 +34,10 @@ from flame.testing.service import expected
 from flame.testing.witness import Broken, Witness
 from flame.testing.world import START, World
 
-#: Seconds in which every task of an open session must end after the last fault.
+#: Seconds in which every task of an open session must end after the last fault, if it is an easy one.
 PATIENCE = 60.0
+#: Seconds that one which is slow, never ends or kills its executors may take that executor beside.
+HARD = 2.0
 #: Timeout and deadline that a task has of its own, in milliseconds; 0: its session's.
 LIMITS = ((0, 300), (0, 10_000), (50, 0), (800, 0), (400, 1_500))
 #: What sessions have tried again.
@@ -131,8 +133,9 @@ class Simulation:
         self._plan()
         world.run(self._faults_end, lambda: False)
         self._heal()
-        world.run(world.now + PATIENCE, self._is_over)
-        self._conclude()
+        patience = PATIENCE + self._hard_work() / self._slots
+        world.run(world.now + patience, self._is_over)
+        self._conclude(patience)
         return Ran(
             self.seed,
             world.digest(),
@@ -352,11 +355,17 @@ class Simulation:
             and not self.witness.unfinished()
         )
 
-    def _conclude(self) -> None:
+    def _hard_work(self) -> float:
+        """Return the seconds that one executor needs for what is left to time out, fail or be slow."""
+        left = self.witness.unfinished()
+        inputs = [self.witness.sessions[number].tasks[task_id] or b"" for number, task_id in left]
+        return HARD * sum(value.startswith((b"stuck", b"slow", b"poison")) for value in inputs)
+
+    def _conclude(self, patience: float) -> None:
         late = self.witness.unfinished()
         if late:
             raise Broken(
-                f"{len(late)} tasks are not final {PATIENCE:.0f} s after the last fault; "
+                f"{len(late)} tasks are not final {patience:.0f} s after the last fault; "
                 f"(session, task): {late[:9]}"
             )
         for client in self.clients:
