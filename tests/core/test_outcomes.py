@@ -240,3 +240,30 @@ def test_a_watcher_that_left_hears_nothing() -> None:
     b.post(events.UnwatchTask(SessionNumber(1), TaskId(1), "w"))
     b.finish(1)
     assert [e.watcher for e in b.took(effects.NotifyTask)] == ["other"]
+
+
+def test_a_client_is_sent_what_it_submitted_and_a_watcher_everything() -> None:
+    b = running(2, window=9)
+    b.attach(2, submitter=b"another one's id")
+    b.attach(3, submitter=b"")
+    b.submit(b"x", attachment=2)
+    b.finish(1, 2, sequence=1)
+    b.finish(3, sequence=2)
+    assert b.told(1) == [(0, 1), (1, 2)]
+    assert b.told(2) == [(2, 3)]
+    assert b.told(3) == [(0, 1), (1, 2), (2, 3)]
+    assert {a.cursor for a in b.session().attachments.values()} == {3}
+
+
+def test_what_a_client_need_not_be_sent_counts_as_taken_unless_something_is_on_its_way() -> None:
+    b = running(2, window=9)
+    b.attach(2, submitter=b"another one's id")
+    mine, theirs = b.state.attachments[1], b.state.attachments[2]
+    b.submit(b"x", attachment=2)
+    b.finish(1, sequence=1)
+    b.finish(3, sequence=2)
+    assert (mine.taken, mine.cursor) == (0, 2)
+    assert (theirs.taken, theirs.cursor) == (1, 2)
+    b.post(events.GrantOutcomes(1, 1, 1000))
+    b.finish(2, sequence=3)
+    assert (mine.taken, theirs.taken) == (1, 1)

@@ -281,7 +281,7 @@ def serve(state: State, session: Session, attachment: Attachment) -> None:
                 FetchOutcomes(attachment.id, session.number, attachment.cursor, attachment.credit)
             )
             return
-        _send(state, attachment, batch)
+        _send(state, session, attachment, batch)
     if (
         session.state is SessionState.CLOSED
         and attachment.cursor == session.log_end == session.next_position
@@ -291,7 +291,16 @@ def serve(state: State, session: Session, attachment: Attachment) -> None:
         state.emit(SendSessionClosed(attachment.id))
 
 
-def _send(state: State, attachment: Attachment, batch: OutcomesRecorded) -> None:
+def _send(state: State, session: Session, attachment: Attachment, batch: OutcomesRecorded) -> None:
+    if attachment.submitter:
+        # Of a thousand clients in one session, each gets what is its own, not a thousand times that.
+        submitter = session.submitters.get(attachment.submitter)
+        if submitter is None or not submitter.has_any(batch.task_ids):
+            end = batch.first_position + len(batch.task_ids)
+            if attachment.taken == attachment.cursor:
+                attachment.taken = end  # else it has not taken yet what was sent before
+            attachment.cursor = end
+            return
     part, cost = cut(batch, attachment.cursor, attachment.credit)
     attachment.cursor += len(part.task_ids)
     attachment.credit -= cost
@@ -325,7 +334,7 @@ def on_fetched(state: State, event: OutcomesFetched, now: float) -> None:
     if session is None:
         return
     if event.batch is not None:
-        _send(state, attachment, event.batch)
+        _send(state, session, attachment, event.batch)
     else:
         # A memory session's older outcomes are no longer kept: go on with the first that is.
         attachment.cursor = max(attachment.cursor + 1, event.first_kept)

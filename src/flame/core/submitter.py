@@ -55,3 +55,15 @@ class Submitter:
                 break
             offset = low - known.first_number
             yield SubmittedRange(low, TaskId(known.first_id + offset), high - low)
+
+    def has_any(self, task_ids: Iterable[TaskId]) -> bool:
+        """Whether one of these tasks was submitted under its numbers."""
+        for task_id in task_ids:
+            at = bisect_right(self._ranges, task_id, key=_first_id) - 1
+            if at >= 0 and task_id < self._ranges[at].first_id + self._ranges[at].count:
+                return True
+        return False
+
+
+def _first_id(known: SubmittedRange) -> TaskId:
+    return known.first_id

@@ -291,7 +291,7 @@ class Client:
                 self._resolve(number, self._early.pop(task_id))
 
     def _on_outcomes(self, message: effects.SendOutcomes) -> None:
-        if message.position != self._position and self._promised:
+        if message.position < self._position and self._promised:
             raise Broken(
                 f"{self.name}: outcomes from {message.position} came, {self._position} was next"
             )
