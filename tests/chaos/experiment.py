@@ -84,6 +84,7 @@ class Experiment:
         self.log = ClientLog()
         self.bug = bug
         self.resources = ExitStack()  # closed after everything is written down
+        self.afterwards: list[Callable[[], None]] = []  # more to look at then
         self._until = time.monotonic() + seconds
         self._sessions: list[tuple[flame.Session, bool, int]] = []
         self._watching = threading.Event()
@@ -232,6 +233,11 @@ class Experiment:
         dump_store(self.cluster.storage, self.directory, numbers)
         report.verdict = check(self.directory)
         report.verdict.problems[:0] = found
+        for look in self.afterwards:
+            try:
+                look()
+            except Failed as error:
+                report.verdict.object(str(error))
         return report
 
     def stop(self) -> None:
