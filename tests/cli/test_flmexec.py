@@ -95,6 +95,14 @@ def test_items_that_are_no_text_are_refused(run: Run, tmp_path: Path) -> None:
     assert f"item 2 of {tmp_path / 'lines'} is no UTF-8 text" in result.stderr
 
 
+def test_tasks_without_items_know_their_number(client: FakeClient, run: Run) -> None:
+    assert (
+        run(flmexec, "--dry-run", "-t", "2", "-c", "echo {#} {}").output == "echo 1 {}\necho 2 {}\n"
+    )
+    python = run(flmexec, "--dry-run", "-l", "python", "-t", "1", "-c", "print('{#}')")
+    assert python.output == "print('{#}')\n"
+
+
 def test_a_dry_run_prints_the_scripts(client: FakeClient, run: Run) -> None:
     result = run(flmexec, "--dry-run", "-c", "cc -c {} -o {.}.o", "src/a.c", "b.c")
     assert result.stdout == "cc -c src/a.c -o src/a.o\ncc -c b.c -o b.o\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flame.cli.items import fill, has_places, with_place
+from flame.cli.items import fill, has_places, numbered, with_place
 
 ITEM = "./a/b.wav"
 
@@ -39,3 +39,7 @@ def test_a_script_that_says_where_its_item_goes_stays_as_it_is(code: str) -> Non
 def test_a_command_without_a_place_gets_its_item_at_the_end() -> None:
     assert with_place("gzip -9\n") == "gzip -9 {}"
     assert not has_places("find -exec x $1 ${#}")
+
+
+def test_without_items_only_the_number_has_a_place() -> None:
+    assert numbered("find -exec echo {} {/} ${#} {#}", 3) == "find -exec echo {} {/} ${#} 3"

@@ -15,7 +15,7 @@ import flame
 from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.follow import Follow, Submitted
-from flame.cli.items import fill, has_places, read_items, with_place
+from flame.cli.items import fill, has_places, numbered, read_items, with_place
 from flame.cli.outcomes import Command, end_with
 from flame.cli.progress import StderrBar
 from flame.model.errors import FlameError, InvalidRequest, TaskCancelled, TaskError
@@ -38,6 +38,7 @@ Examples:
 In a shell script, for the item ./a/b.wav of the third task:
   {} ./a/b.wav   {.} ./a/b   {/} b.wav   {//} ./a   {/.} b   {#} 3   $1 ./a/b.wav
 A command of one line that has none of these gets the item at its end.
+Lines of stdin are items if the script has one of these, or with -a -.
 A Python script finds it in sys.argv[1].
 
 The exit code is 1 if a task failed.
@@ -150,7 +151,7 @@ def flmexec(
     inputs: Iterator[tuple[str | None, Script]]
     if file is None and not items:
         total: int | None = DEFAULT_TASKS if tasks is None else tasks
-        inputs = ((None, script) for _ in range(total or 0))
+        inputs = script.times(total or 0)
     else:
         total = len(items) if file is None else None
         inputs = script.of_items(iter(items) if file is None else read_items(file, null=null))
@@ -224,6 +225,12 @@ class Script:
         for number, item in enumerate(items, start=1):
             filled = fill(code, item, number) if self.language == "shell" else code
             yield item, Script(self.language, self.runtime, filled, self.stdin, (item,))
+
+    def times(self, count: int) -> "Iterator[tuple[None, Script]]":
+        """Yield it so many times, with the task's number in its place."""
+        for number in range(1, count + 1):
+            code = numbered(self.code, number) if self.language == "shell" else self.code
+            yield None, Script(self.language, self.runtime, code, self.stdin)
 
     def request(self) -> bytes:
         """The task's input."""

@@ -49,6 +49,11 @@ def fill(code: str, item: str, number: int) -> str:
     return _PLACE.sub(text, code)
 
 
+def numbered(code: str, number: int) -> str:
+    """The shell script of a task that has no item: only its number has a place in it."""
+    return _PLACE.sub(lambda place: str(number) if place[1] == "#" else place[0], code)
+
+
 def read_items(name: str, *, null: bool) -> Iterator[str]:
     """Yield the items of a file (``-``: stdin), one a line, or ended by NUL; empty ones are none.
 
