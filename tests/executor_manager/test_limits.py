@@ -1,13 +1,16 @@
 """Limits of real executors, at each level; what this machine does not let us do is said by the test."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from flame.executor_manager.control_groups import MIN_MEMORY, ControlGroups, find_trees
+from flame.executor_manager import control_groups
+from flame.executor_manager.control_groups import MIN_MEMORY, ControlGroups, Tree, find_trees
 from flame.executor_manager.limits import LimitOptions, Limits
+from flame.executor_manager.reports import oom_kills
 from flame.executor_manager.watch import Watched, disk_overruns, memory_overruns
 from flame.model.errors import InvalidConfiguration
 from flame.model.resources import Resources
@@ -164,6 +167,67 @@ def test_each_controller_is_taken_from_the_tree_that_has_it(tmp_path: Path) -> N
         ("memory",): (1, f"{tmp_path}/memory/m/own"),
         ("cpu",): (1, f"{tmp_path}/cpu/own"),
     }
+
+
+@pytest.fixture
+def version_2(tmp_path: Path) -> Tree:
+    """A directory laid out as the kernel lays out version 2, with this process alone in its group."""
+    own = tmp_path / "delegated"
+    ours = own / f"flame-{os.getpid()}"
+    ours.mkdir(parents=True)
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    for group in (own, ours):
+        (group / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+        (group / "cgroup.subtree_control").write_text("\n")
+    return Tree(2, ("memory", "cpu", "pids"), own)
+
+
+def test_limits_are_written_where_version_2_has_them(version_2: Tree) -> None:
+    groups, reason = ControlGroups.claim(10 * 2**30, 4, [version_2])
+    assert groups is not None, reason
+    ours = version_2.own / f"flame-{os.getpid()}"
+    assert groups.versions == [2]
+    for group in (version_2.own, ours):
+        assert (group / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert groups.make("7", 40) == [str(ours / "7")]
+    groups.limit("7", 128 * 2**20, 2, 0)
+
+    def written(group: Path) -> dict[str, str]:
+        names = ("memory.max", "cpu.weight", "pids.max")
+        return {name: (group / name).read_text() for name in names if (group / name).exists()}
+
+    assert written(ours) == {"memory.max": str(10 * 2**30), "cpu.weight": "400"}
+    assert written(ours / "7") == {
+        "memory.max": str(128 * 2**20),
+        "cpu.weight": "200",
+        "pids.max": "40",
+    }
+    events = Path(groups.memory_events("7"))
+    assert events == ours / "7" / "memory.events"
+    events.write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n")
+    assert oom_kills(str(events)) == 2
+
+
+def test_a_manager_alone_in_its_group_makes_room_for_groups_below(
+    version_2: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, enable = version_2.own, control_groups._enable
+    moved = own / "flame-manager" / "cgroup.procs"
+
+    def as_the_kernel(group: Path, controllers: tuple[str, ...]) -> None:
+        if group == own and not moved.exists():
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        enable(group, controllers)
+
+    monkeypatch.setattr(control_groups, "_enable", as_the_kernel)
+    groups, reason = ControlGroups.claim(0, 0, [version_2])
+    assert groups is not None, reason
+    assert moved.read_text() == str(os.getpid())
+
+    moved.unlink()
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")  # somebody else is in it, too
+    assert ControlGroups.claim(0, 0, [version_2]) == (None, f"{own}: Device or resource busy")
+    assert not moved.exists()
 
 
 def test_memory_that_processes_share_counts_once() -> None:

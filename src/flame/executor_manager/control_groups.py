@@ -56,18 +56,22 @@ class ControlGroups:
         self._stale: list[str] = []
 
     @classmethod
-    def claim(cls, memory_bytes: int, cpus: int) -> tuple["ControlGroups | None", str]:
+    def claim(
+        cls, memory_bytes: int, cpus: int, trees: Iterable[Tree] | None = None
+    ) -> tuple["ControlGroups | None", str]:
         """Make the group that holds all executors; returns None and why where that cannot be.
 
         Args:
             memory_bytes: What all executors together may take.
             cpus: Their weight beside what else runs in our own group.
+            trees: Where to make it, if not where this process is.
         """
-        mounts = Path("/proc/self/mountinfo").read_text()
-        groups = Path("/proc/self/cgroup").read_text()
-        trees, reasons = [], []
+        if trees is None:
+            mounts = Path("/proc/self/mountinfo").read_text()
+            trees = find_trees(mounts, Path("/proc/self/cgroup").read_text())
+        claimed, reasons = [], []
         name = f"{PREFIX}{os.getpid()}"
-        for tree in find_trees(mounts, groups):
+        for tree in trees:
             _sweep(tree.own)
             try:
                 _prepare(tree)
@@ -77,10 +81,10 @@ class ControlGroups:
             except OSError as error:
                 reasons.append(f"{tree.own}: {error.strerror}")
             else:
-                trees.append(tree)
-        if not trees:
+                claimed.append(tree)
+        if not claimed:
             return None, "; ".join(dict.fromkeys(reasons)) or "none is mounted"
-        found = cls(trees, name)
+        found = cls(claimed, name)
         found.limit("", memory_bytes, cpus, 0)
         return found, ""
 
