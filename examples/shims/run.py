@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--endpoint", help="default: a cluster for this run")
     parser.add_argument(
         "--flamepy-python",
+        type=os.path.abspath,  # executors work elsewhere
         default=os.environ.get("FLAMEPY_PYTHON"),
         help="a Python that has flamepy 0.6.0, for the host shim",
     )
@@ -108,9 +109,11 @@ def main() -> None:
                 continue
             texts = [script(text) for text in TEXTS] if name == "shell" else TEXTS
             client.register_application(f"words-{name}", spec)
-            with client.create_session(f"words-{name}", max_instances=1) as session:
-                outputs = [b"-" if out is None else out.strip() for out in session.map(texts)]
-            client.unregister_application(f"words-{name}")
+            try:
+                with client.create_session(f"words-{name}", max_instances=1) as session:
+                    outputs = [b"-" if out is None else out.strip() for out in session.map(texts)]
+            finally:
+                client.unregister_application(f"words-{name}")
             print(f"{name:13} {b' '.join(outputs).decode()}")
 
 
