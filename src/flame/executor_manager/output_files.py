@@ -27,16 +27,20 @@ def excerpt_since(path: str, start: int) -> bytes:
         return b""
 
 
-def piece_of(path: str, start: int, limit: int) -> tuple[bytes, int]:
+def piece_of(path: str, begin: int, start: int, limit: int) -> tuple[bytes, int]:
     """Return what a file has from a position on, at most ``limit`` bytes, and where that ends.
 
-    Raises:
-        OSError: It cannot be read.
+    Nothing from before ``begin``; nothing at all if it cannot be read: few files have been rotated, say.
     """
-    with open(path, "rb", opener=_not_followed) as file:
-        if start > os.fstat(file.fileno()).st_size:
-            start = 0
-        data = os.pread(file.fileno(), limit, start)
+    try:
+        with open(path, "rb", opener=_not_followed) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(start, begin) if begin <= size else start
+            if start > size:
+                start = 0
+            data = os.pread(file.fileno(), limit, start)
+    except OSError:
+        return b"", start
     return data, start + len(data)
 
 

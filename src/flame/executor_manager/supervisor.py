@@ -11,7 +11,6 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -145,8 +144,7 @@ class Supervisor:
                 name = ""
         answer = frames.Output()
         if name:
-            with contextlib.suppress(OSError):  # it is being deleted, or there is no rotated one
-                answer = self._places.read_output(name, order, running)
+            answer = self._places.read_output(name, order, running)
             answer.found = True
             answer.incarnation = int(name.rpartition("-")[2])
         answer.request, answer.running = order.request, bool(alive)

@@ -167,15 +167,11 @@ class Workplaces:
         return next(mine, "")
 
     def read_output(self, name: str, order: ReadOutput, running: Running | None) -> Output:
-        """Return pieces of what a process has written; of a task it runs, no earlier than that.
-
-        Raises:
-            OSError: It cannot be read.
-        """
+        """Return pieces of what a process has written; of a task it runs, no earlier than that."""
         kinds = ("out.1", "err.1") if order.rotated else ("out", "err")
         begins = (running.stdout, running.stderr) if running is not None else (0, 0)
         pieces = [
-            piece_of(self.path(name, kind), max(start, begin), PIECE)
+            piece_of(self.path(name, kind), begin, start, PIECE)
             for kind, start, begin in zip(
                 kinds, (order.stdout_from, order.stderr_from), begins, strict=True
             )
