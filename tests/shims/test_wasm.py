@@ -1,5 +1,6 @@
 """What is particular to the wasm shim: compiled code that is kept, and what a module sees."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import wasmtime
 
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, wasm
 from flame.model.specs import ApplicationSpec, ShimKind
+from flame.model.volumes import Volume
 from tests.shims.test_contract import Running, running, shim_spec
 
 FILES = """(module
@@ -69,6 +71,35 @@ def test_a_module_sees_no_file(tmp_path: Path) -> None:
     with running(tmp_path, module(tmp_path, FILES)) as own:
         own.enter()
         assert own.task(b"") == "the module exited with code 8"  # no such file descriptor
+
+
+MAKES_A_FILE = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "new")
+  (func (export "_start") (call $exit (call $open (i32.const 3) (i32.const 0)
+    (i32.const 16) (i32.const 3)  ;; the path
+    (i32.const 1) (i64.const 64) (i64.const 0)  ;; create it, to write
+    (i32.const 0) (i32.const 0)))))"""
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_module_has_its_applications_volumes(tmp_path: Path, writable: bool) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    volume = Volume("out", str(out), writable)
+    spec = dataclasses.replace(
+        module(tmp_path, MAKES_A_FILE),
+        volumes=(volume,),
+        environments=((volume.variable, volume.path),),  # as executors say where it is
+    )
+    with running(tmp_path, spec) as own:
+        own.enter()
+        answer = own.task(b"")
+    assert (answer == b"") == writable
+    assert (out / "new").exists() == writable
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 a call of a component of the world ``flame:task``, bytes to bytes.
 
 The command is the file (binary or text), its arguments and the application's environment are the
-module's. It sees no file and no network. Every task has an instance of its own, so nothing is left
+module's. It sees no network, and no file but those of its application's volumes, where they are on the node; what is
+read-only stays so. Every task has an instance of its own, so nothing is left
 behind in memory; compiled code is kept per node, by what it was compiled from.
 
 Exit code 0 (or a return from ``_start``) is success; another code, a component's error or a trap fails
@@ -82,6 +83,9 @@ class WasmShim:
         self._limit = request.assignment.max_output_bytes
         self._arguments = [path.name, *(expand(text, own) for text in application.arguments)]
         self._environment = dict(application.environments)
+        self._directories = [
+            (self._environment[volume.variable], volume.writable) for volume in application.volumes
+        ]
         self._engine = _engine()
         # Beside the executors' directories, so that all of the node's have it.
         place = Path(request.assignment.directory)
@@ -123,6 +127,8 @@ class WasmShim:
             wasi = wasmtime.WasiConfig()
             wasi.argv = self._arguments
             wasi.env = {**self._environment, **variables_of(context)}.items()
+            for directory, writable in self._directories:
+                wasi.preopen_dir(directory, directory, writable)
             wasi.stdin_file = f"/proc/self/fd/{stdin}"
             wasi.stdout_custom = out.write
             wasi.stderr_custom = err.write
