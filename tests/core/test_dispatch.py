@@ -139,7 +139,7 @@ def test_a_hand_out_is_bounded_in_bytes() -> None:
 
 
 def test_a_change_of_the_window_of_an_executor_without_session_is_harmless() -> None:
-    b = running(1)
+    b = running(1, standby=0)
     b.finish(1)
     b.later(31.0)
     executor = b.executor()

@@ -14,7 +14,7 @@ DELAY = 20.0
 def elastic(slots: int = 8, **spec: Any) -> Bench:
     """An open session without tasks on a node with room."""
     b = Bench()
-    b.register(delay_release=DELAY)
+    b.register(delay_release=DELAY, standby=0)
     b.node(slots=slots)
     b.open(**spec)
     b.attach()

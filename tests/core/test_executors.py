@@ -291,7 +291,7 @@ def test_a_process_that_does_not_end_is_asked_again_and_then_forgotten() -> None
 
 
 def test_an_executor_without_work_is_released_after_a_while() -> None:
-    b = running(1)
+    b = running(1, standby=0)
     b.finish(1)
     b.later(29.0)
     assert b.took(effects.SendUnbind) == []
@@ -354,7 +354,7 @@ def test_min_instances_stay_bound_without_work() -> None:
 
 
 def test_an_idle_deadline_survives_a_time_when_nothing_may_be_handed_out() -> None:
-    b = running(2, window=1)
+    b = running(2, window=1, standby=0)
     b.handed()
     b.started(1)
     b.node("other")

@@ -130,7 +130,7 @@ class SmallCluster:
                     name = ExecutorId(f"e{self._made}")
                     self._put(Holding(name, node, wish.request, wish.tenant, "app", wish.session))
                 case Reuse(session, executor):
-                    self._put(replace(self.executors[executor], session=session))
+                    self._put(replace(self.executors[executor], session=session, standby=None))
                 case Evict(executor):
                     self._put(replace(self.executors[executor], leaving=True))
                 case Release(session, count, node, _):

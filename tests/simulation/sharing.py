@@ -5,11 +5,13 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from flame.core.reports import KEPT, demand, kept_by
+from flame.core.session import Session
 from flame.model.ids import Tenant
 from flame.model.resources import GIB, UNIT, Resources
 from flame.model.specs import ExecutorState, SessionState
 from flame.model.tenants import TenantSpec
 from flame.scheduling.limits import held_back, within_ceilings
+from flame.scheduling.rooms import Room
 from flame.testing.capacity import (
     ClusterSpec,
     Distribution,
@@ -37,6 +39,7 @@ class Watched(Run):
         self._gangs_are_whole()
         self._nobody_is_preempted_for_ever()
         self._nothing_is_idle_for_want_of_a_plan()
+        self._what_is_set_aside_is_on_its_way()
 
     def _nodes_hold_what_they_can(self) -> None:
         for node in self.cluster.state.nodes.values():
@@ -82,7 +85,13 @@ class Watched(Run):
                 assert not (
                     ledger.rooms.suits(leaf.wish, room) and leaf.wish.request.fits_in(room.open)
                 ), f"{room.open} is idle on {room.machine.node}, session {session.number} waits"
+            for room in ledger.rooms.by_node.values():
+                if ledger.rooms.suits(leaf.wish, room) and not room.promises:
+                    self._nobody_stands_by_in_the_way(session, room)
             for executor in state.executors.values():
+                assert not (executor.standby and executor.session is session), (
+                    f"{executor.id} stands by for session {session.number}, which waits"
+                )
                 assert (
                     executor.state is not ExecutorState.IDLE
                     or ledger.rooms.by_node[executor.node].promises  # its room is set aside
@@ -90,6 +99,22 @@ class Watched(Run):
                     or executor.tenant != session.tenant
                     or executor.resources != session.spec.resources
                 ), f"{executor.id} is warm and idle, session {session.number} waits"
+
+    def _what_is_set_aside_is_on_its_way(self) -> None:
+        ledger = self.cluster.state.ledger
+        for name, room in ledger.rooms.by_node.items():
+            if ledger.line is None or name not in ledger.line.promises:
+                assert Resources().fits_in(room.coming), f"{name} promises more than it will have"
+
+    def _nobody_stands_by_in_the_way(self, session: Session, room: Room) -> None:
+        idle = room.coming
+        node = self.cluster.state.nodes[room.machine.node]
+        for executor in node.executors.values():
+            if executor.standby and executor.connected:
+                idle = idle + executor.resources
+        assert not session.spec.resources.fits_in(idle) or room.coming == idle, (
+            f"executors stand by on {node.name}, session {session.number} waits"
+        )
 
 
 def play(trace: Trace, kind: type[Run] = Watched) -> Report:
@@ -151,6 +176,7 @@ def traces(draw: st.DrawFn) -> Trace:
             placement=draw(st.sampled_from(["spread", "pack"])),
             grace=draw(st.sampled_from([0.5, 3.0, None])),
             delay_release=draw(st.sampled_from([0, 5, 30])),
+            standby=draw(st.sampled_from([0, 20, 600])),
             reusable=draw(st.booleans()),
         ),
         tuple(draw(st.lists(loads(), min_size=1, max_size=6))),

@@ -17,10 +17,11 @@ from flame.core.node import Node
 from flame.core.session import Session
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.resources import UNIT
+from flame.model.tenants import TenantSpec
 from flame.scheduling.deserved import deserved
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.scheduler import Scheduler
-from flame.scheduling.steps import Assign, Plan
+from flame.scheduling.steps import Assign, Evict, Plan
 from flame.scheduling.tree import Branch
 from flame.scheduling.weighted_share import WeightedShare
 from flame.testing.capacity import ClusterSpec, Listed, Load, NodeGroup, Trace, constant
@@ -72,10 +73,42 @@ URGENT = Trace(
     ),
 )
 
+#: A session that has executors standing by when others come, of another size and as a gang.
+WARM = Trace(
+    ClusterSpec((NodeGroup("n", 2, UNIT * 4),), delay_release=5, standby=600),
+    (
+        Listed(Load(Tenant("default"), constant(8), constant(1.0), closes=200.0)),
+        Listed(Load(Tenant("default"), constant(1), constant(9.0), UNIT * 3), 20.0),
+        Listed(Load(Tenant("default"), constant(4), constant(9.0), batch_size=4), 40.0),
+    ),
+)
+
+#: Two sessions of a tenant at its limit: what one has no work for is the other's to use.
+AT_ITS_LIMIT = Trace(
+    ClusterSpec(
+        (NodeGroup("n", 1, UNIT), NodeGroup("large", 1, UNIT * 4)),
+        (TenantSpec(Tenant("default"), limit=UNIT * 4),),
+        delay_release=0,
+    ),
+    (Listed(Load(Tenant("default"), constant(5), constant(0.3)), count=2),),
+)
+
+#: Small executors fill the node that a large one needs; who has to give fits on the other node.
+IN_THE_WAY = Trace(
+    ClusterSpec((NodeGroup("n", 1, UNIT), NodeGroup("large", 1, UNIT * 4)), placement="pack"),
+    (
+        Listed(Load(Tenant("default"), constant(5), constant(2.0), max_instances=4)),
+        Listed(Load(Tenant("default"), constant(1), constant(0.3), UNIT * 2), 1.0),
+    ),
+)
+
 
 @settings(max_examples=30)
 @given(traces())
 @example(URGENT)
+@example(AT_ITS_LIMIT)
+@example(IN_THE_WAY)
+@example(WARM)
 def test_promises_hold_and_everybody_is_served(trace: Trace) -> None:
     promises_hold_and_everybody_is_served(trace)
 
@@ -129,6 +162,13 @@ class ForgetsSomebody(Scheduler):
         return tuple(
             s for s in super().plan(ledger) if not isinstance(s, Assign) or int(s.session) % 2
         )
+
+
+class NeverEvicts(Scheduler):
+    """Leaves everybody who serves nobody where he is."""
+
+    def plan(self, ledger: Ledger) -> Plan:
+        return tuple(s for s in super().plan(ledger) if not isinstance(s, Evict))
 
 
 class ThrowsDice(Scheduler):
@@ -204,10 +244,11 @@ def no_second_look(patch: pytest.MonkeyPatch) -> None:
     [
         (traces(), promises_hold_and_everybody_is_served, twice_as_large),
         (traces(), promises_hold_and_everybody_is_served, planner(ForgetsSomebody)),
+        (st.just(WARM), promises_hold_and_everybody_is_served, planner(NeverEvicts)),
         (st.just(URGENT), promises_hold_and_everybody_is_served, for_ever),
         (traces(), promises_hold_and_everybody_is_served, two_sessions),
         (traces(), promises_hold_and_everybody_is_served, half_a_gang),
-        (traces(), promises_hold_and_everybody_is_served, no_second_look),
+        (st.just(IN_THE_WAY), promises_hold_and_everybody_is_served, no_second_look),
         (contended(), shares_converge, no_weights),
         (with_quota(), quota_is_given, no_quota),
         (traces(), seeds_decide, planner(ThrowsDice)),

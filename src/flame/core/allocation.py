@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from flame.core.binding import assign, bind
+from flame.core.dispatch import dispatch
 from flame.core.executor import Executor
 from flame.core.gangs import join
-from flame.core.handover import take, take_leave
-from flame.core.leaving import stop
+from flame.core.leaving import leave_node
 from flame.core.node import Node
 from flame.core.preemption import release
 from flame.core.reports import demand, kept_by, report, somebody_waits
 from flame.core.session import Session
+from flame.core.standby import take, take_leave
 from flame.core.state import State
 from flame.core.usage import watch
 from flame.model.ids import NodeName, SessionNumber
@@ -48,6 +49,7 @@ def _follow(state: State, planner: Planner, now: float) -> bool:
     """Have a plan made and take its steps; whether one that gave could have an executor elsewhere."""
     growth = _Growth(state)
     givers: dict[SessionNumber, None] = {}
+    resumed: dict[SessionNumber, Session] = {}
     for step in _with_gangs(state, planner.plan(state.ledger)):
         match step:
             case tuple():
@@ -62,19 +64,22 @@ def _follow(state: State, planner: Planner, now: float) -> bool:
                     and _matches(state, executor, session)
                     and growth.take(session)
                 ):
-                    if executor.spare:
+                    if executor.standby:
                         take(state, executor, session, now)
+                        resumed[session.number] = session
                     else:
                         bind(state, executor, session, now)
             case Evict(executor_id):
                 executor = state.executors.get(executor_id)
-                if executor is not None and executor.state is ExecutorState.IDLE:
-                    stop(state, executor, now)
+                if executor is not None and _is_idle(executor):
+                    leave_node(state, executor, now)
             case Release():
                 session = state.sessions.get(step.session)
                 if session is not None:
                     release(state, session, step, now)
                     givers[session.number] = None
+    for session in resumed.values():
+        dispatch(state, session)
     if not givers:
         return False
     report(state, now)
@@ -142,9 +147,14 @@ class _Growth:
         return enough
 
 
+def _is_idle(executor: Executor) -> bool:
+    return executor.standby or executor.state is ExecutorState.IDLE
+
+
 def _matches(state: State, executor: Executor, session: Session) -> bool:
     return (
-        (executor.spare or executor.state is ExecutorState.IDLE)
+        _is_idle(executor)
+        and (executor.reusable or executor.session is session)
         and executor.connected
         and executor.node not in state.cordons
         and executor.tenant == session.tenant

@@ -227,7 +227,7 @@ class Cluster:
     def _settle(self, now: float) -> list[Effect]:
         state = self.state
         if state.out_of_work:
-            self._release_spare(now)
+            self._release_at_once(now)
         if state.touched_gangs:
             gangs.review(state, now)
         if state.replan:
@@ -237,8 +237,8 @@ class Cluster:
         state.effects = []
         return effects
 
-    def _release_spare(self, now: float) -> None:
-        """Let executors without work go at once, if another session waits."""
+    def _release_at_once(self, now: float) -> None:
+        """Let others have executors without work at once, if another session waits."""
         state = self.state
         report(state, now)
         state.waiting = somebody_waits(state)
@@ -316,8 +316,8 @@ class Cluster:
     def _executor_due(self, kind: str, executor: Any, now: float) -> None:
         state, session = self.state, executor.session
         if kind == "idle":
-            if executor.state is ExecutorState.IDLE:
-                leaving.stop(state, executor, now)
+            if executor.state is ExecutorState.IDLE or executor.standby:
+                leaving.leave_node(state, executor, now)
             elif session is not None and not executor.held:
                 overdue.idle_overdue(state, session, executor, now)
         elif kind == "spare":

@@ -54,6 +54,9 @@ def _receive(
     session.unreported.pop(executor.id, None)
     if was_awaited and state.waiting:
         state.replan = True  # now it may be taken from its session
+    if executor.standby:
+        state.touch_executor(executor)
+        state.replan = True  # it can be had again
     if executor.state is ExecutorState.BINDING:
         if not event.bound or event.incarnation != executor.incarnation:
             if executor.granted == executor.incarnation:
@@ -154,7 +157,7 @@ def on_disconnected(state: State, event: ExecutorDisconnected, now: float) -> No
     if executor is None or event.incarnation > executor.incarnation:
         return  # an older one: a warm process that was not told of its next binding yet
     executor.connected = False
-    if executor.state is ExecutorState.IDLE:
+    if executor.state is ExecutorState.IDLE or executor.standby:
         state.touch_executor(executor)
     if executor.state is ExecutorState.RELEASING:
         return

@@ -27,8 +27,8 @@ def on_cordon(state: State, event: CordonNode, now: float) -> None:
     # Stored even if it was known: the first record may still be on its way.
     state.store(known, ReplyDone(event.reply))
     node = state.nodes.get(event.node)
-    if node is not None and known.drain:
-        for executor in list(node.executors.values()):
+    for executor in list(node.executors.values()) if node is not None else ():
+        if known.drain or executor.standby:
             leave_node(state, executor, now)
 
 

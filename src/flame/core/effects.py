@@ -309,6 +309,7 @@ class SessionView:
     waiting: str = ""  # why it has less than it could use; only where one session is asked for
     preemptions: int = 0  # runs that were thrown away for others, since the manager started
     preempted_seconds: float = 0.0  # and what they had run for
+    standing_by: int = 0  # executors that it has no work for, and that anybody may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +356,7 @@ class ExecutorView:
     tenant: Tenant
     gpu_ids: tuple[str, ...] = ()
     rank: int | None = None  # in its gang, if it is in one
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)

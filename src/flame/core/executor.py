@@ -4,7 +4,7 @@
                 │                    │           │           │
                 └────────────────────┴───────────┴───────────┴──▶ Releasing ──▶ Released
 
-From Bound it may go straight to the next session's Binding (:mod:`flame.core.handover`).
+From Bound it may go straight to the next session's Binding (:mod:`flame.core.standby`).
 
 An executor is born for a session, so Void lasts no longer than one event. Its process is started for
 the binding; only an application that says it is reusable has its process bound again. From any
@@ -57,7 +57,7 @@ class Executor:
         entering_since: When its process was told of its session; 0: it was not, or by another manager.
         entered: Its service is ready; of a gang, all have to be before one gets tasks.
         gpu_ids: The GPUs that its node gave it.
-        spare: Its session does not need it; the plan that is being made may give it to another.
+        standby: Its session has no work for it, and anybody may have it (:mod:`flame.core.standby`).
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
 
@@ -86,7 +86,7 @@ class Executor:
     entering_since: float = 0.0
     entered: bool = False
     gpu_ids: tuple[str, ...] = ()
-    spare: bool = False
+    standby: bool = False
 
     @property
     def rank(self) -> int:
@@ -96,9 +96,15 @@ class Executor:
     @property
     def is_usable(self) -> bool:
         """Whether tasks may be handed to it now."""
-        return self.state is ExecutorState.BOUND and self.connected
+        return self.state is ExecutorState.BOUND and self.connected and not self.standby
 
     @property
     def has_unfinished(self) -> bool:
         """Whether it holds a task that has no outcome yet (a cancelled one has)."""
         return any(task.stage != FINISHING for task in self.held.values())
+
+    def end_standby(self) -> None:
+        """It serves a session again, or none any more."""
+        if self.standby and self.session is not None:
+            self.session.standing_by -= 1
+        self.standby = False

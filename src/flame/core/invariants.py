@@ -41,6 +41,7 @@ def problems(state: State) -> Iterator[str]:
     for session in state.sessions.values():
         yield from _counts(session)
         yield from _hands(session)
+        yield from _standby(session)
         yield from _log(session)
         yield from _submitters(session)
         yield from _attachments(state, session)
@@ -56,15 +57,8 @@ def problems(state: State) -> Iterator[str]:
         if session_of is None or session_of.attachments.get(identity) is not attachment:
             yield f"attachment {identity} is unknown to its session {attachment.session}"
     yield from _backlogs(state)
-    yield from _spares(state)
     yield from _waits(state)
     yield from _ledger(state)
-
-
-def _spares(state: State) -> Iterator[str]:
-    for executor in state.executors.values():
-        if executor.spare:
-            yield f"executor {executor.id} is spare after the plan that could give it away"
 
 
 def _names(state: State) -> Iterator[str]:
@@ -186,6 +180,18 @@ def _hands(session: Session) -> Iterator[str]:
             yield f"{who}: task {task_id} is HELD by {task.holder.id}, which has left"
         if task.stage == QUEUED and (task.holder is not None or task_id in holders):
             yield f"{who}: task {task_id} is QUEUED and has a holder"
+
+
+def _standby(session: Session) -> Iterator[str]:
+    standing_by = [e for e in session.executors.values() if e.standby]
+    if session.standing_by != len(standing_by):
+        yield (
+            f"session {session.number}: {len(standing_by)} executors stand by; "
+            f"{session.standing_by} are counted"
+        )
+    for executor in standing_by:
+        if executor.state is not ExecutorState.BOUND or executor.held or executor.gang:
+            yield f"executor {executor.id} stands by, {executor.state.name}, with {executor.held}"
 
 
 def _log(session: Session) -> Iterator[str]:
@@ -322,7 +328,8 @@ def _waits(state: State) -> Iterator[str]:
             and ("reconnect", executor.id) not in due
         ):
             yield f"{who} is away without a deadline"
-        if executor.state is ExecutorState.IDLE and ("idle", executor.id) not in due:
+        is_idle = executor.standby or executor.state is ExecutorState.IDLE
+        if is_idle and ("idle", executor.id) not in due:
             yield f"{who} has no deadline for its release"
         if executor.doomed is not None and ("kill", executor.id) not in due:
             yield f"{who} has a task that is final and no deadline to give it up"
@@ -438,6 +445,13 @@ def _lists(ledger: Ledger) -> Iterator[str]:
     for shape in ledger.tree.wanted:
         if not shape.hungry or shape.hungry != hungry.get(id(shape), 0):
             yield f"{shape} is listed; {hungry.get(id(shape), 0)} sessions want more"
+    for leaf in ledger.leaves.values():
+        standing_by = sum(
+            h.standby == leaf.wish.session and not h.leaving for h in ledger.holdings.values()
+        )
+        is_ready = bool(standing_by and leaf.entry is not None)
+        if leaf.standing_by != standing_by or (leaf.wish.order in ledger.tree.ready) != is_ready:
+            yield f"session {leaf.wish.session}: {leaf.standing_by} stand by, ready {is_ready}"
     if len(ledger.tree.wanted) != sum(count > 0 for count in hungry.values()):
         yield f"the ledger lists {len(ledger.tree.wanted)} shapes as wanted: {hungry}"
     for branch in (ledger.root, *ledger.branches.values()):

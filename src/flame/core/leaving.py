@@ -26,6 +26,7 @@ def unbind(state: State, executor: Executor, now: float) -> None:
         detach(state, executor)
         stop(state, executor, now)
         return
+    executor.end_standby()
     executor.state = ExecutorState.UNBINDING
     session.leaving[executor.id] = executor
     state.touch_executor(executor)
@@ -100,6 +101,7 @@ def detach(state: State, executor: Executor) -> None:
     """The executor serves its session no more."""
     session = executor.session
     state.touch_executor(executor)
+    executor.end_standby()
     if session is not None:
         session.drop_executor(executor)
         if session.closing is not None:

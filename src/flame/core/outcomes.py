@@ -154,6 +154,8 @@ def _without(
 
 def out_of_work(state: State, session: Session, executor: Executor, now: float) -> None:
     """The executor has nothing in hand: find it something, or let it wait for its release."""
+    if executor.standby or executor.state is not ExecutorState.BOUND:
+        return  # it opened its channel again, or is on its way out
     rebalance(state, session)
     state.deadlines.set(("idle", executor.id), now + state.delay_release(session))
     if state.waiting:

@@ -11,11 +11,11 @@ from flame.core.executor import (
 )
 from flame.core.gangs import members_of
 from flame.core.hand import return_tasks
-from flame.core.handover import offer
 from flame.core.leaving import detach, stop, unbind
 from flame.core.loss import lose
-from flame.core.reports import kept_by
+from flame.core.reports import demand, kept_by
 from flame.core.session import Session
+from flame.core.standby import offer, stand_by
 from flame.core.state import State
 from flame.core.task import FINISHING, Task
 from flame.core.task_limits import timeout_of
@@ -26,7 +26,7 @@ from flame.model.specs import EventCode, ExecutorState, Failure, TaskState
 def idle_overdue(
     state: State, session: Session, executor: Executor, now: float, *, others_wait: bool = False
 ) -> None:
-    """It had nothing in hand for a while: let it go, unless the session keeps that many."""
+    """It had nothing in hand for a while: let it stand by or go, unless the session keeps that many."""
     if session.queued:
         # Nothing may be handed out at the moment; look again later.
         state.deadlines.set(("idle", executor.id), now + state.delay_release(session) + 1.0)
@@ -35,9 +35,15 @@ def idle_overdue(
         _gang_overdue(state, session, executor, now)
         return
     least = session.spec.min_instances
-    kept = sum(e.state is ExecutorState.BOUND and not e.spare for e in session.executors.values())
-    if (not least or kept > least) and not (others_wait and offer(state, executor)):
-        unbind(state, executor, now)
+    kept = sum(e.state is ExecutorState.BOUND and not e.standby for e in session.executors.values())
+    if least and kept <= least:
+        return
+    if others_wait:
+        offer(state, executor, session, now)
+    elif demand(state, session) < kept_by(session):
+        stand_by(state, executor, session, now)
+    else:
+        unbind(state, executor, now)  # those that have its tasks do not give them up
 
 
 def _gang_overdue(state: State, session: Session, executor: Executor, now: float) -> None:

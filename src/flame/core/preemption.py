@@ -52,7 +52,7 @@ def _candidates(session: Session, executors: Iterable[Executor]) -> list[Candida
     return [
         _candidate(session, e)
         for e in executors
-        if e.state in KEPT and e.id not in session.unreported
+        if e.state in KEPT and not e.standby and e.id not in session.unreported
     ]
 
 

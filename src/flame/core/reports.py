@@ -100,23 +100,26 @@ def machine_of(state: State, node: Node) -> Machine | None:
 def holding_of(executor: Executor) -> Holding:
     """Return the executor as the scheduler sees it."""
     state = executor.state
-    serves = state in KEPT and executor.session is not None and not executor.spare
+    session = executor.session.number if executor.session is not None else None
+    serves = state in KEPT and session is not None and not executor.standby
     # An idle one without a channel can serve nobody now; it comes back or is stopped.
-    is_spare = executor.spare or (state is ExecutorState.IDLE and executor.connected)
+    is_idle = (executor.standby or state is ExecutorState.IDLE) and executor.connected
     return Holding(
         executor.id,
         executor.node,
         executor.resources,
         executor.tenant,
         executor.application,
-        executor.session.number if serves and executor.session is not None else None,
-        leaving=not serves and not is_spare,
+        session if serves else None,
+        leaving=not serves and not is_idle,
+        standby=session if executor.standby else None,
+        reusable=executor.reusable or not executor.standby,
     )
 
 
 def kept_by(session: Session) -> int:
     """Return how many executors the session has, those on their way out excluded."""
-    return sum([e.state in KEPT and not e.spare for e in session.executors.values()])
+    return sum([e.state in KEPT and not e.standby for e in session.executors.values()])
 
 
 def demand(state: State, session: Session) -> int:

@@ -58,6 +58,7 @@ class Session:
         acknowledged: Of a session in memory, the first position that is kept.
         away: Its submitters that are not attached: what they have taken, and until when that counts.
         first_new_id: Tasks from this one on were submitted since the session manager's start.
+        standing_by: How many of its executors stand by.
         unreported: Executors that the store says are bound but which have not told, since the
             manager started, what they hold. No task is handed out while there are any.
         history: The attempts that live tasks spent without an outcome. Few tasks have any.
@@ -105,6 +106,7 @@ class Session:
     ahead: dict[ExecutorId, Executor] = field(default_factory=dict)
     starting: dict[ExecutorId, Executor] = field(default_factory=dict)
     leaving: dict[ExecutorId, Executor] = field(default_factory=dict)
+    standing_by: int = 0
     unreported: dict[ExecutorId, None] = field(default_factory=dict)
     watchers: dict[TaskId, list[Reply]] = field(default_factory=dict)
     history: dict[TaskId, list[Attempt]] = field(default_factory=dict)

@@ -17,7 +17,12 @@ from flame.model.errors import NotFound
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, NodeName, SessionNumber, Tenant
 from flame.model.labels import Labels
 from flame.model.resources import Resources
-from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_MAX_INPUT_BYTES, SessionState
+from flame.model.specs import (
+    DEFAULT_DELAY_RELEASE,
+    DEFAULT_MAX_INPUT_BYTES,
+    DEFAULT_STANDBY,
+    SessionState,
+)
 from flame.model.tenants import TenantSpec
 from flame.scheduling.budget import Budget
 from flame.scheduling.ledger import Ledger
@@ -39,6 +44,8 @@ class Limits:
         max_connections: Clients that are connected at once; the shell sees to it.
         submit_credit: Bytes a client may have on their way to the store, per session.
         delay_release: Seconds an executor without tasks stays bound, unless its application says.
+        standby: Seconds that it may stay longer while nobody else wants it, unless its session or
+            application says.
         bind_attempts: Failed binds in a row after which a session's pending tasks fail.
         cancel_grace: Seconds that a service has to end a task which is final already.
         preemption_rate: Executor-seconds of work, a second, that may be thrown away in the long run.
@@ -56,6 +63,7 @@ class Limits:
     max_connections: int | None = None
     submit_credit: int = 64 * 1024 * 1024
     delay_release: float = DEFAULT_DELAY_RELEASE
+    standby: float = DEFAULT_STANDBY
     bind_attempts: int = 5
     memory_only: bool = False
     cancel_grace: float = 5.0
@@ -173,12 +181,25 @@ class State:
 
     def delay_release(self, session: Session) -> float:
         """Return how long the session's executors stay bound without a task, in seconds."""
-        application = self.applications.get(
-            (session.tenant, session.spec.application)
-        ) or self.applications.get((DEFAULT_TENANT, session.spec.application))
-        if application is None or application.spec.delay_release is None:
+        own = self._application_of(session)
+        if own is None or own.spec.delay_release is None:
             return self.limits.delay_release
-        return float(application.spec.delay_release)
+        return float(own.spec.delay_release)
+
+    def standby(self, session: Session) -> float:
+        """Return how long they may stay after that while nobody else wants them, in seconds."""
+        if session.spec.standby is not None:
+            return float(session.spec.standby)
+        own = self._application_of(session)
+        if own is None or own.spec.standby is None:
+            return self.limits.standby
+        return float(own.spec.standby)
+
+    def _application_of(self, session: Session) -> ApplicationPut | None:
+        name = session.spec.application
+        return self.applications.get((session.tenant, name)) or self.applications.get(
+            (DEFAULT_TENANT, name)
+        )
 
     def drains(self, node: NodeName) -> bool:
         """Whether the node's executors have to leave."""

@@ -288,7 +288,7 @@ def tasks_stored(
             session.watchers.setdefault(record.first_id, []).append(cause.watcher)
         state.emit(Answer(cause.reply, task_view(session, tasks[0])))
     state.touch_session(session)
-    if before <= len(session.executors) < session.unfinished:
+    if before <= len(session.executors) - session.standing_by < session.unfinished:
         state.replan = True  # with more before, the last plan knew already that it wants more
     dispatch(state, session)
 

@@ -10,7 +10,7 @@ from flame.core.backlog import Backlog
 from flame.core.effects import TenantView, TokenRevoked, TokenView
 from flame.core.events import CreateToken, DeleteTenant, PutTenant, RevokeToken
 from flame.core.records import Recovered, TenantDeleted, TenantPut, TokenDeleted, TokenPut
-from flame.core.reports import KEPT, report
+from flame.core.reports import kept_by, report
 from flame.core.sessions import ReplyDone
 from flame.core.state import State, milliseconds
 from flame.model.credentials import TokenId, TokenSpec
@@ -174,7 +174,7 @@ def tenant_views(state: State, now: float) -> list[TenantView]:
     executors: dict[Tenant, int] = {}
     for number, share in of_session.items():
         session = state.sessions[number]
-        kept = sum(e.state in KEPT for e in session.executors.values())
+        kept = kept_by(session)
         for name in _up_from(session.tenant):
             names.setdefault(name)
             got[name] = got.get(name, 0.0) + share.got

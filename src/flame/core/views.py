@@ -36,6 +36,7 @@ def session_view(session: Session) -> SessionView:
         tuple(session.events),
         preemptions=session.preemptions,
         preempted_seconds=session.preempted_seconds,
+        standing_by=session.standing_by,
     )
 
 
@@ -75,6 +76,7 @@ def executor_view(executor: Executor) -> ExecutorView:
         executor.tenant,
         executor.gpu_ids,
         executor.rank if executor.gang else None,
+        executor.standby,
     )
 
 

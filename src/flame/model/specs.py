@@ -11,6 +11,7 @@ from flame.model.volumes import Volume
 DEFAULT_MAX_INPUT_BYTES = 16 * 1024 * 1024
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_DELAY_RELEASE = 30.0  # seconds
+DEFAULT_STANDBY = 60.0  # seconds
 
 
 class SessionState(IntEnum):
@@ -126,6 +127,8 @@ class ApplicationSpec:
         environments: Name and value pairs.
         max_instances: At most this many executors per session; None: no limit of its own.
         delay_release: Seconds that an executor without a task stays bound; None: the default.
+        standby: Seconds that it may stay bound after that while nobody else wants it; None: the
+            default.
         reusable: A process may serve other sessions of this application and tenant later.
         shim_options: Name and value pairs, each name once; what they mean is the shim's affair.
         sandbox: What contains its services.
@@ -159,6 +162,7 @@ class ApplicationSpec:
     pickled_with: str = ""
     local_modules: bytes = b""
     volumes: tuple[Volume, ...] = ()
+    standby: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,8 @@ class SessionSpec:
         retry_on_failure: How often a task that its service failed is tried again.
         retry_on: Which failures those are; see ``model.retries``. Empty: any.
         client_lost_ms: The session is closed so long after its last client has gone; None: never.
+        standby: Seconds that an executor may stay bound after its delay of release while nobody else
+            wants it; None: as its application says.
         require: Labels that a node must have.
         prefer: Labels that a node had better have.
         near: Nodes that hold the session's data, and had better be used.
@@ -202,6 +208,7 @@ class SessionSpec:
     prefer: Preferences = ()
     near: tuple[str, ...] = ()
     retry_on: tuple[str, ...] = ()
+    standby: int | None = None
 
 
 class TaskLimits(NamedTuple):

@@ -36,6 +36,8 @@ NODES_SUMMED = 48
 #: Shapes for which nothing spare was found before the others are not tried.
 SPARE_TRIED = 16
 
+_NOTHING = Resources()
+
 #: Whether a session may give so many executors.
 MayGive = Callable[[Leaf, int], bool]
 
@@ -57,6 +59,8 @@ class Claims:
     def run(self, tiers: Sequence[int]) -> None:
         """Add the steps that make room."""
         ledger = self._ledger
+        if ledger.line is not None and ledger.with_idle:
+            self._clear_line(ledger.line)
         if ledger.returning or ledger.with_idle or ledger.surplus:
             for tier in tiers:
                 self._from_spare(tier)
@@ -74,6 +78,15 @@ class Claims:
                 self._note_giver(ledger.leaves[step.session], step.count)
 
     # --- whose claim, on whom ---------------------------------------------------------------------
+
+    def _clear_line(self, line: Leaf) -> None:
+        """Have idle executors leave the room that is kept, where that is enough."""
+        ledger = self._ledger
+        for node in sorted(line.promises):
+            self._evict(ledger.rooms.by_node[node], _NOTHING, 0)
+        for _, room in sorted(ledger.with_idle.items()):
+            while ledger.slots.coming < 0 and self._evict(room, _NOTHING, 1):
+                pass
 
     def _from_spare(self, tier: int) -> None:
         def surplus_only(giver: Leaf, count: int) -> bool:
@@ -249,13 +262,24 @@ class Claims:
                 continue
             if not within_ceilings(leaf, wish.batch_size):
                 self._limited[wish.order] = None
-            elif ledger.surplus or self._spare(leaf) is not None:
+            elif ledger.surplus or self._may_have_spare(leaf):
                 return leaf
             else:
                 failed[id(leaf.shape)] = None
                 if len(failed) == SPARE_TRIED:
                     return None
         return None
+
+    def _may_have_spare(self, leaf: Leaf) -> bool:
+        steps, undone = len(self._steps), len(self._undo)
+        found = self._spare(leaf) is not None
+        self._roll_back(steps, undone)  # of a gang, there may not be enough for all
+        return found
+
+    def _roll_back(self, steps: int, undone: int) -> None:
+        for undo in reversed(self._undo[undone:]):
+            undo()
+        del self._undo[undone:], self._steps[steps:]
 
     def _first(
         self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
@@ -295,9 +319,7 @@ class Claims:
             if room is None:
                 for place in promised:
                     ledger.promise(leaf, place, -1)
-                for undo in reversed(self._undo[undone:]):
-                    undo()
-                del self._undo[undone:], self._steps[steps:]
+                self._roll_back(steps, undone)
                 return False
             ledger.promise(leaf, room, 1)
             promised.append(room)
@@ -335,7 +357,8 @@ class Claims:
     def _evict(self, room: Room, request: Resources, least: int) -> bool:
         evicted: list[ExecutorId] = []
         coming = room.coming
-        for executor, idle in sorted(room.idle.items()):
+        # Who stands by for a session is of more use than who does not.
+        for executor, idle in sorted(room.idle.items(), key=_use):
             if request.fits_in(coming) and len(evicted) >= least:
                 break
             coming = coming + idle.resources
@@ -370,9 +393,7 @@ class Claims:
             on_node = [g for g in asked if g.rooms.get(node)]
             if self._clear(leaf, room, on_node, may_give, graceful=graceful):
                 return room
-            for undo in reversed(self._undo[undone:]):
-                undo()
-            del self._undo[undone:], self._steps[steps:]
+            self._roll_back(steps, undone)
         return None
 
     def _promising(self, leaf: Leaf, givers: Sequence[Leaf]) -> list[NodeName]:
@@ -461,6 +482,11 @@ class Claims:
     def _back(self, room: Room, executor: ExecutorId, idle: Holding) -> None:
         room.idle[executor] = idle
         self._ledger.note_coming(room)
+
+
+def _use(entry: tuple[ExecutorId, Holding]) -> tuple[bool, ExecutorId]:
+    executor, idle = entry
+    return (idle.standby is not None, executor)
 
 
 def _order(child: "Leaf | Branch") -> int:

@@ -61,6 +61,8 @@ class Holding:
     Attributes:
         session: Whom it serves or is binding to; None: it is warm and idle.
         leaving: It is on its way out; its room returns when it is gone.
+        standby: Idle in this session, which it can serve again as it is.
+        reusable: Idle, it can serve any session of its tenant and application.
     """
 
     executor: ExecutorId
@@ -70,3 +72,5 @@ class Holding:
     application: str
     session: SessionNumber | None = None
     leaving: bool = False
+    standby: SessionNumber | None = None
+    reusable: bool = True

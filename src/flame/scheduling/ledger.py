@@ -19,6 +19,7 @@ from flame.scheduling.rooms import Room, Rooms
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.slots import Slots
 from flame.scheduling.tree import Branch, Leaf, Shape, Tree
+from flame.scheduling.warm import Warm
 
 Key = TypeVar("Key", NodeName, SessionNumber)
 _ROOT = TenantSpec(Tenant(""))
@@ -32,6 +33,7 @@ class Ledger:
         leaves: Sessions.
         branches: Tenants.
         rooms: Nodes.
+        warm: Executors that serve nobody.
         changed: Nodes on which something happened since the last plan.
         slots: How many executors there may be.
         line: The session that room is kept free for although it is not on its way, if any.
@@ -51,6 +53,7 @@ class Ledger:
         self.root = Branch(_ROOT, -1, None)
         self.branches: dict[Tenant, Branch] = {}
         self.rooms = Rooms(spread=self.policies.spread)
+        self.warm = Warm()
         self.holdings: dict[ExecutorId, Holding] = {}
         self.changed: dict[NodeName, Room] = {}
         self.returning: dict[NodeName, Room] = {}
@@ -313,6 +316,9 @@ class Ledger:
             self.slots.expected -= leaf.expected.pop(node, 0)
         for executor in [e for e, h in self.holdings.items() if h.node == node]:
             self._count_slot(self.holdings.pop(executor), -1)
+        for idle in room.idle.values():
+            self.warm.discard(idle)
+            self._note_own(idle)
         self._reprice = True
 
     def _roomier(self, room: Room) -> None:
@@ -361,7 +367,7 @@ class Ledger:
                 break
             if self.rooms.suits(shape, room) and (
                 shape.request.fits_in(room.open)
-                or any(idle.resources == shape.request for idle in room.idle.values())
+                or any(i.reusable and i.resources == shape.request for i in room.idle.values())
             ):
                 return False
         shape.blocked_at = self.growths
@@ -369,7 +375,7 @@ class Ledger:
 
     def all_blocked(self) -> bool:
         """Whether nothing will be found for anybody. Sessions are many; their shapes are few."""
-        return all(self.is_blocked(shape) for shape in self.tree.wanted)
+        return not self.tree.ready and all(self.is_blocked(shape) for shape in self.tree.wanted)
 
     def reprice(self) -> None:
         """Bring prices up to date, if the cluster's size changed."""
@@ -433,7 +439,7 @@ class Ledger:
 
     def reuse(self, leaf: Leaf, idle: Holding) -> None:
         """Count a warm executor that the core is about to bind to the session."""
-        self.put_holding(replace(idle, session=leaf.wish.session))
+        self.put_holding(replace(idle, session=leaf.wish.session, standby=None))
 
     def occupy(self, room: Room, amount: Resources) -> None:
         """Take room for an executor."""
@@ -462,13 +468,23 @@ class Ledger:
         elif holding.session is None:
             if sign > 0:
                 room.idle[holding.executor] = holding
+                self.warm.add(holding)
+                self._note_own(holding)
                 self._roomier(room)
             else:
                 room.idle.pop(holding.executor, None)
+                self.warm.discard(holding)
+                self._note_own(holding)
         else:
             leaf = self.leaves.get(holding.session)
             if leaf is not None:
                 self.hold(leaf, room, sign)
+
+    def _note_own(self, idle: Holding) -> None:
+        leaf = self.leaves.get(idle.standby) if idle.standby is not None else None
+        if leaf is not None:
+            leaf.standing_by = self.warm.count_of(leaf.wish.session)
+            self.tree.note_ready(leaf)
 
     def hold(self, leaf: Leaf, room: Room, count: int) -> None:
         """Count executors that the session has on the node."""

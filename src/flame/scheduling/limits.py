@@ -78,6 +78,8 @@ def held_back(ledger: Ledger, leaf: Leaf) -> bool:
     for room in ledger.rooms.by_node.values():
         if not room.machine.cordoned:
             free = free + _positive(room.open)
+            for idle in room.idle.values():  # it goes when it is asked to
+                free = free + idle.resources
     asked = leaf.wish.request * leaf.wish.batch_size
     return (kept + asked).fits_in(free)
 

@@ -13,7 +13,9 @@ is kept for it while smaller ones behind it are served (EASY backfilling: Lifka,
 Scheduling System", JSSPP 1995, without run times, which nobody knows here).
 """
 
-from flame.model.ids import NodeName
+from collections.abc import Iterator
+
+from flame.model.ids import ExecutorId, NodeName
 from flame.model.resources import Resources
 from flame.scheduling.claims import Claims
 from flame.scheduling.ledger import Ledger
@@ -40,6 +42,7 @@ class _Planning:
         self._steps: list[Step] = []
         self._limited: dict[int, None] = {}  # orders of sessions that a ceiling stops
         self._slotless: dict[int, None] = {}  # and of those for which there are too few slots
+        self._failed: dict[int, None] = {}  # and of those for which nothing was found
         self._lines_tried: dict[int, None] = {}
 
     def run(self) -> Plan:
@@ -164,6 +167,7 @@ class _Planning:
                 self._slotless[leaf.wish.order] = None
             else:
                 leaf.shape.blocked_at = ledger.growths
+                self._failed[leaf.wish.order] = None
 
     def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
         """Return the first in turn for which something may be found."""
@@ -175,7 +179,9 @@ class _Planning:
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
-            if ledger.is_blocked(leaf.shape):
+            if order in self._failed or (
+                ledger.is_blocked(leaf.shape) and not ledger.warm.has(leaf.wish)
+            ):
                 if passed is None and order not in self._lines_tried:
                     passed = leaf
                 continue
@@ -232,13 +238,13 @@ class _Planning:
     def _grant(self, leaf: Leaf) -> bool:
         ledger, wish = self._ledger, leaf.wish
         if wish.batch_size == 1:
-            if ledger.with_idle and self._reuse(leaf):
+            if ledger.with_idle and self._reuse(leaf, ledger.warm.ready_for(wish)):
                 return True
             room = ledger.rooms.find(wish) if ledger.slots.open > 0 else None
-            if room is None:
-                return False
-            self._assign(leaf, room)
-            return True
+            if room is not None:
+                self._assign(leaf, room)
+                return True
+            return bool(ledger.with_idle) and self._reuse(leaf, ledger.warm.of_others(wish))
         if ledger.slots.open < wish.batch_size:
             return False
         taken: list[Room] = []
@@ -260,18 +266,12 @@ class _Planning:
         self._steps.append(Assign(leaf.wish.session, room.machine.node))
         self._ledger.expect(leaf, room)
 
-    def _reuse(self, leaf: Leaf) -> bool:
-        ledger, wish = self._ledger, leaf.wish
-        for _, room in sorted(ledger.with_idle.items()):
-            if not ledger.rooms.suits(wish, room):
-                continue
-            for executor, idle in sorted(room.idle.items()):
-                if (
-                    idle.tenant == wish.tenant
-                    and idle.application == wish.application
-                    and idle.resources == wish.request
-                ):
-                    self._steps.append(Reuse(wish.session, executor))
-                    ledger.reuse(leaf, idle)
-                    return True
+    def _reuse(self, leaf: Leaf, warm: Iterator[tuple[NodeName, ExecutorId]]) -> bool:
+        ledger = self._ledger
+        for node, executor in warm:
+            room = ledger.rooms.by_node[node]
+            if ledger.rooms.suits(leaf.wish, room):
+                self._steps.append(Reuse(leaf.wish.session, executor))
+                ledger.reuse(leaf, room.idle[executor])
+                return True
         return False

@@ -15,7 +15,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Bind a warm, idle executor to the session."""
+    """Give a warm, idle executor to the session."""
 
     session: SessionNumber
     executor: ExecutorId
@@ -23,7 +23,7 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Stop an idle executor, to make room."""
+    """Have an idle executor leave, to make room."""
 
     executor: ExecutorId
 

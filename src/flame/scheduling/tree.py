@@ -48,6 +48,7 @@ class Leaf:
         price: What one executor counts.
         tips: What it had more than it deserved, in the unit of prices, decayed.
         kept: Executors it has, those on their way out excluded.
+        standing_by: Idle executors that it can have back as they are.
         promised: Room that is set aside for it; it counts as if it had it.
         rooms: Its kept executors by node.
         promises: The room set aside for it, by node.
@@ -63,6 +64,7 @@ class Leaf:
     tips: float = 0.0
     kept: int = 0
     promised: int = 0
+    standing_by: int = 0
     rooms: dict[NodeName, int] = field(default_factory=dict)
     promises: dict[NodeName, int] = field(default_factory=dict)
     expected: dict[NodeName, int] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class Tree:
         self.unit = 1  # the price of an ordinary executor
         self.touched: dict[int, Branch] = {}  # by order: where shares moved since the last plan
         self.wanted: dict[Shape, None] = {}  # shapes of the hungry
+        self.ready: dict[int, Leaf] = {}  # by order: the hungry for which executors stand by
 
     def clear(self) -> None:
         """Forget whoever is listed: the branches are made anew."""
@@ -167,6 +170,7 @@ class Tree:
         for shape in self.wanted:
             shape.hungry = 0
         self.wanted.clear()
+        self.ready.clear()
 
     def key(self, child: Leaf | Branch) -> Entry:
         """Return where the child belongs among its siblings."""
@@ -219,6 +223,7 @@ class Tree:
         if old is None:
             return
         leaf.entry = None
+        self.note_ready(leaf)
         self._count_hungry(leaf.shape, -1)
         entries = parent.hungry[leaf.tier]
         del entries[bisect_left(entries, old)]
@@ -233,6 +238,7 @@ class Tree:
             return
         leaf.entry = fresh
         if old is None or fresh is None:
+            self.note_ready(leaf)
             self._count_hungry(leaf.shape, -1 if fresh is None else 1)
         entries = parent.hungry.get(tier)
         if entries is None:
@@ -245,6 +251,13 @@ class Tree:
                 self._list(parent, tier)
         elif not entries:
             self._unlist(parent, tier)
+
+    def note_ready(self, leaf: Leaf) -> None:
+        """The leaf has become hungry, or is no longer; or executors stand by for it, or none does."""
+        if leaf.standing_by and leaf.entry is not None and leaf.wish.batch_size == 1:
+            self.ready[leaf.wish.order] = leaf
+        else:
+            self.ready.pop(leaf.wish.order, None)
 
     def _count_hungry(self, shape: Shape, change: int) -> None:
         shape.hungry += change

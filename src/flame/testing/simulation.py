@@ -87,10 +87,13 @@ class Simulation:
         self._particular = seed % 3 == 0
         self._of_limits = Random(f"limits {seed}")
         dice = self.world.random
+        idle = Random(f"idle {seed}")
+        stands_by = idle.random() < 0.25
         limits = Limits(
             submit_credit=dice.choice((2_000, 64_000)),
             max_queued_tasks=dice.choice((5, 40, 1_000_000)),
             delay_release=dice.choice((0.1, 3.0, 30.0)),
+            standby=idle.choice((1.0, 5.0, 60.0)) if stands_by else 0.0,
             cancel_grace=self._extra.choice((0.2, 0.5)),
         )
         self._machine = machine

@@ -69,6 +69,7 @@ class Run:
             Limits(
                 memory_only=True,
                 delay_release=spec.delay_release,
+                standby=spec.standby,
                 preemption_rate=spec.budget,
                 preemption_burst=spec.burst,
             ),

@@ -23,7 +23,7 @@ from flame.model.ids import DEFAULT_TENANT, Tenant
 from flame.model.labels import Labels, Preferences, parse_labels, parse_preferences
 from flame.model.resource_text import parse_resources
 from flame.model.resources import UNIT, Resources
-from flame.model.specs import DEFAULT_DELAY_RELEASE
+from flame.model.specs import DEFAULT_DELAY_RELEASE, DEFAULT_STANDBY
 from flame.model.tenants import TenantSpec, check_tree, parse_tenant
 from flame.scheduling.policies import ALLOWED, Policies, make_policy
 from flame.testing.capacity.distributions import Distribution, constant, read_distribution
@@ -64,6 +64,7 @@ class ClusterSpec:
     delay_release: int = int(DEFAULT_DELAY_RELEASE)
     start: float = 0.5
     reusable: bool = False
+    standby: int = int(DEFAULT_STANDBY)
 
     def made_policies(self) -> Policies:
         """Return the policies as the scheduler wants them."""
@@ -177,6 +178,7 @@ def _read_cluster(block: Block) -> ClusterSpec:
         block.get("delay_release", lambda value: value.whole(0), int(DEFAULT_DELAY_RELEASE)),
         start,
         reusable,
+        block.get("standby", lambda value: value.whole(0), int(DEFAULT_STANDBY)),
     )
     block.close()
     return made

@@ -1,0 +1,145 @@
+"""Idle executors: who has them as they are, and who gets their room."""
+
+from dataclasses import replace
+
+from flame.model.ids import ExecutorId, NodeName, SessionNumber
+from flame.scheduling.facts import Holding
+from flame.scheduling.steps import Assign, Evict, Reuse
+from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
+
+
+class WithStandby(SmallCluster):
+    def stands_by(
+        self, name: str, node: str, session: int, *, reusable: bool = False, app: str = "app"
+    ) -> None:
+        wish = self.wishes[SessionNumber(session)]
+        self._put(
+            Holding(
+                ExecutorId(name),
+                NodeName(node),
+                wish.request,
+                wish.tenant,
+                app,
+                standby=wish.session,
+                reusable=reusable,
+            )
+        )
+
+
+def reuse(session: int, name: str) -> Reuse:
+    return Reuse(SessionNumber(session), ExecutorId(name))
+
+
+def assign(session: int, node: str) -> Assign:
+    return Assign(SessionNumber(session), NodeName(node))
+
+
+def test_a_session_has_its_own_back_before_anything_else() -> None:
+    cluster = WithStandby([4])
+    cluster.wish(1, 0)
+    cluster.stands_by("own", "n0", 1)
+    cluster.idle("free", "n0")
+    cluster.want(1, 3)
+    assert cluster.step() == (reuse(1, "own"), reuse(1, "free"), assign(1, "n0"))
+
+
+def test_another_session_has_it_only_where_processes_are_reused_and_there_is_no_room() -> None:
+    for reusable, expected in ((False, (Evict(ExecutorId("own")),)), (True, (reuse(2, "own"),))):
+        cluster = WithStandby([2])
+        cluster.wish(1, 0)
+        cluster.stands_by("own", "n0", 1, reusable=reusable)
+        cluster.wish(2, 1)
+        assert cluster.step() == (assign(2, "n0"),)
+        cluster.want(2, 2)
+        assert cluster.step() == expected
+
+
+def test_one_session_that_finds_nothing_does_not_keep_another_from_its_own() -> None:
+    cluster = WithStandby([2])
+    cluster.wish(1, 0)
+    cluster.wish(2, 0)
+    cluster.stands_by("one", "n0", 1)
+    cluster.stands_by("two", "n0", 2)
+    cluster.wish(3, 1, request=UNIT * 3)
+    assert cluster.step() == ()
+    cluster.want(2, 1)
+    assert cluster.step() == (reuse(2, "two"),)
+
+
+def test_those_without_a_session_make_room_first() -> None:
+    cluster = WithStandby([2])
+    cluster.wish(1, 0)
+    cluster.stands_by("a", "n0", 1)
+    cluster.idle("b", "n0", tenant="elsewhere")
+    cluster.wish(2, 1)
+    assert cluster.step() == (Evict(ExecutorId("b")),)
+
+
+def test_nobody_is_evicted_for_a_gang_of_which_only_a_part_would_fit() -> None:
+    cluster = WithStandby([1, 1])
+    cluster.wish(1, 0)
+    cluster.stands_by("own", "n0", 1)
+    cluster.wish(2, 1, "other", priority=1)
+    cluster.settle()
+    cluster.wish(3, 2, batch=2)
+    assert cluster.settle() == 0
+    assert ExecutorId("own") in cluster.executors
+
+
+def test_the_room_that_is_kept_for_a_gang_is_cleared_when_that_is_enough() -> None:
+    cluster = WithStandby([3, 3])
+    cluster.wish(1, 0)
+    cluster.wish(3, 2, priority=1)
+    cluster.settle()
+    cluster.wish(4, 2, batch=2, request=UNIT * 3, weight=9.0)
+    cluster.wish(5, 1)
+    cluster.settle()
+    assert cluster.ledger.line is not None
+    assert cluster.have() == {1: 0, 3: 2, 4: 0, 5: 0}, "nobody passes the gang"
+    cluster.stands_by("own", "n0", 1)
+    assert cluster.step() == (), "there is no use in it yet"
+    cluster.close(3)
+    cluster.settle()
+    assert cluster.have()[4] == 2
+    assert ExecutorId("own") not in cluster.executors
+
+
+def test_those_on_a_node_that_is_gone_are_nobodys() -> None:
+    cluster = WithStandby([1])
+    cluster.wish(1, 0)
+    cluster.stands_by("own", "n0", 1)
+    cluster.ledger.drop_machine(NodeName("n0"))
+    cluster.want(1, 1)
+    assert cluster.plan() == ()
+    assert not cluster.ledger.warm.has(cluster.wishes[SessionNumber(1)])
+
+
+def test_those_on_a_cordoned_node_wait() -> None:
+    cluster = WithStandby([1])
+    cluster.wish(1, 0)
+    cluster.stands_by("own", "n0", 1)
+    cluster.node("n0", UNIT, cordoned=True)
+    cluster.want(1, 1)
+    assert cluster.step() == ()
+    cluster.node("n0", UNIT)
+    assert cluster.step() == (reuse(1, "own"),)
+
+
+def test_what_they_take_is_free_for_those_to_whom_quota_is_due() -> None:
+    cluster = WithStandby([4], tenants=[tenant("owner", quota=2, lends=False), tenant("b")])
+    cluster.wish(1, 0, "b")
+    for name in ("w", "x"):
+        cluster.stands_by(name, "n0", 1)
+    cluster.want(1, 4)
+    cluster.settle()
+    assert cluster.have() == {1: 2}, "half is held back"
+
+
+def test_an_executor_that_serves_somebody_is_no_longer_to_be_had() -> None:
+    cluster = WithStandby([2])
+    cluster.wish(1, 0)
+    cluster.stands_by("own", "n0", 1)
+    own = cluster.executors[ExecutorId("own")]
+    cluster._put(replace(own, leaving=True))
+    cluster.want(1, 1)
+    assert cluster.step() == (assign(1, "n0"),)
