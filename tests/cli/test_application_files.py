@@ -22,6 +22,7 @@ FULL = ApplicationSpec(
     working_directory="/tmp",
     max_instances=3,
     delay_release=60,
+    standby=600,
     schema_input="in",
     schema_output="out",
     schema_common_data="common",

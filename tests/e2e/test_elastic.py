@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,26 @@ class Naps(flame.FlameService):
         return str(os.getpid()).encode()
 
 
+class Remembers(flame.FlameService):
+    """Answers with how many tasks it has had; writes to the file in common data when it enters and leaves."""
+
+    def on_session_enter(self, context: flame.SessionContext) -> None:
+        self.log = Path((context.common_data or b"").decode())
+        self.tasks = 0
+        self._write("enter")
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        self.tasks += 1
+        return b"%d" % self.tasks
+
+    def on_session_leave(self) -> None:
+        self._write("leave")
+
+    def _write(self, word: str) -> None:
+        with self.log.open("a") as log:
+            log.write(f"{word}\n")
+
+
 @pytest.fixture
 def client() -> Iterator[flame.Client]:
     """Of a cluster where an executor without work would stay for ten minutes."""
@@ -43,6 +64,10 @@ def bound(client: flame.Client, session: flame.Session) -> set[str]:
         for each in client.list_executors()
         if each.session == session.name and each.state is ExecutorState.BOUND
     }
+
+
+def standing_by(client: flame.Client) -> set[str]:
+    return {str(each.id) for each in client.list_executors() if each.standby}
 
 
 def processes(session: flame.Session, least: int) -> int:
@@ -74,3 +99,28 @@ def test_executors_come_with_need_stay_within_limits_and_go_when_another_session
     assert bound(client, first) <= kept
     second.close()
     first.close()
+
+
+def test_a_service_that_stands_by_remembers_and_leaves_when_its_room_is_needed(
+    client: flame.Client, tmp_path: Path
+) -> None:
+    _, remembers = application_of(Remembers)
+    client.register_application("remembers", replace(remembers, delay_release=0, standby=0))
+    log = tmp_path / "log"
+    session = client.create_session("remembers", common_data=str(log).encode(), standby=600)
+    for count in (b"1", b"2", b"3"):
+        assert session.run(b"").result(FINISH) == count
+        wait_until(lambda: len(standing_by(client)) == 1, "it stands by", FINISH)
+        assert session.info().standing_by == 1
+    assert log.read_text().split() == ["enter"]
+
+    everything = client.create_session("naps", min_instances=3)
+    wait_until(lambda: len(bound(client, everything)) == 3, "three are bound", FINISH)
+    assert len(standing_by(client)) == 1, "there is other room"
+    assert session.run(b"").result(FINISH) == b"4"
+    wait_until(lambda: len(standing_by(client)) == 1, "it stands by again", FINISH)
+
+    last = client.create_session("naps", min_instances=1)
+    wait_until(lambda: len(bound(client, last)) == 1, "the room was given up", FINISH)
+    assert standing_by(client) == set()
+    assert log.read_text().split() == ["enter", "leave"]

@@ -79,6 +79,8 @@ def test_failures_to_try_again_are_classes_names_or_codes() -> None:
         ({"priority": -1}, "priority is -1"),
         ({"min_instances": -1}, "min_instances is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"standby": -1}, "standby is -1"),
+        ({"standby": 0.5}, "standby is 0.5"),
         ({"max_attempts": 0}, "max_attempts is 0"),
         ({"max_instances": 0}, "max_instances is 0"),
         ({"min_instances": 3, "max_instances": 2}, "from 3 on"),

@@ -73,6 +73,7 @@ def application_specs(draw: st.DrawFn) -> ApplicationSpec:
         sandbox=sandbox,
         volumes=draw(_volumes),
         preload=may_preload and draw(st.booleans()),
+        standby=draw(st.none() | st.integers(0, 2**32 - 1)),
     )
 
 
@@ -100,6 +101,7 @@ def session_specs(draw: st.DrawFn) -> SessionSpec:
         near=tuple(draw(st.lists(names, max_size=3, unique=True))),
         retry_on_failure=retries,
         retry_on=draw(st.sampled_from(RETRIED)) if retries else (),
+        standby=draw(st.none() | st.integers(0, 2**32 - 1)),
     )
 
 

@@ -53,10 +53,19 @@ def resources_with(name: str, amount: int) -> v1.ResourceRequirement:
 
 def test_what_is_absent_stays_absent() -> None:
     message = codec.application_spec_to(ApplicationSpec())
-    for field in ("description", "image", "command", "max_instances", "delay_release", "schema"):
+    for field in (
+        "description",
+        "image",
+        "command",
+        "max_instances",
+        "delay_release",
+        "standby",
+        "schema",
+    ):
         assert not message.HasField(field)
     assert not codec.session_spec_to(SessionSpec("ping")).HasField("common_data")
     assert not codec.session_spec_to(SessionSpec("ping")).HasField("max_instances")
+    assert not codec.session_spec_to(SessionSpec("ping")).HasField("standby")
 
 
 def test_what_is_present_and_empty_stays_present() -> None:

@@ -35,7 +35,7 @@ _TEXTS = (
     "installer",
     "entry_point",
 )
-_NUMBERS = ("max_instances", "delay_release")
+_NUMBERS = ("max_instances", "delay_release", "standby")
 _SPEC_KEYS = (
     "shim",
     "shim_options",
@@ -188,8 +188,10 @@ def _texts(values: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
 
 def _number(values: Mapping[str, Any], key: str, place: str) -> int | None:
     value = values.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise _wrong(place, f"spec.{key}", value, "a whole number from 0")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise _wrong(place, f"spec.{key}", value, f"a whole number from 0 to {2**32 - 1}")
     return value
 
 

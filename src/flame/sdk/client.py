@@ -168,6 +168,7 @@ class Client:
         prefer: str | Mapping[str, int] | None = None,
         near: Sequence[str] = (),
         retry_on: RetryOn = (),
+        standby: int | None = None,
     ) -> Session:
         """Create a session.
 
@@ -200,6 +201,9 @@ class Client:
             prefer: Labels that a node had better have, with weights from 1 to 1000:
                 ``"disk=ssd:2,zone=a"`` or ``{"disk=ssd": 2, "zone=a": 1}``.
             near: Nodes that hold the session's data, by name, and had better be used.
+            standby: Seconds that an executor without work may stay, its service warm, after the
+                application's delay_release while nobody else wants its room; None: as the
+                application says, else 60.
 
         Raises:
             AlreadyExists: A session of this name exists.
@@ -209,7 +213,7 @@ class Client:
         options = SessionOptions(
             common_data, min_instances, max_instances, batch_size, priority, resources,
             durability, max_attempts, task_timeout, deadline, retry_on_failure, on_client_lost,
-            require, prefer, near, retry_on,
+            require, prefer, near, retry_on, standby,
         )  # fmt: skip
         new = new_session(application, name, options)
         info, stream = self._call(self._connection.create_session(new, resolve_futures))

@@ -48,6 +48,7 @@ class SessionOptions:
     prefer: str | Mapping[str, int] | None = None
     near: Sequence[str] = ()
     retry_on: RetryOn = ()
+    standby: int | None = None
 
 
 class SessionArguments(TypedDict, total=False):
@@ -69,6 +70,7 @@ class SessionArguments(TypedDict, total=False):
     prefer: str | Mapping[str, int] | None
     near: Sequence[str]
     retry_on: RetryOn
+    standby: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
     if retries is None:
         retries = DEFAULT_RETRIES if options.retry_on else 0
     _at_least("retry_on_failure", retries, 0)
+    if options.standby is not None:
+        _at_least("standby", options.standby, 0)
     if options.max_instances is not None:
         _at_least("max_instances", options.max_instances, max(1, options.min_instances))
     for field in ("min_instances", "max_instances"):
@@ -143,6 +147,7 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
         prefer=_preferred(options.prefer),
         near=_nodes(options.near),
         retry_on=check_retry_on(_kinds(options.retry_on), retries),
+        standby=options.standby,
     )
 
 

@@ -42,6 +42,8 @@ class SessionInfo:
         preempted: Runs of its tasks that were thrown away for others, since the manager started.
         preempted_seconds: What those had run for.
         waiting: Why it has fewer executors than it could use; empty in lists.
+        standing_by: Executors that it has no work for, whose services stay warm while nobody else wants
+            their room.
     """
 
     name: str
@@ -60,6 +62,7 @@ class SessionInfo:
     waiting: str = ""
     preempted: int = 0
     preempted_seconds: float = 0.0
+    standing_by: int = 0
 
     @property
     def application(self) -> str:
@@ -177,6 +180,7 @@ class Executor:
     Attributes:
         gpu_ids: The GPUs that its node gave it.
         rank: Its number in its gang, if it is in one.
+        standby: Its session has no work for it, and anybody may have it.
     """
 
     id: str
@@ -187,6 +191,7 @@ class Executor:
     shim: ShimKind
     gpu_ids: tuple[str, ...] = ()
     rank: int | None = None
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +244,7 @@ def session_of(message: v1.Session) -> SessionInfo:
         waiting=status.waiting,
         preempted=status.preempted,
         preempted_seconds=status.preempted_ms / 1000,
+        standing_by=status.standing_by,
     )
 
 
@@ -287,6 +293,7 @@ def executor_of(message: v1.Executor) -> Executor:
         shim=ShimKind.WASM if spec.shim == v1.Shim.Wasm else ShimKind.HOST,
         gpu_ids=tuple(status.gpu_ids),
         rank=status.rank if status.HasField("rank") else None,
+        standby=status.standby,
     )
 
 

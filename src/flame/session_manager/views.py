@@ -59,6 +59,7 @@ def session_message(view: SessionView) -> v1.Session:
             waiting=view.waiting,
             preempted=view.preemptions,
             preempted_ms=int(view.preempted_seconds * 1000),
+            standing_by=view.standing_by,
         ),
     )
 
@@ -104,6 +105,7 @@ def executor_message(view: ExecutorView) -> v1.Executor:
             session_id=view.session_name,
             gpu_ids=view.gpu_ids,
             rank=view.rank,
+            standby=view.standby,
         ),
     )
 

@@ -172,6 +172,7 @@ def application_spec_of(message: v1.ApplicationSpec) -> ApplicationSpec:
         pickled_with=message.pickled_with,
         local_modules=message.local_modules,
         volumes=check_volumes(Volume(v.name, v.path, v.writable) for v in message.volumes),
+        standby=message.standby if message.HasField("standby") else None,
     )
 
 
@@ -212,6 +213,7 @@ def application_spec_to(spec: ApplicationSpec) -> v1.ApplicationSpec:
         pickled_with=spec.pickled_with,
         local_modules=spec.local_modules,
         volumes=[v1.Volume(name=n, path=p, writable=w) for n, p, w in spec.volumes],
+        standby=spec.standby,
     )
     texts = (spec.schema_input, spec.schema_output, spec.schema_common_data)
     if spec.has_schema or texts != (None, None, None):
@@ -307,6 +309,7 @@ def session_spec_of(message: v1.SessionSpec, default_resources: Resources = UNIT
         prefer=check_preferences(tuple((p.name, p.value, p.weight or 1) for p in message.prefer)),
         near=tuple(dict.fromkeys(check_name(node, "near: a node") for node in message.near)),
         retry_on=check_retry_on(message.retry_on, message.retry_on_failure),
+        standby=message.standby if message.HasField("standby") else None,
     )
 
 
@@ -330,6 +333,7 @@ def session_spec_to(spec: SessionSpec) -> v1.SessionSpec:
         prefer=[v1.PreferredLabel(name=n, value=v, weight=w) for n, v, w in spec.prefer],
         near=spec.near,
         retry_on=spec.retry_on,
+        standby=spec.standby,
     )
 
 

@@ -90,6 +90,7 @@ def _pairs(
 @click.option("--image")
 @click.option("--max-instances", type=click.IntRange(min=1), help="Executors of a session.")
 @click.option("--delay-release", type=click.IntRange(min=0), help="Seconds to stay warm.")
+@click.option("--standby", type=click.IntRange(min=0), help="And longer, if nobody needs the room.")
 @click.option("--schema-input", help="What a task's input is.")
 @click.option("--schema-output", help="What a task's output is.")
 @click.option("--schema-common-data", help="What a session's common data is.")

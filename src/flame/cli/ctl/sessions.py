@@ -21,6 +21,7 @@ Examples:
   flmctl create -a pi -p 10 -r cpu=2,mem=4g
   flmctl create -a train -r cpu=4,gpu=1 --batch-size 4 --require zone=a
   flmctl create -a render --min-instances 2 --prefer disk=ssd:2,zone=b
+  flmctl create -a chat --standby 600
   flmctl create -a crawl --retry-on ConnectionError --retry-on 75 --retry-on-failure 4
 """
 
@@ -57,6 +58,12 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 @click.option("--min-instances", type=click.IntRange(min=0), help="Kept warm, idle too.")
 @click.option("--max-instances", type=click.IntRange(min=1), help="At most so many executors.")
 @click.option(
+    "--standby",
+    type=click.IntRange(min=0),
+    metavar="SECONDS",
+    help="How long its services stay warm without work while nobody else wants their room.",
+)
+@click.option(
     "--batch-size", type=click.IntRange(min=1), help="Executors come in gangs of so many."
 )
 @click.option("--require", metavar="LABELS", help="Only on nodes with these labels: zone=a.")
@@ -85,7 +92,7 @@ def create(
 ) -> None:
     """Create a session and print its id."""
     resources = instance_resources(slots, resreq)
-    given = {name: value for name, value in options.items() if value}
+    given = {name: value for name, value in options.items() if value or value == 0}
     with connection.open() as client:
         session = client.create_session(
             application, resources=resources, priority=priority, **given

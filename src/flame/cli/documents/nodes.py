@@ -43,7 +43,7 @@ def manager_document(manager: "ManagerInfo") -> Document:
 
 def executor_row(executor: Executor) -> list[object]:
     """A row of :data:`EXECUTORS`."""
-    return [executor.id, state_name(executor.state), executor.session, executor.node]
+    return [executor.id, _executor_state(executor), executor.session, executor.node]
 
 
 def executor_document(executor: Executor) -> Document:
@@ -56,12 +56,16 @@ def executor_document(executor: Executor) -> Document:
             shim=state_name(executor.shim),
         ),
         "status": present(
-            state=state_name(executor.state),
+            state=_executor_state(executor),
             session=executor.session,
             gpu_ids=list(executor.gpu_ids) or None,
             rank=executor.rank,
         ),
     }
+
+
+def _executor_state(executor: Executor) -> str:
+    return "Standby" if executor.standby else state_name(executor.state)
 
 
 def node_state(node: Node) -> str:

@@ -95,6 +95,7 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
         *([("Requires", format_labels(spec.require))] if spec.require else []),
         *([("Prefers", format_preferences(spec.prefer))] if spec.prefer else []),
         *([("Near", ", ".join(spec.near))] if spec.near else []),
+        *([("Stays warm", f"{spec.standby} s")] if spec.standby is not None else []),
         ("Durability", spec.durability.name.lower()),
         ("Attempts", spec.max_attempts),
         *([("Retries", _retries(spec))] if spec.retry_on_failure else []),
@@ -107,6 +108,7 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
             if info.preempted
             else []
         ),
+        *([("Standby", _standing_by(info.standing_by))] if info.standing_by else []),
         ("Pending", f"{info.pending:,}"),
         ("Running", f"{info.running:,}"),
         ("Succeeded", f"{info.succeeded:,}"),
@@ -135,6 +137,7 @@ def session_document(info: SessionInfo) -> Document:
             require=dict(spec.require) or None,
             prefer=format_preferences(spec.prefer) or None,
             near=list(spec.near) or None,
+            standby=spec.standby,
             common_data=payload(spec.common_data),
         ),
         "status": present(
@@ -145,6 +148,7 @@ def session_document(info: SessionInfo) -> Document:
             waiting=info.waiting or None,
             preempted=info.preempted or None,
             preempted_seconds=info.preempted_seconds or None,
+            standing_by=info.standing_by or None,
             pending=info.pending,
             running=info.running,
             succeeded=info.succeeded,
@@ -192,6 +196,11 @@ def task_document(task: Task) -> Document:
             events=event_documents(task.events),
         ),
     }
+
+
+def _standing_by(count: int) -> str:
+    executors = "1 executor" if count == 1 else f"{count} executors"
+    return f"{executors} without work, warm until somebody needs the room"
 
 
 def _retries(spec: SessionSpec) -> str:

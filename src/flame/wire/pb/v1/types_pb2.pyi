@@ -160,7 +160,7 @@ class PreferredLabel(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms", "require", "prefer", "near", "retry_on")
+    __slots__ = ("application", "common_data", "min_instances", "max_instances", "batch_size", "priority", "resreq", "durability", "max_attempts", "task_timeout_ms", "deadline_ms", "retry_on_failure", "client_lost_ms", "require", "prefer", "near", "retry_on", "standby")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     COMMON_DATA_FIELD_NUMBER: _ClassVar[int]
     MIN_INSTANCES_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,7 @@ class SessionSpec(_message.Message):
     PREFER_FIELD_NUMBER: _ClassVar[int]
     NEAR_FIELD_NUMBER: _ClassVar[int]
     RETRY_ON_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
     application: str
     common_data: bytes
     min_instances: int
@@ -195,10 +196,11 @@ class SessionSpec(_message.Message):
     prefer: _containers.RepeatedCompositeFieldContainer[PreferredLabel]
     near: _containers.RepeatedScalarFieldContainer[str]
     retry_on: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ..., require: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., prefer: _Optional[_Iterable[_Union[PreferredLabel, _Mapping]]] = ..., near: _Optional[_Iterable[str]] = ..., retry_on: _Optional[_Iterable[str]] = ...) -> None: ...
+    standby: int
+    def __init__(self, application: _Optional[str] = ..., common_data: _Optional[bytes] = ..., min_instances: _Optional[int] = ..., max_instances: _Optional[int] = ..., batch_size: _Optional[int] = ..., priority: _Optional[int] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., durability: _Optional[_Union[Durability, str]] = ..., max_attempts: _Optional[int] = ..., task_timeout_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., retry_on_failure: _Optional[int] = ..., client_lost_ms: _Optional[int] = ..., require: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., prefer: _Optional[_Iterable[_Union[PreferredLabel, _Mapping]]] = ..., near: _Optional[_Iterable[str]] = ..., retry_on: _Optional[_Iterable[str]] = ..., standby: _Optional[int] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
-    __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant", "waiting", "preempted", "preempted_ms")
+    __slots__ = ("state", "creation_time", "completion_time", "pending", "running", "succeed", "failed", "cancelled", "events", "number", "tenant", "waiting", "preempted", "preempted_ms", "standing_by")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +215,7 @@ class SessionStatus(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     PREEMPTED_FIELD_NUMBER: _ClassVar[int]
     PREEMPTED_MS_FIELD_NUMBER: _ClassVar[int]
+    STANDING_BY_FIELD_NUMBER: _ClassVar[int]
     state: SessionState
     creation_time: int
     completion_time: int
@@ -227,7 +230,8 @@ class SessionStatus(_message.Message):
     waiting: str
     preempted: int
     preempted_ms: int
-    def __init__(self, state: _Optional[_Union[SessionState, str]] = ..., creation_time: _Optional[int] = ..., completion_time: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., succeed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., number: _Optional[int] = ..., tenant: _Optional[str] = ..., waiting: _Optional[str] = ..., preempted: _Optional[int] = ..., preempted_ms: _Optional[int] = ...) -> None: ...
+    standing_by: int
+    def __init__(self, state: _Optional[_Union[SessionState, str]] = ..., creation_time: _Optional[int] = ..., completion_time: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., succeed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., number: _Optional[int] = ..., tenant: _Optional[str] = ..., waiting: _Optional[str] = ..., preempted: _Optional[int] = ..., preempted_ms: _Optional[int] = ..., standing_by: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("metadata", "spec", "status")
@@ -308,7 +312,7 @@ class Volume(_message.Message):
     def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., writable: _Optional[bool] = ...) -> None: ...
 
 class ApplicationSpec(_message.Message):
-    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "sandbox", "preload", "volumes", "pickled_with", "local_modules")
+    __slots__ = ("shim", "description", "labels", "image", "command", "arguments", "environments", "working_directory", "max_instances", "delay_release", "schema", "url", "installer", "shim_kind", "entry_point", "reusable", "pickled_service", "shim_options", "sandbox", "preload", "volumes", "pickled_with", "local_modules", "standby")
     SHIM_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -332,6 +336,7 @@ class ApplicationSpec(_message.Message):
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
     PICKLED_WITH_FIELD_NUMBER: _ClassVar[int]
     LOCAL_MODULES_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
     shim: Shim
     description: str
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -355,7 +360,8 @@ class ApplicationSpec(_message.Message):
     volumes: _containers.RepeatedCompositeFieldContainer[Volume]
     pickled_with: str
     local_modules: bytes
-    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., sandbox: _Optional[str] = ..., preload: _Optional[bool] = ..., volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ...) -> None: ...
+    standby: int
+    def __init__(self, shim: _Optional[_Union[Shim, str]] = ..., description: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., image: _Optional[str] = ..., command: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., working_directory: _Optional[str] = ..., max_instances: _Optional[int] = ..., delay_release: _Optional[int] = ..., schema: _Optional[_Union[ApplicationSchema, _Mapping]] = ..., url: _Optional[str] = ..., installer: _Optional[str] = ..., shim_kind: _Optional[_Union[ShimKind, str]] = ..., entry_point: _Optional[str] = ..., reusable: _Optional[bool] = ..., pickled_service: _Optional[bytes] = ..., shim_options: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., sandbox: _Optional[str] = ..., preload: _Optional[bool] = ..., volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., pickled_with: _Optional[str] = ..., local_modules: _Optional[bytes] = ..., standby: _Optional[int] = ...) -> None: ...
 
 class NodePackage(_message.Message):
     __slots__ = ("node", "url", "state", "message", "log", "since")
@@ -416,16 +422,18 @@ class ExecutorSpec(_message.Message):
     def __init__(self, node: _Optional[str] = ..., resreq: _Optional[_Union[ResourceRequirement, _Mapping]] = ..., shim: _Optional[_Union[Shim, str]] = ...) -> None: ...
 
 class ExecutorStatus(_message.Message):
-    __slots__ = ("state", "session_id", "gpu_ids", "rank")
+    __slots__ = ("state", "session_id", "gpu_ids", "rank", "standby")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     GPU_IDS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
     state: ExecutorState
     session_id: str
     gpu_ids: _containers.RepeatedScalarFieldContainer[str]
     rank: int
-    def __init__(self, state: _Optional[_Union[ExecutorState, str]] = ..., session_id: _Optional[str] = ..., gpu_ids: _Optional[_Iterable[str]] = ..., rank: _Optional[int] = ...) -> None: ...
+    standby: bool
+    def __init__(self, state: _Optional[_Union[ExecutorState, str]] = ..., session_id: _Optional[str] = ..., gpu_ids: _Optional[_Iterable[str]] = ..., rank: _Optional[int] = ..., standby: _Optional[bool] = ...) -> None: ...
 
 class Executor(_message.Message):
     __slots__ = ("metadata", "spec", "status")
