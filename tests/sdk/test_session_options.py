@@ -83,7 +83,10 @@ def test_failures_to_try_again_are_classes_names_or_codes() -> None:
         ({"standby": 0.5}, "standby is 0.5"),
         ({"max_attempts": 0}, "max_attempts is 0"),
         ({"max_instances": 0}, "max_instances is 0"),
-        ({"min_instances": 3, "max_instances": 2}, "from 3 on"),
+        (
+            {"min_instances": 3, "max_instances": 2},
+            "max_instances is 2, below min_instances, which is 3",
+        ),
         ({"common_data": "text"}, "common_data must be bytes or None, not str"),
         ({"resources": "cpu=x"}, "cpu=x"),
         ({"batch_size": 2, "min_instances": 1}, "min_instances is 1; it must be a multiple of ba"),

@@ -166,7 +166,7 @@ def on_open_session(state: State, event: OpenSession, now: float) -> None:
 def _compare(session: Session, spec: SessionSpec) -> None:
     """Object if the session that is there would treat the caller's tasks otherwise than asked for.
 
-    Common data, and what is only preferred, may differ.
+    Common data, the time of standby, and what is only preferred, may differ.
     """
     for name, ours, theirs in (
         ("application", session.spec.application, spec.application),

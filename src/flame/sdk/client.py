@@ -237,7 +237,7 @@ class Client:
         Raises:
             NotFound: There is none, and no application was given.
             InvalidRequest: It is there with another specification; the text names the difference
-                (``common_data``, ``prefer`` and ``near`` may differ).
+                (``common_data``, ``standby``, ``prefer`` and ``near`` may differ).
             WrongState: It is closed.
         """
         options = SessionOptions(**arguments)

@@ -122,7 +122,12 @@ def _specification(application: str, options: SessionOptions) -> SessionSpec:
     if options.standby is not None:
         _at_least("standby", options.standby, 0)
     if options.max_instances is not None:
-        _at_least("max_instances", options.max_instances, max(1, options.min_instances))
+        _at_least("max_instances", options.max_instances, 1)
+        if options.max_instances < options.min_instances:
+            raise InvalidRequest(
+                f"max_instances is {options.max_instances}, below min_instances, which is "
+                f"{options.min_instances}"
+            )
     for field in ("min_instances", "max_instances"):
         if (getattr(options, field) or 0) % options.batch_size:
             raise InvalidRequest(
