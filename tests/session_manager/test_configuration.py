@@ -108,12 +108,20 @@ def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
         (SMALLEST + "  placement: near", "cluster.placement cannot be 'near'; allowed are"),
         (SMALLEST + "  policies: [drf, fifo]", "cluster.policies: policies: drf and fifo are both"),
         (SMALLEST + "  tenants: {a: {weight: 0}}", "cluster.tenants: tenant 'a': weight is 0"),
-        (SMALLEST + "  tenants: {a: {wait: 1}}", "cluster.tenants[...].wait is not known"),
+        (
+            SMALLEST + "  tenants: {b: {}, a: {wait: 1}}",
+            "cluster.tenants.a.wait is not known; allowed here are borrows, lends, limit,",
+        ),
+        (
+            SMALLEST + "  tenants: {b: {weight: 2}, a: {weight: much}}",
+            "cluster.tenants.a.weight cannot be 'much': Expected `float`",
+        ),
+        (SMALLEST + "  tenants: {a: 3}", "cluster.tenants.a cannot be 3: Expected `object`"),
         (
             SMALLEST + "  tenants: {a/b: {}}",
             "tenant 'a/b': parent 'a' does not exist; add it first",
         ),
-        (SMALLEST + "  tenants: {a: {quota: 3}}", "cluster.tenants[...].quota cannot be"),
+        (SMALLEST + "  tenants: {a: {quota: 3}}", "cluster.tenants.a.quota cannot be 3"),
         (
             SMALLEST + "  tenants: {a: {quota: cpus=3}}",
             "cluster.tenants: tenant 'a': quota: 'cpus=3'",

@@ -25,7 +25,7 @@ An unknown key is an error, because a limit that is misspelt is a limit that is 
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
@@ -343,54 +343,77 @@ def _checked(path: Path, cluster: Cluster) -> Configuration:
 
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<at>[^`]*)`)?", re.DOTALL)
+_STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
 
 
 def _explain(text: str, data: Any) -> str:
     """Say msgspec's complaint in the file's words: dotted key, what was seen, what is allowed."""
     match = _AT.fullmatch(text)
-    what, at = (match["what"], match["at"] or "") if match else (text, "")
-    at = at.lstrip(".")
+    what, steps = (match["what"], _steps(match["at"] or "", data)) if match else (text, [])
+    at = _dotted(steps)
     unknown = _UNKNOWN.fullmatch(what)
     if unknown:
-        key = f"{at}.{unknown['key']}" if at else unknown["key"]
-        allowed = ", ".join(sorted(_keys_at(at)))
-        return f"{key} is not known; allowed here are {allowed}"
+        allowed = ", ".join(sorted(_keys_at(steps)))
+        return f"{_dotted([*steps, unknown['key']])} is not known; allowed here are {allowed}"
     if "required field" in what:
-        key = what.rpartition("field ")[2].strip("`")
-        return f"{at}.{key} is missing" if at else f"{key} is missing"
-    seen = _value_at(at, data)
-    allowed_values = _choices_at(at)
+        return f"{_dotted([*steps, what.rpartition('field ')[2].strip('`')])} is missing"
+    seen = _value_at(steps, data)
+    allowed_values = _choices_at(steps)
     hint = f"; allowed are {', '.join(allowed_values)}" if allowed_values else f": {what}"
     return f"{at or 'the file'} cannot be {seen!r}{hint}"
 
 
-def _steps(at: str) -> list[str]:
-    return [step for step in re.split(r"[.\[]", at) if step and step != "...]"]
+def _steps(at: str, data: Any) -> list[str | int]:
+    """Take a place apart. Of mappings msgspec does not say which entry it is: the first that is wrong."""
+    steps: list[str | int] = []
+    for index, name in _STEP.findall(at):
+        if index == "...":
+            steps.append(_wrong_entry(steps, data))
+        else:
+            steps.append(int(index) if index else name)
+    return steps
 
 
-def _type_at(at: str) -> Any:
+def _wrong_entry(steps: list[str | int], data: Any) -> str:
+    kind = get_args(_type_at(steps))[1]
+    for name, value in _value_at(steps, data).items():
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            return str(name)
+    raise AssertionError(f"every entry of {_dotted(steps)} is as it should be")
+
+
+def _dotted(steps: list[str | int]) -> str:
+    return "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+
+
+def _type_at(steps: list[str | int]) -> Any:
     found: Any = _File
-    for step in _steps(at):
+    for step in steps:
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+            continue
         candidates = [found, *get_args(found)]
         blocks = [c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)]
         if not blocks:
             break  # inside a list
         types = {f.encode_name: f.type for f in msgspec.structs.fields(blocks[0])}
-        found = types.get(step)
+        found = types.get(str(step))
     return found
 
 
-def _keys_at(at: str) -> list[str]:
-    found = _type_at(at)
+def _keys_at(steps: list[str | int]) -> list[str]:
+    found = _type_at(steps)
     for candidate in (found, *get_args(found)):
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return [f.encode_name for f in msgspec.structs.fields(candidate)]
     return []
 
 
-def _choices_at(at: str) -> list[str]:
-    found = _type_at(at)
+def _choices_at(steps: list[str | int]) -> list[str]:
+    found = _type_at(steps)
     for candidate in (found, *get_args(found)):
         values = get_args(candidate)
         if values and all(isinstance(value, str) for value in values):
@@ -398,10 +421,10 @@ def _choices_at(at: str) -> list[str]:
     return [value for value in get_args(found) if isinstance(value, str)]
 
 
-def _value_at(at: str, data: Any) -> Any:
-    for step in _steps(at):
+def _value_at(steps: list[str | int], data: Any) -> Any:
+    for step in steps:
         if isinstance(data, dict):
             data = data.get(step)
-        elif isinstance(data, list) and step.rstrip("]").isdecimal():
-            data = data[int(step.rstrip("]"))]
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
     return data
