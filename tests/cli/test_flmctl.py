@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,27 @@ def test_lists_of_other_things_have_their_own_columns(client: FakeClient, run: R
     assert line.split() == (
         ["node-1", "host-1", "Ready", "2", "4g", "x86_64", "linux", "1", "zone=a"]
     )
+
+
+def test_executors_that_stand_by_are_shown_as_such_and_counted(
+    client: FakeClient, run: Run
+) -> None:
+    client.executors = [replace(an_executor(), standby=True)]
+    assert run(flmctl, "list", "-e").stdout.splitlines()[1].split()[1] == "Standby"
+    client.sessions = [replace(a_session(), standing_by=2)]
+    said = run(flmctl, "view", "-s", "flmping-x1y2z3").stdout
+    assert "2 executors without work, warm until somebody needs the room" in said
+    status = json.loads(run(flmctl, "view", "-s", "flmping-x1y2z3", "-o", "json").stdout)["status"]
+    assert status["standing_by"] == 2
+
+
+def test_a_session_may_say_how_long_its_executors_stand_by_or_that_they_do_not(
+    client: FakeClient, run: Run
+) -> None:
+    client.sessions = [a_session()]
+    for seconds in (0, 600):
+        run(flmctl, "create", "-a", "app", "--standby", str(seconds))
+        assert client.created[-1][1]["standby"] == seconds
 
 
 def test_an_empty_list_is_only_a_header_and_an_empty_document(client: FakeClient, run: Run) -> None:
