@@ -247,6 +247,8 @@ class Cluster:
             session = executor.session if executor is not None else None
             if executor is None or session is None or executor.held or session.resting:
                 continue
+            if executor.standby:
+                continue  # in the same moment its delay was over
             if any(e.take_back for e in session.executors.values()):
                 # Work may be on its way to it.
                 state.deadlines.set(("spare", executor.id), now + TAKE_BACK_WAIT)
@@ -321,7 +323,7 @@ class Cluster:
             elif session is not None and not executor.held:
                 overdue.idle_overdue(state, session, executor, now)
         elif kind == "spare":
-            if executor.state is ExecutorState.BOUND:
+            if executor.state is ExecutorState.BOUND and not executor.standby:
                 state.out_of_work[executor.id] = None  # look again: does anybody still wait?
         elif kind == "stop":
             overdue.stop_overdue(state, executor, now)
