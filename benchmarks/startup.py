@@ -75,6 +75,7 @@ def slow_imports(client: Any) -> dict[str, float]:
             entry_point="slow_module:echo",
             environments=(("PYTHONPATH", directory),),
             delay_release=0,
+            standby=0,
         )
         client.register_application("slow", spec)
         client.register_application("preloaded", dataclasses.replace(spec, preload=True))
