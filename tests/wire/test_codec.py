@@ -154,18 +154,11 @@ def test_a_session_that_can_never_work_is_refused(fields: dict[str, Any], told: 
 
 def test_a_failure_s_first_event_is_its_reason() -> None:
     failure = (TaskState.FAILED, int(EventCode.LOST), "three executors died")
-    status = v1.TaskStatus(
-        state=v1.TaskState.Failed,
-        events=[codec.event_to(event) for event in codec.failure_events(failure, 5)],
-    )
-    assert codec.failure_of(status) == failure
+    reason = codec.failure_events(failure, 5)[0]
+    assert (reason.code, reason.message) == (EventCode.LOST, "three executors died")
 
 
 def test_released_clients_are_told_why_a_task_was_lost() -> None:
     """They show the text of the event with code 3 and of no other."""
     events = codec.failure_events((TaskState.FAILED, int(EventCode.LOST), "gone"), 5)
     assert [event.message for event in events if event.code == EventCode.FAILED] == ["gone"]
-
-
-def test_a_task_that_succeeded_has_no_failure() -> None:
-    assert codec.failure_of(v1.TaskStatus(state=v1.TaskState.Succeed)) is None

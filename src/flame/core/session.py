@@ -119,7 +119,6 @@ class Session:
     preempted_seconds: float = 0.0
     bind_failures: int = 0
     start_seconds: float = 0.0
-    bind_message: str = ""
     retry_at: float = 0.0
     closing: Closing | None = None
     storing_close: bool = False

@@ -38,12 +38,10 @@ class Node:
         self._exits: dict[tuple[str, int], events.ExecutorExited] = {}
         self._stream: Stream | None = None
         self._life = 0
-        self._up = False
 
     def start(self) -> None:
         """Become a new executor manager process."""
         self._life += 1
-        self._up = True
         self._exits.clear()
         self._instance = self._life.to_bytes(16, "big")
         self._connect(self._life)
@@ -53,7 +51,6 @@ class Node:
         """Lose the executor manager, and with it its executors (nothing outlives its owner)."""
         self.world.note("node dies", self.name)
         self._life += 1
-        self._up = False
         if self._stream is not None:
             self._stream.cut(at_once=self)
             self._stream = None

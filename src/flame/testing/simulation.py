@@ -110,7 +110,6 @@ class Simulation:
         ]
         self.clients = self._make_clients()
         self._faults_end = START + dice.choice((dice.uniform(3.0, 15.0), dice.uniform(15.0, 60.0)))
-        self._restarts = 0
 
     def run(self) -> Ran:
         """Play it to its end.

@@ -371,17 +371,6 @@ def failure_events(failure: Failure, finished_ms: int) -> tuple[Event, ...]:
     return (reason,)
 
 
-def failure_of(status: v1.TaskStatus) -> Failure | None:
-    """Read why a task did not succeed; None if it did, or is not final."""
-    state = TaskState(status.state)
-    if state not in (TaskState.FAILED, TaskState.CANCELLED):
-        return None
-    for event in status.events:
-        if event.code not in (EventCode.PAYLOAD_OMITTED, EventCode.ATTEMPT_SPENT):
-            return (state, event.code, event.message)
-    return (state, int(state), "")
-
-
 # --- what is said of tasks ---------------------------------------------------------------------
 
 
