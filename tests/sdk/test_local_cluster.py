@@ -61,6 +61,30 @@ def test_a_killed_session_manager_comes_back_where_it_was_and_nobody_notices(
         session.close()
 
 
+def test_what_runs_when_a_cluster_is_stopped_ends_as_usual(tmp_path: Path) -> None:
+    """Its executor would wait for a session manager that is gone, until it is killed."""
+    began = tmp_path / "began"
+
+    def slow(data: bytes | None) -> bytes | None:
+        began.touch()
+        time.sleep(2.0)
+        return data and data[::-1]
+
+    directory = tmp_path / "cluster"
+    with LocalCluster(executors=1, directory=directory) as cluster:
+        client = flame.connect(cluster.endpoint, token=cluster.token)
+        session = client.create_session(slow, name="s")
+        future = session.run(b"abc")
+        until(began.exists, "the start of the task")
+        client.close()
+    assert "cause=stopped code=0 signal=0" in (directory / "executor-manager.log").read_text()
+    with (
+        LocalCluster(executors=0, directory=directory) as cluster,
+        flame.connect(cluster.endpoint, token=cluster.token) as client,
+    ):
+        assert client.get_session("s").result_of(future.task_id or 0, 60.0) == b"cba"
+
+
 def test_what_does_not_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "flame.db").mkdir()  # where the database should be
     cluster = LocalCluster(executors=0, directory=tmp_path)

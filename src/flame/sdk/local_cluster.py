@@ -128,14 +128,12 @@ class LocalCluster:
             raise
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """Stop both: politely, and after ``grace`` seconds not so. Safe to call twice."""
+        """Stop both: each politely, and after ``grace`` seconds not so. Safe to call twice."""
         self._stopping.set()
-        # The executor manager first: it takes its executors down in order.
+        # The executor manager first, and alone: what its executors are about may still be stored.
         for child in reversed(self._children):
             child.terminate()
-        deadline = time.monotonic() + grace
-        for child in reversed(self._children):
-            child.end(deadline)
+            child.end(time.monotonic() + grace)
         for keeper in self._keepers:
             if keeper is not threading.current_thread():
                 keeper.join(timeout=5.0)
