@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+
+from flame.cli.flame import flame
+from flame.cli.flmctl import flmctl
 
 #: Each takes 20 to 80 ms to load, and most runs need none of them.
 SLOW = ("google.protobuf.internal.python_message", "rich", "yaml")
@@ -19,3 +24,39 @@ def test_a_command_starts_without_what_few_runs_need(command: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == ["True"]
+
+
+@pytest.mark.parametrize("command", ["flame", "flmctl", "flmexec", "flmping"])
+def test_ctrl_c_while_a_command_is_loaded_ends_it_without_a_word(command: str) -> None:
+    script = f"""
+import signal, sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupted())
+from flame.cli import start
+start.{command}()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def groups(command: click.Command, *path: str) -> Iterator[tuple[str, click.Group]]:
+    if isinstance(command, click.Group):
+        yield " ".join(path), command
+        for name, below in command.commands.items():
+            yield from groups(below, *path, name)
+
+
+@pytest.mark.parametrize(("path", "group"), [*groups(flame, "flame"), *groups(flmctl, "flmctl")])
+def test_help_says_in_one_whole_sentence_what_each_command_does(
+    path: str, group: click.Group
+) -> None:
+    shown = group.get_help(click.Context(group, info_name=path, terminal_width=80))
+    assert not [
+        line for line in shown.splitlines() if line.startswith("  ") and line.endswith("...")
+    ]
+    for command in group.commands.values():
+        assert not command.params or "Example" in (command.epilog or ""), command.name

@@ -70,7 +70,10 @@ def simulate_command(
     quiet: bool,
     form: str,
 ) -> None:
-    """Play a TRACE on virtual time, with the scheduler and the core of a real cluster."""
+    """Play a TRACE on virtual time.
+
+    The scheduler and the core are those of a real cluster.
+    """
     read = read_trace(trace)
     report = simulate(
         read,

@@ -68,7 +68,10 @@ def up(
     anonymous: bool,
     config: str | None,
 ) -> None:
-    """Run a Flame cluster on this machine until Ctrl-C; a second Ctrl-C stops it at once."""
+    """Run a Flame cluster on this machine until Ctrl-C.
+
+    A second Ctrl-C stops it at once.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     cluster = LocalCluster(
         executors=executors,

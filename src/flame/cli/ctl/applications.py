@@ -42,7 +42,10 @@ def register(connection: Connection, *, path: str) -> None:
 )
 @connection_options
 def update(connection: Connection, *, path: str) -> None:
-    """Replace the specifications of the applications of a file; open sessions keep theirs."""
+    """Replace the applications of a file.
+
+    Open sessions keep the specification that they were opened with.
+    """
     applications = read_applications(path)
     with connection.open() as client:
         for name, spec in applications:

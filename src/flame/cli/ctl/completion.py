@@ -20,7 +20,10 @@ Examples:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what a shell needs to complete flame, flmctl, flmping and flmexec."""
+    """Print what a shell needs to complete our commands.
+
+    They are flame, flmctl, flmping and flmexec.
+    """
     complete = get_completion_class(shell)
     if complete is None:
         raise click.UsageError(f"no completion for {shell}")

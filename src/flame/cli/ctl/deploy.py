@@ -107,7 +107,10 @@ def deploy(
     shim: str | None,
     **given: Any,
 ) -> None:
-    """Pack a directory, upload it, and register (or update) the application that it is."""
+    """Bring a project to the cluster as an application.
+
+    PATH is packed and uploaded, and the application that it is registered, or updated.
+    """
     chosen = path or application_path
     if chosen is None or (path is not None and application_path is not None):
         raise click.UsageError("say what to deploy, once: flmctl deploy PATH")

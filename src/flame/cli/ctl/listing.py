@@ -85,7 +85,7 @@ MANAGERS = Listing(lambda _client: (), nodes.MANAGERS, nodes.manager_row, nodes.
 @form_option
 @connection_options
 def list_(connection: Connection, *, form: str, **flags: bool) -> None:
-    """List sessions (the default), applications, executors, nodes or session managers."""
+    """List sessions, applications, executors, nodes or managers."""
     chosen = [name for name, given in flags.items() if given]
     if len(chosen) > 1:
         raise click.UsageError(f"one list at a time, not {' and '.join(chosen)}")

@@ -44,7 +44,10 @@ def logs(
     follow: bool,
     form: str,
 ) -> None:
-    """Show what tasks, or an executor, wrote; of a task's much, the beginning and the end are kept."""
+    """Show what tasks, or an executor, wrote.
+
+    Of a task that wrote much the beginning and the end are kept.
+    """
     if (session is None) == (executor is None):
         raise click.UsageError("either --session or --executor is needed")
     if executor is not None:

@@ -32,7 +32,10 @@ url_option = click.option(
 @click.command(cls=Command, epilog=MIGRATE_EXAMPLES)
 @url_option
 def migrate(*, url: str) -> None:
-    """Bring stored data to the form that this version of Flame uses; there is no way back."""
+    """Bring stored data to the form of this version.
+
+    There is no way back.
+    """
     from flame.storage.migrate import migrate as migrate_store  # no other command needs a database
 
     before, after = migrate_store(url)

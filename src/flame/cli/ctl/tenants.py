@@ -123,7 +123,10 @@ def apply(connection: Connection, *, path: str) -> None:
 @click.argument("name")
 @connection_options
 def delete(connection: Connection, *, name: str) -> None:
-    """Forget a tenant; it must have no tenant below it, no open session and no token."""
+    """Forget a tenant that nothing uses any more.
+
+    It must have no tenant below it, no open session and no token.
+    """
     with connection.open() as client:
         client.admin.delete_tenant(name)
     click.echo(f"Tenant {name} is deleted.")

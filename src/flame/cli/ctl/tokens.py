@@ -84,7 +84,10 @@ def list_(connection: Connection, *, form: str) -> None:
 @click.argument("id")
 @connection_options
 def revoke(connection: Connection, *, id: str) -> None:
-    """Let a token's holder in no more; clients that are connected with it are cut."""
+    """Let a token's holder in no more.
+
+    Clients that are connected with it are cut.
+    """
     with connection.open() as client:
         client.admin.revoke_token(id)
     click.echo(f"Token {id} is revoked.")

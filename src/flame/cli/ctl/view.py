@@ -36,7 +36,7 @@ def view(
     node: str | None,
     form: str,
 ) -> None:
-    """Show one application, session, task or node with all that is known of it."""
+    """Show one application, session, task or node in full."""
     if sum(name is not None for name in (application, session, node)) != 1:
         raise click.UsageError("say what to view: one of --application, --session, --node")
     if task is not None and session is None:
