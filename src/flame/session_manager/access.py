@@ -4,14 +4,14 @@
     ────────────────────────────  ─────────────────────────────────────────────────────────
     the cluster's token           everything but the executor channel, for any tenant
     an operator's token           the same, until it is revoked
-    a user's token                sessions, tasks and applications, of its tenants only
+    a user's token                sessions, tasks, applications and logs, of its tenants only
     an executor's credential      the executor channel, as that executor and incarnation only
     none, with ``--anonymous``    Frontend, package upload, health, reflection; always as tenant ``default``
     none, or one nobody knows     nothing
 
-The server asks before a handler is even looked up; a service that is not in the table is closed to
-everybody. The call's metadata may choose a tenant (``flame-tenant``) among those that its credential
-allows. Certificates will come in this place.
+The server asks before a handler is even looked up; a service that is not in :data:`ALLOWED` is closed
+to everybody. The call's metadata may choose a tenant (``flame-tenant``) among those that its credential
+allows.
 """
 
 import contextlib
