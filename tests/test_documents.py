@@ -1,11 +1,20 @@
-"""The documents tell the truth, where a test can see it: links, and what runs in the background."""
+"""The documents tell the truth, where a test can see it: links, commands, what runs in the background."""
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from flame.cli.flame import flame
+from flame.cli.flmctl import flmctl
+from flame.cli.flmexec import flmexec
+from flame.cli.flmping import flmping
+from flame.executor_manager.main import main as executor_manager
+from flame.session_manager.main import main as session_manager
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -60,3 +69,44 @@ def test_the_table_of_background_tasks_has_them_all() -> None:
     assert len(found) > 20
     missing = [(name, where) for name, where in found if name not in table]
     assert not missing
+
+
+COMMANDS: dict[str, click.Command] = {
+    "flame": flame,
+    "flmctl": flmctl,
+    "flmexec": flmexec,
+    "flmping": flmping,
+    "flame-executor-manager": executor_manager,
+    "flame-session-manager": session_manager,
+}
+
+
+def commands_of(document: Path) -> Iterator[list[str]]:
+    """Yield what is to be typed, a program of ours and its arguments, where text says so."""
+    text = re.sub(r"\\\n\s*", "", document.read_text())
+    for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        while words:
+            ends = [index for index, word in enumerate(words) if word in ("|", ">", "&&")]
+            one, words = words[: (ends or [len(words)])[0]], words[(ends or [len(words)])[0] + 1 :]
+            if one and one[0] in COMMANDS:
+                yield one
+
+
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DOCUMENTS if list(commands_of(document))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_commands_have_the_options_that_documents_show(
+    document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(click.Path, "convert", lambda _self, value, *_: value)  # files need not be
+    for program, *arguments in commands_of(document):
+        command = COMMANDS[program]
+        while isinstance(command, click.Group):
+            name, *arguments = arguments
+            assert name in command.commands, (program, name)
+            command = command.commands[name]
+        command.make_context(program, list(arguments))
