@@ -27,9 +27,9 @@ EXAMPLES = """
 \b
 Examples:
   flmexec -t 3 -c 'hostname'
-  flmexec -c 'gzip -9' *.log                    one task for each file
-  ls *.wav | flmexec -c 'lame {} {.}.mp3'       one task for each line
-  flmexec --tag --halt 1 -c './check' -a hosts.txt
+  flmexec -c 'gzip -9' $PWD/*.log               one task for each file
+  ls $PWD/*.wav | flmexec -c 'lame {} {.}.mp3'  one task for each line
+  flmexec --tag --halt 1 -c "$PWD/check" -a hosts.txt
   flmexec -l python -t 4 -c 'import os; print(os.getpid())'
   flmexec -l python -c @analyse.py -a tables.txt -o json
   flmexec -t 1 -c 'wc -c' -i 'some text'
@@ -39,7 +39,8 @@ In a shell script, for the item ./a/b.wav of the third task:
   {} ./a/b.wav   {.} ./a/b   {/} b.wav   {//} ./a   {/.} b   {#} 3   $1 ./a/b.wav
 A command of one line that has none of these gets the item at its end.
 Lines of stdin are items if the script has one of these, or with -a -.
-A Python script finds it in sys.argv[1].
+A Python script finds it in sys.argv[1]. Scripts run on a node, in a directory
+of their own: name files by their whole paths.
 
 The exit code is 1 if a task failed.
 """
