@@ -5,7 +5,7 @@ a frame in the stream, which goes on.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,12 @@ from flame.model.errors import (
     Unavailable,
 )
 from flame.model.ids import TaskId
-from flame.model.specs import Failure, TaskLimits
-from flame.model.task_notes import TaskNotes, task_notes
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.serving import refuse
 from flame.session_manager.stream import SILENCE, Stream, channel_handler
+from flame.session_manager.task_frames import OutcomeItem, build, limits_of, notes_of
 from flame.wire import batches, frames
 from flame.wire.frames import ClientFrame, ManagerFrame
 from flame.wire.status import refusal_of
@@ -38,21 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an acknowledgement may wait for outcomes to travel with.
 ACCEPTED_WITHIN = 0.002
-
-
-#: The longest timeout or deadline of a task, some 68 years: the SDK's as well.
-MAX_LIMIT_MS = 2**31 * 1000
-
-
-@dataclass(slots=True)
-class _OutcomeItem:
-    """Outcomes that wait in an outbox; neighbours of one session are merged."""
-
-    alias: int
-    position: int
-    task_ids: Sequence[TaskId]
-    outputs: Sequence[bytes | None]
-    failures: dict[int, Failure]
 
 
 class TaskChannels:
@@ -109,7 +93,7 @@ class TaskChannels:
             await context.read()
             await refuse(context, error)
         client = _Client(self._shell, self, caller_of(context))
-        stream = Stream(context, client.receive, _build, _refusal)
+        stream = Stream(context, client.receive, build, _refusal)
         client.stream = stream
         self._clients.add(client)
         try:
@@ -140,7 +124,7 @@ class TaskChannels:
         client.stream = stream
         self._clients.add(client)
         stream.serve(
-            decoder(ClientFrame, client.receive), lambda: self._gone(client), _build, _refusal
+            decoder(ClientFrame, client.receive), lambda: self._gone(client), build, _refusal
         )
 
     def _gone(self, client: "_Client") -> None:
@@ -187,7 +171,7 @@ class TaskChannels:
     def _outcomes(self, effect: effects.SendOutcomes) -> None:
         client, alias = self._attached[effect.attachment]
         client.stream.put_paid(
-            _OutcomeItem(alias, effect.position, effect.task_ids, effect.outputs, effect.failures)
+            OutcomeItem(alias, effect.position, effect.task_ids, effect.outputs, effect.failures)
         )
 
     def _closed(self, effect: effects.SendSessionClosed) -> None:
@@ -265,8 +249,8 @@ class _Client:
             raise InvalidRequest("a submit without inputs arrived; send at least one")
         attachment = self._attachment(submit.alias)
         inputs = batches.unpack(submit.inputs, submit.absent)
-        limits = _limits_of(submit) if submit.limited else None
-        notes = _notes_of(submit) if submit.noted else None
+        limits = limits_of(submit) if submit.limited else None
+        notes = notes_of(submit) if submit.noted else None
         self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs, limits, notes))
 
     def _hello(self, hello: frames.ClientHello) -> None:
@@ -358,110 +342,5 @@ class _CancelReply:
         self.answer(None)  # nothing is attached any more: nothing of it can run
 
 
-def _notes_of(submit: frames.Submit) -> dict[int, TaskNotes]:
-    if len(submit.noted) != len(submit.notes):
-        raise InvalidRequest("submit: noted and notes differ in length")
-    if max(submit.noted) >= len(submit.inputs):
-        raise InvalidRequest("submit: noted names a task beyond the last one")
-    return {
-        index: task_notes(
-            dict(zip(said.labels[::2], said.labels[1::2], strict=False)),
-            said.input_location,
-            said.output_location,
-        )
-        for index, said in zip(submit.noted, submit.notes, strict=True)
-    }
-
-
-def _limits_of(submit: frames.Submit) -> dict[int, TaskLimits]:
-    if not len(submit.limited) == len(submit.timeout_ms) == len(submit.deadline_ms):
-        raise InvalidRequest("submit: limited, timeout_ms and deadline_ms differ in length")
-    if max(submit.limited) >= len(submit.inputs):
-        raise InvalidRequest("submit: limited names a task beyond the last one")
-    if max(*submit.timeout_ms, *submit.deadline_ms) > MAX_LIMIT_MS:
-        raise InvalidRequest(f"submit: a task's limit is over {MAX_LIMIT_MS} ms")
-    own = map(TaskLimits, submit.timeout_ms, submit.deadline_ms)
-    return dict(zip(submit.limited, own, strict=True))
-
-
 def _refusal(error: FlameError) -> ManagerFrame:
     return ManagerFrame(refusal=refusal_of(error, closing=not isinstance(error, Unavailable)))
-
-
-def _build(items: list[Any]) -> list[ManagerFrame]:
-    """Make frames of what piled up.
-
-    Consecutive outcomes of a session share frames, and acknowledgements travel with the next outcomes.
-    """
-    built: list[ManagerFrame] = []
-    accepted: list[frames.Accepted] = []
-    pending: _OutcomeItem | None = None
-    for item in items:
-        if type(item) is frames.Accepted:
-            _add_accepted(accepted, item)
-        elif type(item) is not _OutcomeItem:
-            if pending is not None:
-                _add_outcomes(built, pending, accepted)
-                pending = None
-            built.extend(ManagerFrame(accepted=one) for one in accepted)
-            accepted.clear()
-            built.append(item)
-        elif (
-            pending is not None
-            and pending.alias == item.alias
-            and pending.position + len(pending.task_ids) == item.position
-        ):
-            shift = len(pending.task_ids)
-            pending = _OutcomeItem(
-                pending.alias,
-                pending.position,
-                [*pending.task_ids, *item.task_ids],
-                [*pending.outputs, *item.outputs],
-                {**pending.failures, **{i + shift: f for i, f in item.failures.items()}},
-            )
-        else:
-            if pending is not None:
-                _add_outcomes(built, pending, accepted)
-            pending = item
-    if pending is not None:
-        _add_outcomes(built, pending, accepted)
-    built.extend(ManagerFrame(accepted=one) for one in accepted)
-    return built
-
-
-def _add_accepted(accepted: list[frames.Accepted], item: frames.Accepted) -> None:
-    last = accepted[-1] if accepted else None
-    if (
-        last is not None
-        and last.alias == item.alias
-        and last.first_number + last.count == item.first_number
-        and last.first_task_id + last.count == item.first_task_id
-    ):
-        last.count += item.count
-        last.credit += item.credit
-    else:
-        accepted.append(item)
-
-
-def _add_outcomes(
-    built: list[ManagerFrame], item: _OutcomeItem, accepted: list[frames.Accepted]
-) -> None:
-    for start, end in batches.cuts(item.outputs):
-        outputs, absent = batches.pack(item.outputs[start:end])
-        some = {i - start: f for i, f in item.failures.items() if start <= i < end}
-        indexes, failures = batches.pack_failures(some)
-        built.append(
-            ManagerFrame(
-                outcomes=frames.Outcomes(
-                    alias=item.alias,
-                    position=item.position + start,
-                    task_ids=item.task_ids[start:end],
-                    outputs=outputs,
-                    absent=absent,
-                    unsuccessful=indexes,
-                    failures=failures,
-                    accepted=accepted,
-                )
-            )
-        )
-        accepted.clear()
