@@ -319,6 +319,17 @@ def test_a_cancel_waits_until_its_task_has_an_id() -> None:
     assert list(frame.cancel.task_ids) == [9]
 
 
+def test_a_cancel_of_a_task_that_a_restart_lost_is_not_sent_again() -> None:
+    """The id is somebody else's in the emptied session."""
+    h, (a,) = accepted(b"a")
+    h.stream.cancels.ask(a)
+    assert len(h.sent()) == 1
+    h.stream.disconnected()
+    h.attach(submitted=0)
+    h.attach(submitted=0)
+    assert h.sent() == []
+
+
 def test_a_session_in_memory_that_a_restart_emptied_says_so_and_goes_on() -> None:
     h, (a,) = accepted(b"a")
     h.outcomes(0, {77: b"x", 78: b"y"})
