@@ -18,7 +18,7 @@ from flame.wire.batches import pack, unpack
 from flame.wire.channels import channel_options
 from flame.wire.codec import application_spec_to
 
-DEADLINE = 20.0  # seconds for any named condition
+DEADLINE = 60.0  # seconds for any named condition; the machine may be busy
 
 
 class ExecutorLine:
