@@ -4,7 +4,8 @@ from typing import Any
 
 from flame.core import effects
 from flame.core.records import Barrier, TasksSubmitted
-from flame.engine.engine import Group
+from flame.engine.engine import SMALL_BYTES, SMALL_RECORDS, SMALL_TASKS, Group
+from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import Durability
 from tests.core.builders import Bench, bench
 
@@ -55,6 +56,21 @@ def test_a_group_with_a_sync_session_is_committed_with_a_sync() -> None:
     b = quiet()
     b.submit(b"a")
     assert not waiting(b).sync
+
+
+def test_a_group_is_small_if_it_is_quickly_committed_without_a_sync() -> None:
+    def group(*inputs: bytes, count: int = 1, sync: bool = False) -> Group:
+        one = TasksSubmitted(SessionNumber(1), b"", 0, TaskId(1), inputs, 0)
+        return Group([one] * count, sync)
+
+    assert group(b"a").is_small()
+    assert not group(b"a", sync=True).is_small()
+    assert group(b"a", count=SMALL_RECORDS).is_small()
+    assert not group(b"a", count=SMALL_RECORDS + 1).is_small()
+    assert group(*[b"a"] * SMALL_TASKS).is_small()
+    assert not group(*[b"a"] * (SMALL_TASKS + 1)).is_small()
+    assert group(bytes(SMALL_BYTES)).is_small()
+    assert not group(bytes(SMALL_BYTES), b"a").is_small()
 
 
 def test_the_open_of_a_session_is_synced_as_its_tasks_are() -> None:
