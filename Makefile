@@ -34,7 +34,7 @@ venv: $(VENV)/.stamp ## Create the environment: pinned tools, and flame in edita
 	@$(BIN)/python -m compileall -q src
 
 run: venv ## Start an embedded cluster, ping it, run an example, stop it
-	$(BIN)/python -m flame.cli.quickstart
+	@$(BIN)/python -m flame.cli.quickstart
 
 test: venv $(FLAMEPY_VENV)/.stamp bubblewrap check ## Everything that must pass: check, then all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -100,11 +100,12 @@ clean: ## Remove caches and build products (the environments stay)
 # Hashes are checked throughout, and the build uses the pinned setuptools (no isolation).
 $(VENV)/.stamp: pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "No python3 found; set PYTHON to a Python 3.11 or newer." >&2; exit 1; }
-	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python \
+	@echo "Setting up $(VENV) with $(PYTHON) ..."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python \
 		requirements/bootstrap.txt requirements/dev.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(FLAMEPY_VENV)/.stamp: requirements/flamepy.txt | $(VENV)/.stamp
