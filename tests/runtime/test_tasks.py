@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from flame.runtime.tasks import Tasks
+from flame.runtime.tasks import Tasks, is_cancelled
 
 
 async def forever() -> None:
@@ -44,3 +44,26 @@ async def test_a_failure_that_nobody_wants_is_logged(caplog: pytest.LogCaptureFi
 async def test_a_task_may_close_its_own_group() -> None:
     tasks = Tasks("owner")
     await tasks.start(tasks.close(), "close")
+
+
+async def test_a_task_knows_whether_it_was_asked_to_end() -> None:
+    """A CancelledError may also come out of what it awaits, and be that one's own."""
+    assert not is_cancelled()
+    seen: list[bool] = []
+    first = asyncio.Event()
+
+    async def work() -> None:
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        for awaited in (other, asyncio.Event().wait()):
+            try:
+                await awaited
+            except asyncio.CancelledError:
+                seen.append(is_cancelled())
+                first.set()
+
+    task = asyncio.create_task(work())
+    await first.wait()
+    task.cancel()
+    await task
+    assert seen == [False, True]
