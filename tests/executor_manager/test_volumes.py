@@ -7,11 +7,14 @@ import pytest
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.configuration import find_volumes
-from flame.executor_manager.shims import ServiceUnusable
-from flame.executor_manager.volumes import parse_allowed, resolve, volumes_of
+from flame.executor_manager.shims import ServiceFailure, ServiceUnusable
+from flame.executor_manager.volumes import noted, parse_allowed, resolve, volumes_of
 from flame.model.errors import InvalidConfiguration
+from flame.model.ids import TaskId
+from flame.model.service import TaskContext
 from flame.model.specs import ApplicationSpec
 from flame.model.volumes import Volume
+from flame.wire import frames
 
 
 @pytest.fixture
@@ -99,6 +102,36 @@ def test_a_process_in_a_sandbox_has_the_volumes_it_was_started_with(srv: Path) -
         volumes_of(changed, inside)
     with pytest.raises(ServiceUnusable, match="outside"):
         volumes_of(application, _assignment(sandbox="strict", no_volumes="it is outside"))
+
+
+def test_a_task_is_told_its_labels_and_where_its_places_really_are(srv: Path) -> None:
+    volumes = [Volume("in", f"{srv}/in"), Volume("own", f"{srv}/own", writable=True)]
+    said = frames.TaskNotes(
+        labels=["run", "7", "night", ""], input_location="in/a/../b", output_location="own"
+    )
+    task = noted(TaskContext(TaskId(1), "s", b"x"), said, volumes)
+    assert (task.input, task.labels) == (b"x", {"run": "7", "night": ""})
+    assert (task.input_path, task.output_path) == (f"{srv}/in/b", f"{srv}/own")
+    nothing = noted(TaskContext(TaskId(1), "s", b"x"), frames.TaskNotes(), volumes)
+    assert (nothing.labels, nothing.input_path, nothing.output_path) == ({}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("notes", "told"),
+    [
+        ({"input_location": "other/a"}, "has no volume 'other'; it has in, own"),
+        ({"output_location": "in/a"}, "volume 'in' is read-only"),
+        ({"input_location": "in/../own/token"}, "leads out of volume 'in'"),
+        ({"output_location": "own/link/a"}, "leads out of volume 'own'"),
+    ],
+)
+def test_a_place_that_is_on_no_volume_fails_its_task(
+    srv: Path, notes: dict[str, str], told: str
+) -> None:
+    (srv / "own/link").symlink_to(srv / "in")
+    volumes = [Volume("in", f"{srv}/in"), Volume("own", f"{srv}/own", writable=True)]
+    with pytest.raises(ServiceFailure, match=told):
+        noted(TaskContext(TaskId(1), "s", b"x"), frames.TaskNotes(**notes), volumes)
 
 
 def _assignment(**values: object) -> Assignment:
