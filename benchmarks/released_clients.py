@@ -28,7 +28,7 @@ from benchmarks.work import Payloads, check
 from flame.wire import v1
 
 TASKS = 6_000
-RELEASED_TASKS = 2_000
+RELEASED_TASKS = 1_000
 LOOPS = (8, 64, 512)  # tasks outstanding
 PATIENCE = 120.0  # seconds
 

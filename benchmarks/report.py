@@ -5,9 +5,12 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import psutil
 
 from flame.cli.tables import table
 
@@ -15,9 +18,10 @@ PACKAGES = ("flame", "grpcio", "protobuf", "apsw", "uvloop")
 
 
 def environment() -> dict[str, Any]:
-    """Where the figures come from."""
+    """Where the figures come from, and how many cores other programs took meanwhile."""
     return {
         "cores": len(os.sched_getaffinity(0)),
+        "others": _others(),
         "cpu": _processor(),
         "options": sys.argv[1:],
         "python": platform.python_version(),
@@ -83,6 +87,26 @@ def _shown(value: Any) -> Any:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Of all cores since the machine started; of our processes that have ended, and this one."""
+    busy = psutil.cpu_times()
+    ours = os.times()
+    return (
+        busy.user + busy.nice + busy.system,
+        ours.user + ours.system + ours.children_user + ours.children_system,
+    )
+
+
+_BEGIN = time.monotonic(), *_cpu_seconds()
+
+
+def _others() -> float:
+    """Cores that others kept busy since this module was imported, as far as our own have ended."""
+    now = time.monotonic(), *_cpu_seconds()
+    seconds, busy, ours = (later - earlier for later, earlier in zip(now, _BEGIN, strict=True))
+    return round(max(0.0, busy - ours) / max(seconds, 0.01), 2)
 
 
 def _version(package: str) -> str | None:

@@ -20,6 +20,9 @@ Pick = Callable[[Results], Figure | None]
 HEAD = ["| Figure | Target | Measured | Rounds | |", "|---|---|---|---|---|"]
 
 
+MUCH = 0.1  # cores that other programs may take before it is said
+
+
 def marker(section: str, edge: str) -> str:
     """A line of a page, between two of which a section goes."""
     return f"<!-- {section}: {edge} -->"
@@ -278,7 +281,7 @@ TARGETS = (
         _released("manager us", client="load client", outstanding=512),
     ),
     Target(
-        "the released SDK, `flamepy` 0.6.0, 2,000 tasks at once",
+        "the released SDK, `flamepy` 0.6.0, 1,000 tasks at once",
         None,
         RATE,
         _released("median", client="flamepy 0.6.0"),
@@ -326,6 +329,14 @@ def markdown(results: Results) -> str:
             "",
             f"{where['cores']} cores of {where['cpu']}; Python {where['python']}, {versions}.",
         ]
+    busy = {
+        name: others
+        for name, run in results.runs.items()
+        if (others := run["environment"].get("others", 0.0)) > MUCH
+    }
+    if busy:
+        named = ", ".join(f"{name} ({others:.1f})" for name, others in busy.items())
+        lines += ["", f"Not alone on the machine, with the cores that others took: {named}."]
     if results.is_quick:
         lines += [
             "",

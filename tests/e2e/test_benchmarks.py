@@ -125,6 +125,13 @@ def test_the_table_says_what_is_met_and_by_how_much_not() -> None:
     assert "Outcomes in the file after `kill -9` (durable): 7,000 of 7,000." in lines
 
 
+def test_the_table_says_when_other_programs_took_a_core() -> None:
+    results = results_of(latency=[], memory=[])
+    results.runs["memory"]["environment"] |= {"others": 0.9}
+    assert "with the cores that others took: memory (0.9)." in table.markdown(results)
+    assert "others took" not in table.markdown(results_of(latency=[]))
+
+
 def test_the_last_line_of_a_benchmark_counts() -> None:
     lines = [
         json.dumps({"benchmark": "x", "rows": [{"median": number}], "environment": {}})
