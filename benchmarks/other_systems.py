@@ -51,7 +51,7 @@ def markdown(results: Results) -> str:
         p50, p99 = (_milliseconds(trips.get(name, {}), figure) for figure in ("p50", "p99"))
         rates = f"{row['median']:,.0f} | {large[name]['median']:,.0f}"
         lines.append(f"| {name} | {rates} | {p50} | {p99} | {_setting(row)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *results.company("throughput", "latency")])
 
 
 def _milliseconds(trips: Mapping[str, float], figure: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+MUCH = 0.1  # cores that other programs may take before it is said
+
 Row = Mapping[str, Any]
 
 
@@ -37,6 +39,20 @@ class Results:
     def is_quick(self) -> bool:
         """Whether any of the runs did less than a full one."""
         return any("--quick" in run["environment"]["options"] for run in self.runs.values())
+
+    def company(self, *benchmarks: str) -> list[str]:
+        """Lines that say in which of the runs (default: all) other programs took much of the machine."""
+        busy = {
+            name: others
+            for name, run in self.runs.items()
+            if (others := run["environment"].get("others", 0.0)) > MUCH
+            and name in (benchmarks or self.runs)
+        }
+        named = ", ".join(f"{name} ({others:.1f})" for name, others in busy.items())
+        return [
+            "",
+            f"Not alone on the machine, with the cores that others took: {named}.",
+        ] * bool(busy)
 
     def environment(self) -> dict[str, Any]:
         """Where the figures come from, by the last run; empty if there is none."""

@@ -20,9 +20,6 @@ Pick = Callable[[Results], Figure | None]
 HEAD = ["| Figure | Target | Measured | Rounds | |", "|---|---|---|---|---|"]
 
 
-MUCH = 0.1  # cores that other programs may take before it is said
-
-
 def marker(section: str, edge: str) -> str:
     """A line of a page, between two of which a section goes."""
     return f"<!-- {section}: {edge} -->"
@@ -329,14 +326,7 @@ def markdown(results: Results) -> str:
             "",
             f"{where['cores']} cores of {where['cpu']}; Python {where['python']}, {versions}.",
         ]
-    busy = {
-        name: others
-        for name, run in results.runs.items()
-        if (others := run["environment"].get("others", 0.0)) > MUCH
-    }
-    if busy:
-        named = ", ".join(f"{name} ({others:.1f})" for name, others in busy.items())
-        lines += ["", f"Not alone on the machine, with the cores that others took: {named}."]
+    lines += results.company()
     if results.is_quick:
         lines += [
             "",
