@@ -112,6 +112,7 @@ class Bench(Recorder):
         running: int = 0,
         incarnation: int | None = None,
         gpu_ids: tuple[str, ...] = (),
+        takes_early: bool = False,
     ) -> None:
         inc = self.executor(name).incarnation if incarnation is None else incarnation
         ids = [TaskId(i) for i in held]
@@ -126,6 +127,7 @@ class Bench(Recorder):
                 attempts or [1] * len(ids),
                 TaskId(running),
                 gpu_ids=gpu_ids,
+                takes_early=takes_early,
             )
         )
 

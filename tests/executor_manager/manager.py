@@ -56,6 +56,8 @@ class ExecutorLine:
         if kind == "results":
             results = frame.results
             self.sequences.append(results.sequence)
+            if results.window:
+                self.windows.append(results.window)
             outputs = unpack(results.outputs, results.absent)
             self.outputs.update(zip(results.task_ids, outputs, strict=True))
             for index, failure in zip(results.unsuccessful, results.failures, strict=True):
@@ -78,6 +80,7 @@ class FakeManager:
         self.left = False
         self.confirm_exits = True
         self.refuse_nodes = False
+        self.counts_windows = False
         self.is_mute = False  # takes what nodes say, and answers nothing
         self.lines: list[ExecutorLine] = []
         self.node_orders: asyncio.Queue[frames.NodeOrder | None] = asyncio.Queue()
@@ -213,7 +216,11 @@ class FakeManager:
         assert first.WhichOneof("frame") == "hello"
         line = ExecutorLine(first.hello)
         await context.write(
-            frames.ExecutorOrder(welcome=frames.Welcome(epoch=1, heartbeat_seconds=self.heartbeat))
+            frames.ExecutorOrder(
+                welcome=frames.Welcome(
+                    epoch=1, heartbeat_seconds=self.heartbeat, counts_windows=self.counts_windows
+                )
+            )
         )
         await self._note(lambda: self.lines.append(line))
         writing = asyncio.create_task(_pump(line.orders, context))

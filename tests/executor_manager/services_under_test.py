@@ -180,3 +180,12 @@ class Tidy(Obedient):
 
     def on_session_leave(self) -> None:
         self.path.write_text("left")
+
+
+class Waits(Tidy):
+    """Enters when it is let in: by a file beside the one that it writes."""
+
+    def on_session_enter(self, context: SessionContext) -> None:
+        super().on_session_enter(context)
+        while not self.path.with_name("open").exists():
+            time.sleep(0.005)

@@ -267,6 +267,83 @@ async def test_unbind_finishes_what_is_held_then_leaves(
     assert line.sequences[-1] == 1
 
 
+async def test_tasks_that_come_with_a_binding_are_done_once_it_is_entered(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    assert line.hello.takes_early_tasks
+    await run(manager, line, {1: b"echo of the first session"})
+    line.frames.clear()
+    line.outputs.clear()
+    application = python("services_under_test:Upper", PYTHONPATH=HERE)
+    line.order(bind=bind(application, incarnation=9, session=2, common_data=b">"))
+    await run(manager, line, {1: b"a", 2: b"b"})
+    assert line.outputs == {1: b">A", 2: b">B"}
+    kinds = [frame.WhichOneof("frame") for frame in line.frames]
+    assert kinds.index("bind_result") < kinds.index("results")
+    assert line.received("results")[0].sequence == 1
+
+
+async def test_tasks_that_come_with_a_binding_that_fails_are_not_done(
+    manager: FakeManager, node: NodeProcess
+) -> None:
+    line = await bound(manager)
+    line.order(
+        bind=bind(python("services_under_test:RefusesToEnter", PYTHONPATH=HERE), incarnation=9)
+    )
+    line.send({1: b"echo never"})
+    await manager.until(lambda: len(line.received("bind_result")) == 2, "the bind's result")
+    assert line.received("bind_result")[-1].return_code == 12
+    await manager.bind(line, bind(OBEDIENT, incarnation=10, session=2))
+    await run(manager, line, {2: b"echo fine"})
+    assert line.outputs == {2: b"fine"}
+
+
+async def test_an_entry_is_told_though_its_first_task_is_long(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    line = await bound(manager)
+    line.order(bind=bind(OBEDIENT, incarnation=9, session=2))
+    door = tmp_path / "door"
+    line.send({1: f"until {door}".encode()})
+    await manager.until(lambda: len(line.received("bind_result")) == 2, "the bind's result")
+    assert not line.outputs
+    door.touch()
+    await manager.until(lambda: 1 in line.outputs, "the result")
+
+
+async def test_one_that_is_told_to_leave_while_it_enters_gives_tasks_up_and_leaves_behind_that(
+    manager: FakeManager, node: NodeProcess, tmp_path: Path
+) -> None:
+    line = await bound(manager)
+    path = tmp_path / "tidy"
+    application = python("services_under_test:Waits", PYTHONPATH=HERE)
+    line.order(bind=bind(application, incarnation=9, session=2, common_data=str(path).encode()))
+    line.send({1: b"echo never", 2: b"echo never"})
+    line.order(take_back=frames.TakeBack(request=5, count=2))
+    line.order(unbind=frames.Unbind())
+    await manager.until(lambda: line.received("taken_back"), "the tasks")
+    assert set(line.received("taken_back")[0].task_ids) == {1, 2}
+    assert not line.received("left")
+    (tmp_path / "open").touch()
+    await manager.until(lambda: line.received("left"), "left")
+    assert path.read_text() == "left"
+    assert not line.outputs
+
+
+async def test_a_manager_that_counts_windows_is_told_with_the_results(tmp_path: Path) -> None:
+    async with FakeManager() as manager, running_node(manager, tmp_path / "node"):
+        manager.counts_windows = True
+        line = await bound(manager)
+        for first in range(1, 2000, 100):
+            await run(manager, line, dict.fromkeys(range(first, first + 100), b"echo x"))
+        assert line.windows[-1] > 100
+        assert not line.received("window")
+        line.windows.clear()
+        await manager.bind(line, bind(OBEDIENT, incarnation=9, session=2))
+        assert line.windows == []  # that it is at most 128 again is known
+
+
 async def test_a_new_stream_hears_what_is_held_and_gets_unstored_results_again(
     tmp_path: Path,
 ) -> None:

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from flame.executor_manager.window import (
     LEAST,
     MOST,
-    MOST_AT_FIRST,
     MOST_BYTES,
     UNTIL_MORE,
     Window,
 )
+from flame.model.specs import WINDOW_AT_BINDING
 
 US, MS = 1_000, 1_000_000
 
@@ -86,7 +86,7 @@ def test_the_next_session_begins_with_what_was_learnt_within_reason() -> None:
     tiny, slow = settled(US), settled(50 * MS)
     tiny.rebind()
     slow.rebind()
-    assert tiny.tasks == MOST_AT_FIRST
+    assert tiny.tasks == WINDOW_AT_BINDING
     assert slow.tasks == LEAST
     tiny.observe(100, 100 * 50 * MS, 0)
     assert tiny.tasks == LEAST

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from flame.core.dispatch import dispatch
 from flame.core.effects import SendBind, StartExecutor
 from flame.core.events import BindDone, StartDelayed
-from flame.core.executor import BIND_TIMEOUT, FIRST_WINDOW, Executor
+from flame.core.executor import BIND_TIMEOUT, FIRST_WINDOW, QUICK_ENTER, Executor
+from flame.core.hand import give_back
 from flame.core.leaving import detach, stop, unbind
 from flame.core.node import Node
 from flame.core.outcomes import end_without_result, out_of_work
@@ -16,7 +17,14 @@ from flame.core.state import State, milliseconds
 from flame.core.task import QUEUED
 from flame.model.ids import ExecutorId
 from flame.model.service import Peer
-from flame.model.specs import Event, EventCode, ExecutorState, SessionState, TaskState
+from flame.model.specs import (
+    WINDOW_AT_BINDING,
+    Event,
+    EventCode,
+    ExecutorState,
+    SessionState,
+    TaskState,
+)
 
 #: Seconds to wait after the n-th failed bind in a row.
 BIND_BACKOFF = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -53,14 +61,15 @@ def bind(state: State, executor: Executor, session: Session, now: float) -> None
     executor.incarnation = state.take_incarnation()
     executor.state = ExecutorState.BINDING
     executor.session = session
-    if not executor.process:
-        executor.window = FIRST_WINDOW  # a warm process knows how long its application's tasks take
+    # A warm process knows how long its application's tasks take.
+    most = WINDOW_AT_BINDING if executor.process else FIRST_WINDOW
+    executor.window = min(executor.window, most)
     executor.recorded = executor.stored = executor.take_back = 0
     executor.doomed = None
     executor.preparing = False
     executor.gang = 0
     executor.entering_since = 0.0
-    executor.entered = False
+    executor.entered = executor.early = False
     session.executors[executor.id] = session.starting[executor.id] = executor
     state.touch_executor(executor)
     state.deadlines.set(("bind", executor.id), now + BIND_TIMEOUT)
@@ -122,7 +131,11 @@ def on_start_delayed(state: State, event: StartDelayed, now: float) -> None:
 
 
 def send_bind(state: State, executor: Executor, session: Session, now: float) -> None:
-    """Let its service enter; of a gang, all members' once all of them are there."""
+    """Let its service enter; of a gang, all members' once all of them are there.
+
+    One that is likely to enter at once is handed tasks together with its binding: it has done them
+    by the time at which it would have asked for some.
+    """
     members = _gang_of(session, executor)
     if executor.gang and (
         len(members) < session.spec.batch_size
@@ -149,6 +162,11 @@ def send_bind(state: State, executor: Executor, session: Session, now: float) ->
                 peers,
             )
         )
+        quick = 0.0 < member.enter_seconds <= QUICK_ENTER
+        member.early = quick and member.takes_early and member.connected and not member.gang
+        if member.early:
+            session.has_room(member)
+            dispatch(state, session)
 
 
 def _gang_of(session: Session, executor: Executor) -> list[Executor]:
@@ -170,6 +188,8 @@ def _peer(state: State, executor: Executor) -> Peer:
 def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) -> None:
     """on_session_enter returned, one way or the other."""
     session = executor.session
+    if executor.state is ExecutorState.UNBINDING:
+        state.deadlines.clear(("bind", executor.id))  # it was asked to leave before it had entered
     if session is None or executor.state is not ExecutorState.BINDING:
         return
     if event.return_code == 0:
@@ -183,6 +203,7 @@ def on_bind_done(state: State, executor: Executor, event: BindDone, now: float) 
         f"Executor <{executor.id}> on node <{executor.node}> failed to bind session "
         f"with return_code <{event.return_code}>: {event.message}"
     )
+    give_back(session, executor)
     detach(state, executor)
     stop(state, executor, now)
     bind_failed(state, session, message, now)
@@ -205,13 +226,15 @@ def enter(state: State, executor: Executor, session: Session, now: float) -> lis
 def bound(state: State, executor: Executor, session: Session, now: float) -> None:
     """It may have tasks from now on."""
     executor.state = ExecutorState.BOUND
+    executor.early = False
     session.has_room(executor)
     executor.preparing = False
     state.deadlines.clear(("bind", executor.id))
     session.bind_failures = 0
-    took = now - executor.entering_since
-    if executor.entering_since and (not session.start_seconds or took < session.start_seconds):
-        session.start_seconds = took
+    if executor.entering_since:
+        took = executor.enter_seconds = max(now - executor.entering_since, 1e-6)
+        if not session.start_seconds or took < session.start_seconds:
+            session.start_seconds = took
     if session.state is SessionState.CLOSED:
         unbind(state, executor, now)
 

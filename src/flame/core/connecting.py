@@ -8,7 +8,7 @@ from flame.core.early_ends import doom
 from flame.core.effects import RefuseExecutor, SendCancel, SendResultsStored, SendUnbind
 from flame.core.events import ExecutorConnected, ExecutorDisconnected, WindowChanged
 from flame.core.executor import MOST_WINDOW, RECONNECT_TIMEOUT, Executor
-from flame.core.hand import drop_from_hand, mark_started, return_tasks
+from flame.core.hand import drop_from_hand, give_back, mark_started, return_tasks
 from flame.core.leaving import detach, leave_node, stop
 from flame.core.outcomes import out_of_work
 from flame.core.session import Session
@@ -18,7 +18,7 @@ from flame.core.task_limits import timeout_of
 from flame.model.attempts import Cause, Loss
 from flame.model.errors import WrongState
 from flame.model.ids import ExecutorId, TaskId
-from flame.model.specs import ExecutorState
+from flame.model.specs import WINDOW_AT_BINDING, ExecutorState
 
 
 def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
@@ -30,6 +30,7 @@ def on_connected(state: State, event: ExecutorConnected, now: float) -> None:
     executor.connected = True
     executor.window = min(event.window, MOST_WINDOW)
     executor.gpu_ids = event.gpu_ids
+    executor.takes_early = event.takes_early
     state.deadlines.clear(("reconnect", executor.id))
     session = executor.session
     if session is None:
@@ -59,6 +60,10 @@ def _receive(
         state.replan = True  # it can be had again
     if executor.state is ExecutorState.BINDING:
         if not event.bound or event.incarnation != executor.incarnation:
+            if event.incarnation != executor.incarnation:
+                give_back(session, executor)
+            elif executor.held or event.task_ids:
+                _agree(state, session, executor, event, now)  # they came with the binding
             if executor.granted == executor.incarnation:
                 executor.entering_since = 0.0  # it may not have heard
                 send_bind(state, executor, session, now)
@@ -189,10 +194,13 @@ def current(state: State, executor_id: ExecutorId, incarnation: int) -> Executor
 
 
 def on_window_from_before(state: State, event: WindowChanged) -> None:
-    """A process changed its window before it heard of its next binding, which is where it counts."""
+    """A process changed its window before it heard of its next binding, which is where it counts.
+
+    As far as a binding leaves it.
+    """
     executor = state.executors.get(event.executor)
     if executor is not None and is_from_before(executor, event.incarnation):
-        executor.window = min(event.window, MOST_WINDOW)
+        executor.window = min(event.window, WINDOW_AT_BINDING)
 
 
 def is_from_before(executor: Executor, incarnation: int) -> bool:

@@ -111,7 +111,7 @@ def _tasks_in_hand(executor: Executor) -> int:
 
 
 def _is_slow(executor: Executor) -> bool:
-    return executor.started is not None or executor.window <= TAKE_BACK_WINDOW
+    return executor.started is not None or executor.early or executor.window <= TAKE_BACK_WINDOW
 
 
 def _hand_out(state: State, session: Session, executor: Executor, count: int) -> None:

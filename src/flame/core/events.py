@@ -333,6 +333,7 @@ class ExecutorConnected:
     running: TaskId = TaskId(0)
     running_for: float = 0.0  # seconds
     gpu_ids: tuple[str, ...] = ()  # that its node gave it
+    takes_early: bool = False  # tasks may follow a binding at once
 
 
 @dataclass(slots=True)
@@ -376,7 +377,7 @@ class TaskStarted:
 class TasksFinished:
     """Results of a batch; ``failures``, their ``kinds`` and ``logs`` map indexes.
 
-    ``attempts`` empty: all are 1.
+    ``attempts`` empty: all are 1. ``window``: as in ``WindowChanged``; 0: as before.
     """
 
     executor: ExecutorId
@@ -388,6 +389,7 @@ class TasksFinished:
     attempts: Sequence[int] = ()
     kinds: dict[int, Sequence[str]] = field(default_factory=dict)
     logs: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)  # stdout, stderr
+    window: int = 0
 
 
 @dataclass(slots=True)

@@ -30,6 +30,8 @@ LEAVE_TIMEOUT = 5.0
 RECONNECT_TIMEOUT = 30.0
 #: Tasks that an executor wants in hand until it says otherwise: one that runs, one that is next.
 FIRST_WINDOW = 2
+#: So quick to enter last time, in seconds, it is given tasks together with its next session.
+QUICK_ENTER = 0.05
 #: And at most, whatever it says: so much is in memory for it, in its outbox and its hand.
 MOST_WINDOW = 65_536
 #: Seconds that a process has to end after it was asked to.
@@ -57,6 +59,9 @@ class Executor:
         entering_since: When its process was told of its session; 0: it was not, or by another manager.
         entered: Its service is ready; of a gang, all have to be before one gets tasks.
         gpu_ids: The GPUs that its node gave it.
+        enter_seconds: How long its service took to enter the last session; 0: not known.
+        takes_early: Its process takes tasks before its service has entered.
+        early: And it is given some, as its service enters quickly.
         standby: Its session has no work for it, and anybody may have it (:mod:`flame.core.standby`).
         gang: The same for all executors that only make sense together; 0: it is alone.
     """
@@ -86,6 +91,9 @@ class Executor:
     entering_since: float = 0.0
     entered: bool = False
     gpu_ids: tuple[str, ...] = ()
+    enter_seconds: float = 0.0
+    takes_early: bool = False
+    early: bool = False
     standby: bool = False
 
     @property
@@ -96,7 +104,8 @@ class Executor:
     @property
     def is_usable(self) -> bool:
         """Whether tasks may be handed to it now."""
-        return self.state is ExecutorState.BOUND and self.connected and not self.standby
+        is_there = self.state is ExecutorState.BOUND or self.early
+        return is_there and self.connected and not self.standby
 
     @property
     def has_unfinished(self) -> bool:

@@ -88,6 +88,14 @@ def drop_from_hand(session: Session, executor: Executor, task: Task) -> None:
             session.running -= 1
 
 
+def give_back(session: Session, executor: Executor) -> None:
+    """Queue what the executor certainly has not started, without spending an attempt."""
+    tasks = list(executor.held.values())
+    for task in tasks:
+        drop_from_hand(session, executor, task)
+    session.requeue(task for task in tasks if task.stage != FINISHING)
+
+
 def return_tasks(
     state: State,
     session: Session,

@@ -285,6 +285,8 @@ def _executor(state: State, executor: Executor) -> Iterator[str]:
         yield f"{who} serves sessions {serving}"
     if executor.incarnation >= state.next_incarnation:
         yield f"{who} has incarnation {executor.incarnation}; next is {state.next_incarnation}"
+    if executor.early and executor.state is not ExecutorState.BINDING:
+        yield f"{who} is {executor.state.name} and takes tasks before it has entered"
     if executor.stored > executor.recorded:
         yield f"{who}: results are stored to {executor.stored}, taken to {executor.recorded}"
 

@@ -3,7 +3,7 @@
 from flame.core.dispatch import ask_back
 from flame.core.effects import SendUnbind, StopExecutor
 from flame.core.events import ExecutorUnbound
-from flame.core.executor import RECONNECT_TIMEOUT, STOP_GRACE, Executor
+from flame.core.executor import LEAVE_TIMEOUT, RECONNECT_TIMEOUT, STOP_GRACE, Executor
 from flame.core.hand import return_tasks
 from flame.core.records import BindingDeleted, BindingPut
 from flame.core.state import State
@@ -19,7 +19,11 @@ def unbind(state: State, executor: Executor, now: float) -> None:
     session = executor.session
     if session is None or executor.state not in (ExecutorState.BOUND, ExecutorState.BINDING):
         return
-    if executor.state is ExecutorState.BINDING:
+    if executor.early:
+        # It has a warm process that enters quickly, and leaves behind that.
+        executor.early = False
+        state.deadlines.set(("bind", executor.id), now + LEAVE_TIMEOUT)
+    elif executor.state is ExecutorState.BINDING:
         if executor.id in session.unreported and session.state is SessionState.OPEN:
             return  # it may be at work; nobody knows before it has told
         session.unreported.pop(executor.id, None)
@@ -50,9 +54,8 @@ def on_unbound(state: State, executor: Executor, event: ExecutorUnbound, now: fl
     left = Loss(Cause.STOPPED, "the executor left with tasks in hand")
     return_tasks(state, session, executor, None, now, left)
     detach(state, executor)
-    state.deadlines.clear(("leave", executor.id))
-    state.deadlines.clear(("preempt", executor.id))
-    state.deadlines.clear(("idle", executor.id))
+    for kind in ("bind", "leave", "preempt", "idle"):
+        state.deadlines.clear((kind, executor.id))
     if not executor.reusable or not was_asked or state.drains(executor.node):
         stop(state, executor, now)
         return
@@ -108,6 +111,7 @@ def detach(state: State, executor: Executor) -> None:
             state.deadlines.set(("review", session.number), 0.0)
     executor.session = None
     executor.doomed = None
+    executor.early = False
     state.replan = True
 
 

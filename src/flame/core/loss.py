@@ -58,7 +58,7 @@ def lose(
     ends while it binds counts against its session only with ``blame_service``.
     """
     session = executor.session
-    was_binding = executor.state is ExecutorState.BINDING
+    was_binding = executor.state is ExecutorState.BINDING and not running
     if session is not None:
         if running is None:
             running = executor.started.id if executor.started is not None else TaskId(0)

@@ -20,7 +20,7 @@ from flame.core.effects import (
     TaskView,
 )
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
-from flame.core.executor import Executor
+from flame.core.executor import MOST_WINDOW, Executor
 from flame.core.keeping import acknowledge, acknowledge_taken
 from flame.core.outcome_log import MOST_CREDIT, Attachment, cut
 from flame.core.records import Barrier, OutcomesRecorded, TasksLogged
@@ -57,6 +57,8 @@ def on_finished(state: State, executor: Executor, event: TasksFinished, now: flo
         state.emit(SendResultsStored(executor.id, executor.stored))
         return
     executor.recorded = event.sequence
+    if event.window:
+        executor.window = min(event.window, MOST_WINDOW)
     stale = _take_from_hand(session, executor, event.task_ids, event.attempts)
     session.has_room(executor)
     ids, outputs, failures = event.task_ids, event.outputs, event.failures

@@ -68,6 +68,11 @@ def leave_overdue(state: State, executor: Executor, now: float) -> None:
 def bind_overdue(state: State, executor: Executor, now: float) -> None:
     """The service did not start, or did not come back from on_session_enter."""
     session = executor.session
+    if session is not None:
+        text = "its service did not come back from on_session_enter"
+        return_tasks(state, session, executor, None, now, Loss(Cause.STOPPED, text))
+        if executor.state is ExecutorState.UNBINDING:
+            session = None  # which has done without it since it was asked to leave
     detach(state, executor)
     stop(state, executor, now)
     if session is not None:

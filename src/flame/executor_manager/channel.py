@@ -1,6 +1,7 @@
 """The executor channel, as its executor speaks it: everything in the I/O thread.
 
     hello ─▶ welcome ─▶ bind ─▶ bind result ─▶ tasks / results / take back ... ─▶ unbind ─▶ left
+                        └▶ bind and tasks at once, if the service is known to enter quickly
 
 The stream may break at any moment, and a session manager may restart. So the truth is kept here, not
 in the stream: which tasks are held, which results are not stored. A new stream starts with a hello
@@ -28,9 +29,9 @@ from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave, hel
 from flame.executor_manager.outbox import Outbox
 from flame.executor_manager.relay import relayed_connection
 from flame.executor_manager.window import Window
-from flame.model.specs import Sandbox
+from flame.model.specs import WINDOW_AT_BINDING, Sandbox
 from flame.runtime.backoff import Backoff
-from flame.runtime.framed_call import FramedCall, deliver
+from flame.runtime.framed_call import FramedCall, deliver, write_all
 from flame.runtime.tasks import Tasks, is_cancelled
 from flame.wire import frames
 from flame.wire.batches import unpack
@@ -80,12 +81,15 @@ class ExecutorChannel:
         self._session = 0
         self._bound = False
         self._binding = False
+        #: How a binding went; put here by the main thread before any result of that session.
+        self._entered: deque[tuple[int, int, str]] = deque()
         self._left_due = False
         self._held: dict[int, int] = {}  # task id -> attempt; until its result is in the outbox
         self._outbox = Outbox(assignment.max_output_bytes)
         self._control: deque[frames.ExecutorFrame] = deque()
         self._window = Window()
         self._announced = 0
+        self._counts_windows = False  # the session manager does, with results and at bindings
         self._reported = (0, 0)  # the (task, attempt) last reported as started
         self._look: asyncio.TimerHandle | None = None
         self._awake = asyncio.Event()
@@ -103,7 +107,9 @@ class ExecutorChannel:
 
     def entered(self, incarnation: int, code: int, message: str) -> None:
         """The binding succeeded (code 0) or failed."""
-        self._loop.call_soon_threadsafe(self._on_entered, incarnation, code, message)
+        self._entered.append((incarnation, code, message))
+        if not self._hand.tasks:
+            self.wake()  # else it is told with the first results, or when a task turns out to be slow
 
     def left(self) -> None:
         """The session is left; its results may still be on their way."""
@@ -225,6 +231,7 @@ class ExecutorChannel:
         backoff.reset()
         managers.found()
         self._framed[managers.current] = first.welcome.framed
+        self._counts_windows = first.welcome.counts_windows
         heartbeat = first.welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
         self._last_received = self._last_sent = self._loop.time()
 
@@ -242,6 +249,8 @@ class ExecutorChannel:
 
     def _hello(self) -> frames.ExecutorFrame:
         """Return the first frame of a stream, which makes all that was on its way obsolete."""
+        self._take_entered()
+        self._counts_windows = False
         self._pack()
         self._outbox.rewind()
         self._control.clear()
@@ -267,6 +276,7 @@ class ExecutorChannel:
                     else 0
                 ),
                 gpu_ids=self._assignment.gpu_ids,
+                takes_early_tasks=True,
             )
         )
 
@@ -281,36 +291,48 @@ class ExecutorChannel:
     async def _send(self, call: Call) -> None:
         try:
             while True:
-                frame = self._next_frame()
-                if frame is None:
+                due = self._next_frames()
+                if not due:
                     # Say that we sleep, then look again: a result put down in between is seen by
                     # this look, one put down later wakes us.
                     self._hand.awake = False
                     self._awake.clear()
-                    frame = self._next_frame()
-                    if frame is None:
+                    due = self._next_frames()
+                    if not due:
                         await self._awake.wait()
                         self._hand.awake = True
                         continue
                     self._hand.awake = True
-                await call.write(frame)
+                await write_all(call, due)
                 self._last_sent = self._loop.time()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # the stream ended; whoever reads from it says why
         finally:
             self._hand.awake = True  # nobody to wake until there is a stream again
 
-    def _next_frame(self) -> frames.ExecutorFrame | None:
-        if self._control:
-            return self._control.popleft()
+    def _next_frames(self) -> list[frames.ExecutorFrame]:
+        """Return what goes out together: all there is to say, and one frame of results."""
+        due: list[frames.ExecutorFrame] = []
         results = self._outbox.next_unsent()
         if results is None and self._is_ripe():
+            # How the binding went is told before its results, which were put down later. A new
+            # window, too, goes first: the results make room for more tasks.
+            self._take_entered()
             self._pack_one()
-            if self._control:  # a new window goes first: the results make room for more tasks
-                return self._control.popleft()
             results = self._outbox.next_unsent()
+        else:
+            self._take_entered()
+        if self._control:
+            due.extend(self._control)
+            self._control.clear()
         if results is not None:
-            return frames.ExecutorFrame(results=results)
+            due.append(frames.ExecutorFrame(results=results))
+        elif not due and (last := self._last_frame()) is not None:
+            due.append(last)
+        return due
+
+    def _last_frame(self) -> frames.ExecutorFrame | None:
+        """Return the word of having left, if it is due."""
         if self._left_due and not len(self._outbox):
             # After the last result is stored, so that a reused process starts with nothing.
             self._left_due = self._bound = False
@@ -351,7 +373,11 @@ class ExecutorChannel:
         if self._hand.cancelled:
             self._hand.cancelled.difference_update(batch.task_ids)
         self._window.observe(len(batch.task_ids), batch.elapsed_ns, batch.input_bytes)
-        self._announce()
+        wanted = self._wanted()
+        if self._counts_windows and wanted and wanted != self._announced:
+            self._announced = batch.frame.window = wanted
+        else:
+            self._announce()
         return True
 
     def _wanted(self) -> int:
@@ -396,7 +422,7 @@ class ExecutorChannel:
             case "bind":
                 self._on_bind(order.bind)
             case "unbind":
-                if self._bound:
+                if self._bound or self._binding:
                     self._hand.command(Leave())
                 else:
                     self._tell(
@@ -453,15 +479,28 @@ class ExecutorChannel:
         self._session = bind.session
         self._binding, self._bound, self._left_due = True, False, False
         self._outbox = Outbox(self._assignment.max_output_bytes)
+        self._held.clear()
+        self._hand.take_back(
+            (), sys.maxsize
+        )  # should there be any, this session's service is not for them
         self._reported = (0, 0)  # the numbers of tasks begin again in each session
         self._window.rebind()
+        if self._counts_windows:
+            self._announced = min(self._announced, WINDOW_AT_BINDING)
         self._hand.command(Enter(bind))
+
+    def _take_entered(self) -> None:
+        """Tell how the binding went, if that is news."""
+        while self._entered:
+            self._on_entered(*self._entered.popleft())
 
     def _on_entered(self, incarnation: int, code: int, message: str) -> None:
         if incarnation != self._incarnation:
             return  # a newer Bind came meanwhile and is next
         self._binding = False
         self._bound = code == 0
+        if not self._bound:
+            self._held.clear()  # the main thread gave up what came with the binding
         self._announce()  # first, as tasks come at once when the binding is told
         self._tell_bound(incarnation, code, message)
 
@@ -494,7 +533,7 @@ class ExecutorChannel:
         self._look = None
         if not self._held:
             return
-        if self._hand.finished:
+        if self._hand.finished or self._entered:
             self._awake.set()  # of quick tasks before a long one; the main thread did not wake us
         delay = STARTED_AFTER
         running = self._cell.read()

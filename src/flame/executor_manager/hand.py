@@ -80,7 +80,10 @@ class Hand:
         self._wake_main()
 
     def command(self, command: Command) -> None:
-        """Ask the main thread for something, to be done when no task is left."""
+        """Ask the main thread for something, to be done when no task is left.
+
+        An Enter comes first: what is in hand with it is of that session.
+        """
         self._commands.append(command)
         self._wake_main()
 
@@ -120,10 +123,10 @@ class Hand:
     def wait(self) -> Command | None:
         """Sleep until there is a task (None) or, with no task left, a command."""
         while True:
+            if self._commands and (not self.tasks or isinstance(self._commands[0], Enter)):
+                return self._commands.popleft()
             if self.tasks:
                 return None
-            if self._commands:
-                return self._commands.popleft()
             self._main_waits = True
             if not self.tasks and not self._commands:
                 self._wakes.get()

@@ -188,6 +188,7 @@ class Host:
             self._shim, self._session, self._volumes = shim, bind.session_id, volumes
             code = OK
         if code != OK:
+            self._hand.take_back((), len(self._hand.tasks))  # that came with the binding
             log.warning(
                 "bind-failed session=%s code=%s reason=%s", bind.session_id, code, message[-500:]
             )

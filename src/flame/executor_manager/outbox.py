@@ -164,6 +164,8 @@ class Outbox:
     def rewind(self) -> None:
         """The connection is a new one: everything unstored goes out again, in order."""
         self._sent = 0
+        for batch in self._batches:
+            batch.frame.ClearField("window")  # the hello has the one that counts
 
 
 def _text(reason: str) -> str:

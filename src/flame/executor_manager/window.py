@@ -8,13 +8,13 @@ thousand, and a task of a second has one successor at hand and no more.
 import math
 
 from flame.executor_manager.hand import RIPE_AFTER
+from flame.model.specs import WINDOW_AT_BINDING
 
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
 AHEAD = 8_000_000  # ns of work
 #: ns from a result to the tasks that its frame brings: it waits to be sent, then the round trip.
 UNTIL_MORE = RIPE_AFTER + 1_000_000
-MOST_AT_FIRST = 128  # of a new session, whatever the last one's tasks were like
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
 
 #: Batches weigh in by their size, as if this many tasks had been seen before.
@@ -47,7 +47,7 @@ class Window:
 
     def rebind(self) -> None:
         """Another session of the same application comes: expect tasks like the last ones, with care."""
-        self.tasks = min(self.tasks, MOST_AT_FIRST)
+        self.tasks = min(self.tasks, WINDOW_AT_BINDING)
         self._seen = 0
 
     def slow_task(self, elapsed_ns: int) -> bool:

@@ -12,6 +12,9 @@ DEFAULT_MAX_INPUT_BYTES = 16 * 1024 * 1024
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_DELAY_RELEASE = 30.0  # seconds
 DEFAULT_STANDBY = 60.0  # seconds
+#: Tasks that an executor wants in hand, at most, when it begins with another session, whatever the
+#: last one's were like.
+WINDOW_AT_BINDING = 128
 
 
 class SessionState(IntEnum):

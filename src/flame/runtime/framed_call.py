@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -91,9 +91,13 @@ class FramedCall:
 
     async def write(self, message: Any) -> None:
         """Send a protobuf message; waits while the peer is slower than we are."""
+        await self.write_all((message,))
+
+    async def write_all(self, messages: Iterable[Any]) -> None:
+        """Send several together."""
         if self._is_over:
             raise asyncio.InvalidStateError
-        self.protocol.send((message.SerializeToString(),))
+        self.protocol.send([message.SerializeToString() for message in messages])
         if self.protocol.is_full:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
@@ -157,6 +161,15 @@ async def deliver(call: Any, take: Callable[[Any], None]) -> None:
         return
     while (message := await call.read()) is not grpc.aio.EOF:
         take(message)
+
+
+async def write_all(call: Any, messages: Iterable[Any]) -> None:
+    """Send messages on a framed or a gRPC call, together if it can."""
+    if isinstance(call, FramedCall):
+        await call.write_all(messages)
+        return
+    for message in messages:
+        await call.write(message)
 
 
 def _connect_locally(name: str) -> socket.socket | None:

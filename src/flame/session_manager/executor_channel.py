@@ -9,6 +9,7 @@ from flame.core import effects, events
 from flame.model.errors import FlameError, InvalidRequest, PermissionDenied, WrongState
 from flame.model.ids import ExecutorId, SessionNumber, TaskId
 from flame.model.logs import MOST_BYTES
+from flame.model.specs import ApplicationSpec
 from flame.session_manager.access import Caller, caller_of
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
@@ -128,7 +129,7 @@ class ExecutorChannels:
             session=effect.session,
             session_id=effect.session_name,
             application_name=effect.application_name,
-            application=codec.application_spec_to(effect.application),
+            application=executor.application(effect.application),
             common_data=effect.common_data,
             incarnation=effect.incarnation,
             tenant=effect.tenant,
@@ -170,6 +171,13 @@ class _Executor:
         self._greeted = False
         self.id = executor
         self.incarnation = 0
+        self._application: tuple[ApplicationSpec, v1.ApplicationSpec] | None = None
+
+    def application(self, spec: ApplicationSpec) -> v1.ApplicationSpec:
+        """Return an application as it is sent; mostly it is that of the binding before."""
+        if self._application is None or self._application[0] is not spec:
+            self._application = spec, codec.application_spec_to(spec)
+        return self._application[1]
 
     def beat(self, now: float) -> None:
         """Keep the peer informed, or notice that it is gone."""
@@ -227,6 +235,7 @@ class _Executor:
                     epoch=self._shell.epoch,
                     heartbeat_seconds=int(self._shell.heartbeat),
                     framed=self._shell.framed,
+                    counts_windows=True,
                 )
             )
         )
@@ -242,6 +251,7 @@ class _Executor:
                 TaskId(max(hello.running, 0)),
                 hello.running_ms / 1000,
                 tuple(hello.gpu_ids),
+                hello.takes_early_tasks,
             )
         )
 
@@ -273,6 +283,7 @@ class _Executor:
                     for index, failure in zip(results.unsuccessful, results.failures, strict=True)
                 },
                 batches.unpack_logs(results.logged, results.logs),
+                results.window,
             )
         )
 

@@ -143,6 +143,7 @@ class Executor:
         self._finished: list[tuple[Item, bytes | None, Failure | None]] = []
         self._sequence = 0
         self._window = 2
+        self._takes_early = self._world.random.random() < 0.8  # others are of an older version
         self._running_since = 0.0
         self._stream: Stream | None = None
         self._away_until = 0.0
@@ -207,6 +208,7 @@ class Executor:
                 [a for _, a in held],
                 self.running[0] if self.running is not None else TaskId(0),
                 self._world.now - self._running_since if self.running is not None else 0.0,
+                takes_early=self._takes_early,
             )
         )
         for results in self._results.values():
@@ -248,7 +250,7 @@ class Executor:
                 if self.running is not None and self.running[0] in message.task_ids:
                     self._cancelled(self.running)
             case effects.SendUnbind():
-                if self._bound:
+                if self._bound or self._binding:
                     self._leaving = True
                     self._leave_if_done()
                 else:
@@ -267,9 +269,9 @@ class Executor:
         self._sequence = 0
         self._results.clear()
         self._witness.bound(self._id)
-        self._world.after(
-            self._world.random.uniform(0.0, 0.02), self._entered, message.incarnation, message
-        )
+        dice = self._world.random
+        takes = dice.uniform(0.0, 0.02 if dice.random() < 0.9 else 1.0)
+        self._world.after(takes, self._entered, message.incarnation, message)
 
     def _entered(self, incarnation: int, message: effects.SendBind) -> None:
         if not self.alive or incarnation != self._incarnation or not self._binding:
@@ -279,7 +281,14 @@ class Executor:
         flaky = message.common_data == b"flaky" and self._world.random.random() < 0.5
         self._bound = not (broken or flaky)
         code = 0 if self._bound else 12
+        if code:
+            self._unstarted.clear()
         self._say(events.BindDone(self._id, incarnation, code, "it cannot enter" if code else ""))
+        if code and self._leaving:
+            self._leaving = False
+            self._say(events.ExecutorUnbound(self._id, incarnation))
+        self._work()
+        self._leave_if_done()
 
     def _take_back(self, message: effects.SendTakeBack) -> None:
         if message.task_ids:

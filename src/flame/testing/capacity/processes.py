@@ -80,7 +80,12 @@ class Process:
         if self.alive:
             self._place.post(
                 events.ExecutorConnected(
-                    self.executor, self.incarnation, False, _NO_SESSION, LEAST_WINDOW
+                    self.executor,
+                    self.incarnation,
+                    False,
+                    _NO_SESSION,
+                    LEAST_WINDOW,
+                    takes_early=True,
                 )
             )
 

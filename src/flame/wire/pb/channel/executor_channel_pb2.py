@@ -25,7 +25,7 @@ from flame.wire.pb.v1 import shim_pb2 as flame_dot_v1_dot_shim__pb2
 from flame.wire.pb.v1 import types_pb2 as flame_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n\'flame/channel/v1/executor_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x13\x66lame/v1/shim.proto\x1a\x14\x66lame/v1/types.proto\"\x94\x03\n\rExecutorFrame\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.flame.channel.v1.ExecutorHelloH\x00\x12\x33\n\x0b\x62ind_result\x18\x02 \x01(\x0b\x32\x1c.flame.channel.v1.BindResultH\x00\x12*\n\x06window\x18\x03 \x01(\x0b\x32\x18.flame.channel.v1.WindowH\x00\x12,\n\x07started\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.StartedH\x00\x12,\n\x07results\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.ResultsH\x00\x12\x31\n\ntaken_back\x18\x06 \x01(\x0b\x32\x1b.flame.channel.v1.TakenBackH\x00\x12&\n\x04left\x18\x07 \x01(\x0b\x32\x16.flame.channel.v1.LeftH\x00\x12\x30\n\theartbeat\x18\x08 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x42\x07\n\x05\x66rame\"\xc1\x03\n\rExecutorOrder\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.flame.channel.v1.WelcomeH\x00\x12&\n\x04\x62ind\x18\x02 \x01(\x0b\x32\x16.flame.channel.v1.BindH\x00\x12(\n\x05tasks\x18\x03 \x01(\x0b\x32\x17.flame.channel.v1.TasksH\x00\x12\x39\n\x0eresults_stored\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.ResultsStoredH\x00\x12/\n\ttake_back\x18\x05 \x01(\x0b\x32\x1a.flame.channel.v1.TakeBackH\x00\x12/\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x1d.flame.channel.v1.CancelTasksH\x00\x12*\n\x06unbind\x18\x07 \x01(\x0b\x32\x18.flame.channel.v1.UnbindH\x00\x12\x30\n\theartbeat\x18\x08 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x42\x07\n\x05\x66rame\"\xc6\x01\n\rExecutorHello\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x62ound\x18\x03 \x01(\x08\x12\x0f\n\x07session\x18\x04 \x01(\x04\x12\x0e\n\x06window\x18\x05 \x01(\r\x12\x10\n\x08task_ids\x18\x06 \x03(\x04\x12\x10\n\x08\x61ttempts\x18\x07 \x03(\r\x12\x0f\n\x07running\x18\x08 \x01(\x03\x12\x12\n\nrunning_ms\x18\n \x01(\x04\x12\x0f\n\x07gpu_ids\x18\x0b \x03(\tJ\x04\x08\t\x10\n\"d\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12/\n\x06\x66ramed\x18\x03 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\"\xf1\x01\n\x04\x42ind\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x18\n\x0b\x63ommon_data\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x06 \x01(\x04\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x0c\n\x04rank\x18\x08 \x01(\r\x12\x1d\n\x05peers\x18\t \x03(\x0b\x32\x0e.flame.v1.PeerB\x0e\n\x0c_common_data\"G\n\nBindResult\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x13\n\x0breturn_code\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x17\n\x06Window\x12\r\n\x05tasks\x18\x01 \x01(\r\"\x9e\x01\n\x05Tasks\x12\x10\n\x08task_ids\x18\x01 \x03(\x04\x12\x0e\n\x06inputs\x18\x02 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x03 \x03(\r\x12\x10\n\x08\x61ttempts\x18\x04 \x03(\r\x12\r\n\x05noted\x18\x06 \x03(\r\x12*\n\x05notes\x18\x07 \x03(\x0b\x32\x1b.flame.channel.v1.TaskNotes\x12\x16\n\x0eresults_stored\x18\x05 \x01(\x04\"+\n\x07Started\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xdc\x01\n\x07Results\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08task_ids\x18\x02 \x03(\x04\x12\x0f\n\x07outputs\x18\x03 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x04 \x03(\r\x12\x14\n\x0cunsuccessful\x18\x05 \x03(\r\x12+\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x19.flame.channel.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x07 \x03(\r\x12\x0e\n\x06logged\x18\x08 \x03(\r\x12\'\n\x04logs\x18\t \x03(\x0b\x32\x19.flame.channel.v1.TaskLog\")\n\x07TaskLog\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\"!\n\rResultsStored\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"<\n\x08TakeBack\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\".\n\tTakenBack\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x10\n\x08task_ids\x18\x02 \x03(\x04\"\x1f\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\x04\"\x08\n\x06Unbind\"\x1b\n\x04Left\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x32\x62\n\x0f\x45xecutorChannel\x12O\n\x07\x43onnect\x12\x1f.flame.channel.v1.ExecutorFrame\x1a\x1f.flame.channel.v1.ExecutorOrder(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n\'flame/channel/v1/executor_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\x1a\x13\x66lame/v1/shim.proto\x1a\x14\x66lame/v1/types.proto\"\x94\x03\n\rExecutorFrame\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.flame.channel.v1.ExecutorHelloH\x00\x12\x33\n\x0b\x62ind_result\x18\x02 \x01(\x0b\x32\x1c.flame.channel.v1.BindResultH\x00\x12*\n\x06window\x18\x03 \x01(\x0b\x32\x18.flame.channel.v1.WindowH\x00\x12,\n\x07started\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.StartedH\x00\x12,\n\x07results\x18\x05 \x01(\x0b\x32\x19.flame.channel.v1.ResultsH\x00\x12\x31\n\ntaken_back\x18\x06 \x01(\x0b\x32\x1b.flame.channel.v1.TakenBackH\x00\x12&\n\x04left\x18\x07 \x01(\x0b\x32\x16.flame.channel.v1.LeftH\x00\x12\x30\n\theartbeat\x18\x08 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x42\x07\n\x05\x66rame\"\xc1\x03\n\rExecutorOrder\x12,\n\x07welcome\x18\x01 \x01(\x0b\x32\x19.flame.channel.v1.WelcomeH\x00\x12&\n\x04\x62ind\x18\x02 \x01(\x0b\x32\x16.flame.channel.v1.BindH\x00\x12(\n\x05tasks\x18\x03 \x01(\x0b\x32\x17.flame.channel.v1.TasksH\x00\x12\x39\n\x0eresults_stored\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.ResultsStoredH\x00\x12/\n\ttake_back\x18\x05 \x01(\x0b\x32\x1a.flame.channel.v1.TakeBackH\x00\x12/\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x1d.flame.channel.v1.CancelTasksH\x00\x12*\n\x06unbind\x18\x07 \x01(\x0b\x32\x18.flame.channel.v1.UnbindH\x00\x12\x30\n\theartbeat\x18\x08 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x42\x07\n\x05\x66rame\"\xe1\x01\n\rExecutorHello\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x62ound\x18\x03 \x01(\x08\x12\x0f\n\x07session\x18\x04 \x01(\x04\x12\x0e\n\x06window\x18\x05 \x01(\r\x12\x10\n\x08task_ids\x18\x06 \x03(\x04\x12\x10\n\x08\x61ttempts\x18\x07 \x03(\r\x12\x0f\n\x07running\x18\x08 \x01(\x03\x12\x12\n\nrunning_ms\x18\n \x01(\x04\x12\x0f\n\x07gpu_ids\x18\x0b \x03(\t\x12\x19\n\x11takes_early_tasks\x18\x0c \x01(\x08J\x04\x08\t\x10\n\"|\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12/\n\x06\x66ramed\x18\x03 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\x12\x16\n\x0e\x63ounts_windows\x18\x04 \x01(\x08\"\xf1\x01\n\x04\x42ind\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x18\n\x10\x61pplication_name\x18\x03 \x01(\t\x12.\n\x0b\x61pplication\x18\x04 \x01(\x0b\x32\x19.flame.v1.ApplicationSpec\x12\x18\n\x0b\x63ommon_data\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x06 \x01(\x04\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x0c\n\x04rank\x18\x08 \x01(\r\x12\x1d\n\x05peers\x18\t \x03(\x0b\x32\x0e.flame.v1.PeerB\x0e\n\x0c_common_data\"G\n\nBindResult\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x13\n\x0breturn_code\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x17\n\x06Window\x12\r\n\x05tasks\x18\x01 \x01(\r\"\x9e\x01\n\x05Tasks\x12\x10\n\x08task_ids\x18\x01 \x03(\x04\x12\x0e\n\x06inputs\x18\x02 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x03 \x03(\r\x12\x10\n\x08\x61ttempts\x18\x04 \x03(\r\x12\r\n\x05noted\x18\x06 \x03(\r\x12*\n\x05notes\x18\x07 \x03(\x0b\x32\x1b.flame.channel.v1.TaskNotes\x12\x16\n\x0eresults_stored\x18\x05 \x01(\x04\"+\n\x07Started\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xec\x01\n\x07Results\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08task_ids\x18\x02 \x03(\x04\x12\x0f\n\x07outputs\x18\x03 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x04 \x03(\r\x12\x14\n\x0cunsuccessful\x18\x05 \x03(\r\x12+\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x19.flame.channel.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x07 \x03(\r\x12\x0e\n\x06logged\x18\x08 \x03(\r\x12\'\n\x04logs\x18\t \x03(\x0b\x32\x19.flame.channel.v1.TaskLog\x12\x0e\n\x06window\x18\n \x01(\r\")\n\x07TaskLog\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\"!\n\rResultsStored\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"<\n\x08TakeBack\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\".\n\tTakenBack\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x10\n\x08task_ids\x18\x02 \x03(\x04\"\x1f\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\x04\"\x08\n\x06Unbind\"\x1b\n\x04Left\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x32\x62\n\x0f\x45xecutorChannel\x12O\n\x07\x43onnect\x12\x1f.flame.channel.v1.ExecutorFrame\x1a\x1f.flame.channel.v1.ExecutorOrder(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,35 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTORORDER']._serialized_start=543
   _globals['_EXECUTORORDER']._serialized_end=992
   _globals['_EXECUTORHELLO']._serialized_start=995
-  _globals['_EXECUTORHELLO']._serialized_end=1193
-  _globals['_WELCOME']._serialized_start=1195
-  _globals['_WELCOME']._serialized_end=1295
-  _globals['_BIND']._serialized_start=1298
-  _globals['_BIND']._serialized_end=1539
-  _globals['_BINDRESULT']._serialized_start=1541
-  _globals['_BINDRESULT']._serialized_end=1612
-  _globals['_WINDOW']._serialized_start=1614
-  _globals['_WINDOW']._serialized_end=1637
-  _globals['_TASKS']._serialized_start=1640
-  _globals['_TASKS']._serialized_end=1798
-  _globals['_STARTED']._serialized_start=1800
-  _globals['_STARTED']._serialized_end=1843
-  _globals['_RESULTS']._serialized_start=1846
-  _globals['_RESULTS']._serialized_end=2066
-  _globals['_TASKLOG']._serialized_start=2068
-  _globals['_TASKLOG']._serialized_end=2109
-  _globals['_RESULTSSTORED']._serialized_start=2111
-  _globals['_RESULTSSTORED']._serialized_end=2144
-  _globals['_TAKEBACK']._serialized_start=2146
-  _globals['_TAKEBACK']._serialized_end=2206
-  _globals['_TAKENBACK']._serialized_start=2208
-  _globals['_TAKENBACK']._serialized_end=2254
-  _globals['_CANCELTASKS']._serialized_start=2256
-  _globals['_CANCELTASKS']._serialized_end=2287
-  _globals['_UNBIND']._serialized_start=2289
-  _globals['_UNBIND']._serialized_end=2297
-  _globals['_LEFT']._serialized_start=2299
-  _globals['_LEFT']._serialized_end=2326
-  _globals['_EXECUTORCHANNEL']._serialized_start=2328
-  _globals['_EXECUTORCHANNEL']._serialized_end=2426
+  _globals['_EXECUTORHELLO']._serialized_end=1220
+  _globals['_WELCOME']._serialized_start=1222
+  _globals['_WELCOME']._serialized_end=1346
+  _globals['_BIND']._serialized_start=1349
+  _globals['_BIND']._serialized_end=1590
+  _globals['_BINDRESULT']._serialized_start=1592
+  _globals['_BINDRESULT']._serialized_end=1663
+  _globals['_WINDOW']._serialized_start=1665
+  _globals['_WINDOW']._serialized_end=1688
+  _globals['_TASKS']._serialized_start=1691
+  _globals['_TASKS']._serialized_end=1849
+  _globals['_STARTED']._serialized_start=1851
+  _globals['_STARTED']._serialized_end=1894
+  _globals['_RESULTS']._serialized_start=1897
+  _globals['_RESULTS']._serialized_end=2133
+  _globals['_TASKLOG']._serialized_start=2135
+  _globals['_TASKLOG']._serialized_end=2176
+  _globals['_RESULTSSTORED']._serialized_start=2178
+  _globals['_RESULTSSTORED']._serialized_end=2211
+  _globals['_TAKEBACK']._serialized_start=2213
+  _globals['_TAKEBACK']._serialized_end=2273
+  _globals['_TAKENBACK']._serialized_start=2275
+  _globals['_TAKENBACK']._serialized_end=2321
+  _globals['_CANCELTASKS']._serialized_start=2323
+  _globals['_CANCELTASKS']._serialized_end=2354
+  _globals['_UNBIND']._serialized_start=2356
+  _globals['_UNBIND']._serialized_end=2364
+  _globals['_LEFT']._serialized_start=2366
+  _globals['_LEFT']._serialized_end=2393
+  _globals['_EXECUTORCHANNEL']._serialized_start=2395
+  _globals['_EXECUTORCHANNEL']._serialized_end=2493
 # @@protoc_insertion_point(module_scope)

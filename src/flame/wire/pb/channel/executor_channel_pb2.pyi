@@ -52,7 +52,7 @@ class ExecutorOrder(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., bind: _Optional[_Union[Bind, _Mapping]] = ..., tasks: _Optional[_Union[Tasks, _Mapping]] = ..., results_stored: _Optional[_Union[ResultsStored, _Mapping]] = ..., take_back: _Optional[_Union[TakeBack, _Mapping]] = ..., cancel: _Optional[_Union[CancelTasks, _Mapping]] = ..., unbind: _Optional[_Union[Unbind, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class ExecutorHello(_message.Message):
-    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "running_ms", "gpu_ids")
+    __slots__ = ("executor", "incarnation", "bound", "session", "window", "task_ids", "attempts", "running", "running_ms", "gpu_ids", "takes_early_tasks")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     BOUND_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class ExecutorHello(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_MS_FIELD_NUMBER: _ClassVar[int]
     GPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    TAKES_EARLY_TASKS_FIELD_NUMBER: _ClassVar[int]
     executor: str
     incarnation: int
     bound: bool
@@ -73,17 +74,20 @@ class ExecutorHello(_message.Message):
     running: int
     running_ms: int
     gpu_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., running_ms: _Optional[int] = ..., gpu_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    takes_early_tasks: bool
+    def __init__(self, executor: _Optional[str] = ..., incarnation: _Optional[int] = ..., bound: _Optional[bool] = ..., session: _Optional[int] = ..., window: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., running: _Optional[int] = ..., running_ms: _Optional[int] = ..., gpu_ids: _Optional[_Iterable[str]] = ..., takes_early_tasks: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "framed")
+    __slots__ = ("epoch", "heartbeat_seconds", "framed", "counts_windows")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     FRAMED_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
     framed: _common_pb2.FramedAddress
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
+    counts_windows: bool
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ..., counts_windows: _Optional[bool] = ...) -> None: ...
 
 class Bind(_message.Message):
     __slots__ = ("session", "session_id", "application_name", "application", "common_data", "incarnation", "tenant", "rank", "peers")
@@ -150,7 +154,7 @@ class Started(_message.Message):
     def __init__(self, task_id: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Results(_message.Message):
-    __slots__ = ("sequence", "task_ids", "outputs", "absent", "unsuccessful", "failures", "attempts", "logged", "logs")
+    __slots__ = ("sequence", "task_ids", "outputs", "absent", "unsuccessful", "failures", "attempts", "logged", "logs", "window")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +164,7 @@ class Results(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     LOGGED_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     task_ids: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedScalarFieldContainer[bytes]
@@ -169,7 +174,8 @@ class Results(_message.Message):
     attempts: _containers.RepeatedScalarFieldContainer[int]
     logged: _containers.RepeatedScalarFieldContainer[int]
     logs: _containers.RepeatedCompositeFieldContainer[TaskLog]
-    def __init__(self, sequence: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ..., attempts: _Optional[_Iterable[int]] = ..., logged: _Optional[_Iterable[int]] = ..., logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ...) -> None: ...
+    window: int
+    def __init__(self, sequence: _Optional[int] = ..., task_ids: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[bytes]] = ..., absent: _Optional[_Iterable[int]] = ..., unsuccessful: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[_common_pb2.Failure, _Mapping]]] = ..., attempts: _Optional[_Iterable[int]] = ..., logged: _Optional[_Iterable[int]] = ..., logs: _Optional[_Iterable[_Union[TaskLog, _Mapping]]] = ..., window: _Optional[int] = ...) -> None: ...
 
 class TaskLog(_message.Message):
     __slots__ = ("stdout", "stderr")
