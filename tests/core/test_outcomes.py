@@ -267,3 +267,12 @@ def test_what_a_client_need_not_be_sent_counts_as_taken_unless_something_is_on_i
     b.post(events.GrantOutcomes(1, 1, 1000))
     b.finish(2, sequence=3)
     assert (mine.taken, theirs.taken) == (1, 1)
+
+
+def test_a_client_is_told_now_and_then_how_far_the_log_of_others_has_come() -> None:
+    b = running(100, window=200)
+    b.attach(2, submitter=b"another one's id")
+    for number in range(1, 101):
+        b.finish(number, sequence=number)
+    told = [e for e in b.took(effects.SendOutcomes) if e.attachment == 2]
+    assert [(e.position, e.task_ids) for e in told] == [(64, [])]

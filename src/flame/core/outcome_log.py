@@ -31,6 +31,7 @@ class Attachment:
         allowance: Bytes that it may still submit, as it was told.
         fetching: The store is being read for it.
         told_closed: It was told that the session is closed.
+        skipped: Parts of the log that were not sent since the last one that was.
     """
 
     id: AttachmentId
@@ -44,6 +45,7 @@ class Attachment:
     allowance: int = 0
     fetching: bool = False
     told_closed: bool = False
+    skipped: int = 0
 
 
 class Tail:

@@ -39,6 +39,11 @@ from flame.model.task_notes import NO_NOTES
 RECORD_TASKS = 2048
 
 
+#: After so many parts of the log that hold nothing of its own a client is told how far it is: when it
+#: comes back it need not be read for it again.
+MOST_SKIPPED = 64
+
+
 @dataclass(slots=True)
 class OutcomesStored:
     """Cause: tell the subscribers, and the executor (if it was one) that it may forget."""
@@ -304,7 +309,12 @@ def _send(state: State, session: Session, attachment: Attachment, batch: Outcome
             if attachment.taken == attachment.cursor:
                 attachment.taken = end  # else it has not taken yet what was sent before
             attachment.cursor = end
+            attachment.skipped += 1
+            if attachment.skipped == MOST_SKIPPED:
+                attachment.skipped = 0
+                state.emit(SendOutcomes(attachment.id, end, [], [], {}))
             return
+    attachment.skipped = 0
     part, cost = cut(batch, attachment.cursor, attachment.credit)
     attachment.cursor += len(part.task_ids)
     attachment.credit -= cost
