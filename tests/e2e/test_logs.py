@@ -185,6 +185,7 @@ def test_a_running_task_is_followed(cluster: LocalCluster, tmp_path: Path) -> No
         client.create_session(told) as session,
     ):
         future = session.run(bytes(go))
+        wait_until(lambda: future.task_id is not None, "its acknowledgement", FINISH)
         stdout = stderr = b""
         for piece in session.follow_logs(1):
             stdout, stderr = stdout + piece.stdout, stderr + piece.stderr
@@ -204,7 +205,8 @@ def test_a_scripts_stderr_is_followed_while_it_runs(cluster: LocalCluster, tmp_p
     with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
         client.register_application("followed", ApplicationSpec(shim=ShimKind.SHELL))
         with client.create_session("followed") as session:
-            session.run(script.encode())
+            future = session.run(script.encode())
+            wait_until(lambda: future.task_id is not None, "its acknowledgement", FINISH)
             stderr = b""
             for piece in session.follow_logs(1):
                 stderr += piece.stderr
