@@ -122,6 +122,29 @@ def test_an_idle_executor_goes_to_a_session_that_waits_when_another_takes_long()
     assert b.states()["e2"] is ExecutorState.UNBINDING
 
 
+def test_an_idle_executor_is_not_let_go_while_others_hold_as_many_tasks_as_there_are_executors() -> (
+    None
+):
+    """Without a delay it would be bound again in the same moment, and let go again, and so on."""
+    b = Bench()
+    b.register(delay_release=0.0)
+    b.open()
+    b.attach(1)
+    b.node(slots=2)
+    b.submit(*[b"x"] * 2)
+    b.bind("e1", window=20)
+    b.bind("e2", window=20)
+    b.submit(*[b"x"] * 6, first=2)
+    e1 = b.executor("e1")
+    b.post(events.WindowChanged(e1.id, e1.incarnation, 2))
+    b.finish(*b.executor("e2").held, name="e2")
+    (asked,) = b.took(effects.SendTakeBack)
+    b.post(events.TasksTakenBack(e1.id, e1.incarnation, asked.request, []))
+    b.later(1.0)
+    assert b.states() == {"e1": ExecutorState.BOUND, "e2": ExecutorState.BOUND}
+    assert not b.executor("e2").standby
+
+
 def test_a_task_taken_back_goes_out_again_before_later_ones() -> None:
     b = running(6, window=3)
     assert b.handed() == [1, 2, 3]

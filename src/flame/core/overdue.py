@@ -22,6 +22,9 @@ from flame.core.task_limits import timeout_of
 from flame.model.attempts import Cause, Loss
 from flame.model.specs import EventCode, ExecutorState, Failure, TaskState
 
+#: Seconds after which it is looked again at one that is idle beside others with as many tasks.
+LOOK_AGAIN = 0.1
+
 
 def idle_overdue(
     state: State, session: Session, executor: Executor, now: float, *, others_wait: bool = False
@@ -43,7 +46,9 @@ def idle_overdue(
     elif demand(state, session) < kept_by(session):
         stand_by(state, executor, session, now)
     else:
-        unbind(state, executor, now)  # those that have its tasks do not give them up
+        # It would be given back at once: there are as many tasks, and one may yet be given up.
+        wait = max(state.delay_release(session), LOOK_AGAIN)
+        state.deadlines.set(("idle", executor.id), now + wait)
 
 
 def _gang_overdue(state: State, session: Session, executor: Executor, now: float) -> None:
