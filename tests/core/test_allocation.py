@@ -178,3 +178,28 @@ def test_a_task_that_a_leaving_executor_ends_asks_for_no_other() -> None:
     b.node("other", slots=2)  # there is room, and a plan is made
     b.later(1.0)
     assert list(b.state.executors) == ["e1", "e2"]
+
+
+def test_room_that_a_plan_frees_at_once_is_given_in_the_same_event() -> None:
+    """An executor that nobody was told to start is gone when it is released."""
+    assign, release = Assign(SessionNumber(1), NodeName("n")), Release(SessionNumber(1), 1)
+
+    class OneByOne:
+        plans: tuple[Plan, ...] = ()
+
+        def plan(self, ledger: Ledger) -> Plan:
+            first, *rest = self.plans or ((),)
+            self.plans = tuple(rest)
+            return first
+
+    planner = OneByOne()
+    b = bench(planner=planner)
+    b.submit(b"a", b"b")
+    b.commit_at_once = False
+    planner.plans = ((assign,),)
+    b.node(slots=1)
+    assert b.states() == {"e1": ExecutorState.BINDING}
+    planner.plans = ((release,), (assign,))
+    b.node("m", slots=1)
+    assert b.states() == {"e2": ExecutorState.BINDING}
+    assert not b.state.replan

@@ -21,6 +21,9 @@ from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.steps import Assign, Evict, Plan, Release, Reuse, Step
 
+#: Plans in one event: each may make room for the next one, but not for ever.
+ROUNDS = 4
+
 
 class Planner(Protocol):
     """Decides who gets which executor."""
@@ -32,13 +35,15 @@ class Planner(Protocol):
 def replan(state: State, planner: Planner, now: float) -> None:
     """Have a plan made and take its steps, each re-checked against the state as it is then.
 
-    A step that does not hold is not taken; the ledger, which counted on it, is told so.
+    A step that does not hold is not taken; the ledger, which counted on it, is told so. What following
+    a plan gives reason to plan again for (an executor that had not started is gone at once, say) is
+    seen to in the same event: nobody knows when the next one comes.
     """
-    state.replan = False
-    report(state, now)
-    if _follow(state, planner, now):
-        # Who had to give may fit where the taker does not: at once, not with the next event.
-        _follow(state, planner, now)
+    for _ in range(ROUNDS):
+        state.replan = False
+        report(state, now)
+        if not _follow(state, planner, now) and not state.replan:
+            break
     take_leave(state, now)
     report(state, now)
     state.waiting = somebody_waits(state)
@@ -46,9 +51,12 @@ def replan(state: State, planner: Planner, now: float) -> None:
 
 
 def _follow(state: State, planner: Planner, now: float) -> bool:
-    """Have a plan made and take its steps; whether one that gave could have an executor elsewhere."""
+    """Have a plan made and take its steps; return whether somebody had to give.
+
+    Whoever gave may fit where the taker does not, and a limit may allow somebody more than before.
+    """
     growth = _Growth(state)
-    givers: dict[SessionNumber, None] = {}
+    gave = False
     resumed: dict[SessionNumber, Session] = {}
     for step in _with_gangs(state, planner.plan(state.ledger)):
         match step:
@@ -77,15 +85,10 @@ def _follow(state: State, planner: Planner, now: float) -> bool:
                 session = state.sessions.get(step.session)
                 if session is not None:
                     release(state, session, step, now)
-                    givers[session.number] = None
+                    gave = True
     for session in resumed.values():
         dispatch(state, session)
-    if not givers:
-        return False
-    report(state, now)
-    ledger = state.ledger
-    leaves = [ledger.leaves[number] for number in givers if number in ledger.leaves]
-    return any(leaf.wish.wanted > leaf.taken and ledger.rooms.find(leaf.wish) for leaf in leaves)
+    return gave
 
 
 def _with_gangs(state: State, plan: Plan) -> Iterator[Step | tuple[Assign, ...]]:
