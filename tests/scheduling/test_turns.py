@@ -8,6 +8,7 @@ from flame.model.ids import Tenant
 from flame.scheduling.deserved import Fairness, fairness
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.sharing import WHOLE
+from flame.scheduling.tree import Standing
 from flame.scheduling.turns import BOUND, LOOKS, QUICK, SHORTEST, STARTS, Part, Turns
 from flame.scheduling.usage import Usage
 from tests.scheduling.small_cluster import SmallCluster, tenant
@@ -50,7 +51,9 @@ class Sharing:
             self.turns.note(self.now, {n: part(s, ledger) for n, s in shares.items()})
             owed, begun = self.turns.owed(), self.turns.begun()
             for name, share in shares.items():
-                ledger.put_turn(name, share.deserved, owed.get(name), turn=name in begun)
+                ledger.put_standing(
+                    Tenant(name), Standing(share.deserved * WHOLE, owed.get(name), name in begun)
+                )
             before = len(self.cluster.releases)
             self.cluster.settle()
             self.moves += sum(r.count for r in self.cluster.releases[before:])

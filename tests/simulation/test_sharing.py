@@ -210,7 +210,7 @@ def no_weights(patch: pytest.MonkeyPatch) -> None:
     """In shares alone this is repaid: balances and turns lead to what is deserved, by another way."""
     patch.setattr(WeightedShare, "share", lambda self, used, weight: used)
     patch.setattr(Ledger, "put_balance", lambda self, of, share: None)
-    patch.setattr(Ledger, "put_turn", lambda self, tenant, deserved, owed, turn: None)
+    patch.setattr(Ledger, "put_standing", lambda self, of, standing: None)
 
 
 def unchecked(patch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 """Executor-seconds that tenants get of a few executors in the first seconds, on the production core."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
 from flame.model.ids import Tenant
-from flame.model.resources import UNIT
+from flame.model.resources import UNIT, Resources
 from flame.model.tenants import TenantSpec
 from flame.testing.capacity import ClusterSpec, Listed, Load, NodeGroup, Trace, constant
 from flame.testing.capacity.run import Run
@@ -64,3 +65,42 @@ def test_fractions_go_round_fast_enough_for_shares_to_be_right_within_seconds(
     for tenant in tenants:
         deserved = all_of_it * tenant.weight / sum(weights)
         assert got[tenant.name] == pytest.approx(deserved, rel=0.05), got
+
+
+def sessions_of_one_tenant(
+    executors: int, requests: list[Resources], *, tasks: float = 0.5, seconds: float = 120.0
+) -> list[float]:
+    """Let sessions with endless work share; return how much each had at work, in executor-seconds."""
+    name = Tenant("default")
+    load = Load(name, constant(int(executors * seconds / tasks)), constant(tasks), closes="never")
+    listed = tuple(Listed(replace(load, resources=r), 0.1 * n) for n, r in enumerate(requests))
+    cluster = ClusterSpec((NodeGroup("n", 1, UNIT * executors),), start=0.2)
+    run = BySession(Trace(cluster, listed, until=seconds), 0, seconds)
+    run.run()
+    return [run.got[n + 1] for n in range(len(requests))]
+
+
+class BySession(Run):
+    """Counts for how long each session's tasks ran."""
+
+    def ran(self, session: Session, begins: list[float], ends: float) -> None:
+        super().ran(session, begins, ends)
+        self.got[session.index] += ends - begins[0]
+
+    def run(self) -> None:
+        self.got: dict[int, float] = defaultdict(float)
+        super().run()
+
+
+@pytest.mark.parametrize(("executors", "sessions"), [(2, 3), (8, 3), (1, 4)])
+def test_fractions_go_round_among_a_tenants_sessions_too(executors: int, sessions: int) -> None:
+    got = sessions_of_one_tenant(executors, [UNIT] * sessions)
+    for seconds in got:
+        assert seconds == pytest.approx(sum(got) / sessions, rel=0.15), got
+    assert sum(got) > 0.9 * executors * 120.0
+
+
+def test_one_that_needs_large_executors_has_its_turn_among_small_ones() -> None:
+    """Nobody has more than it deserves: three units are shared by three, and one needs two at once."""
+    got = sessions_of_one_tenant(3, [UNIT, UNIT, UNIT * 2])
+    assert min(got) > 20.0, got

@@ -115,6 +115,7 @@ class State:
     budget: Budget | None = None  # from the first task that is to be thrown away
     usage: Usage[Tenant] | None = None  # from the first time that two tenants have sessions
     turns: Turns[Tenant] | None = None
+    session_turns: Turns[SessionNumber] | None = None
     usage_watched: bool = False
     possible: dict[tuple[Resources, Labels], bool] = field(default_factory=dict)  # on some node
     stale_results: int = 0  # outcomes that came too late, counted for metrics

@@ -23,7 +23,16 @@ from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Evict, Release, Step
-from flame.scheduling.tree import EXACT, Branch, Leaf, chain, in_turn, leaves_of
+from flame.scheduling.tree import (
+    EXACT,
+    Branch,
+    Leaf,
+    chain,
+    gives_turn,
+    in_turn,
+    is_due,
+    leaves_of,
+)
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.
 ATTEMPTS = 2
@@ -150,7 +159,7 @@ class Claims:
             after = share(mine.used + mine.tips + asked * leaf.price / 2, mine.weight)
             may_take_back = leaf.gave_at != ledger.circumstances
             above = may_take_back and self._anybody_above(best, after, mine, served)
-            due = isinstance(mine, Branch) and mine.is_due()
+            due = is_due(mine)
             if not entitled and not above and not due:
                 failed[leaf.wish.order] = None
                 if len(failed) == 1 and may_take_back:
@@ -178,11 +187,10 @@ class Claims:
                     return False
                 if not below and giver.taken - count < giver.wish.reserved:
                     return False
-                if isinstance(theirs, Branch):
-                    if due and isinstance(mine, Branch) and theirs.gives_turn_to(mine):
-                        return True
-                    if theirs.is_due(count * giver.price):
-                        return False
+                if due and gives_turn(theirs, mine):
+                    return True
+                if is_due(theirs, count * giver.price):
+                    return False
                 if not may_take_back:
                     return False
                 left = share(theirs.used + theirs.tips - lost, theirs.weight)

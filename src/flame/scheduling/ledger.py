@@ -18,7 +18,7 @@ from flame.scheduling.policies import Policies
 from flame.scheduling.rooms import Room, Rooms
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.slots import Slots
-from flame.scheduling.tree import Branch, Leaf, Shape, Tree
+from flame.scheduling.tree import Branch, Leaf, Shape, Standing, Tree
 from flame.scheduling.warm import Warm
 
 Key = TypeVar("Key", NodeName, SessionNumber)
@@ -130,26 +130,26 @@ class Ledger:
             self._touch(leaf.parent)
             self.tree.place(leaf)
 
-    def put_turn(self, tenant: Tenant, deserved: float, owed: float | None, *, turn: bool) -> None:
-        """Note what the tenant deserves, as a part of the cluster, and how many turns it is owed.
-
-        ``turn``: whether it is its turn.
-        """
-        branch = self.branches.get(tenant)
-        fresh = (deserved * WHOLE, owed, turn)
-        if branch is None or (branch.deserved, branch.owed, branch.turn) == fresh:
+    def put_standing(self, of: Tenant | SessionNumber, standing: Standing) -> None:
+        """Note where a tenant stands among its siblings, or a session in its tenant."""
+        child = self.branches.get(of) if isinstance(of, str) else self.leaves.get(of)
+        if child is None or child.standing == standing:
             return
-        if branch.turn is not turn:
+        if child.standing.turn is not standing.turn:
             self.circumstances += 1
-        branch.deserved, branch.owed, branch.turn = fresh
-        self.tree.recount(branch, 0)
+        child.standing = standing
+        if isinstance(child, Leaf):
+            self._touch(child.parent)
+            self.tree.place(child)
+        else:
+            self.tree.recount(child, 0)
 
     def _forget_turns(self) -> None:
         """Others share than before, so that what was deserved means nothing any more."""
         self.others_share = True
         for branch in self.branches.values():
-            if branch.owed is not None:
-                branch.owed, branch.turn = None, False
+            if branch.standing.owed is not None:
+                branch.standing = Standing()
                 self.tree.recount(branch, 0)
 
     # --- sessions --------------------------------------------------------------------------------

@@ -60,7 +60,10 @@ class Room:
     @property
     def coming(self) -> Resources:
         """What anybody may take when those on their way out are gone."""
-        return self.open + self.leaving
+        leaving = self.leaving
+        if leaving.cpu_millis or leaving.memory_bytes or leaving.gpus or leaving.extras:
+            return self.open + leaving
+        return self.open
 
 
 @dataclass(slots=True, eq=False)

@@ -40,6 +40,21 @@ class Shape:
     hungry: int = 0
 
 
+@dataclass(slots=True)
+class Standing:
+    """Where somebody stands among its siblings, as it was when turns were last looked at.
+
+    Attributes:
+        deserved: What it deserves, in the unit of prices.
+        owed: Turns (:mod:`flame.scheduling.turns`) that it is owed; None: nobody knows yet.
+        turn: Whether it is its turn.
+    """
+
+    deserved: float = 0.0
+    owed: float | None = None
+    turn: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Leaf:
     """A session.
@@ -54,6 +69,7 @@ class Leaf:
         promises: The room set aside for it, by node.
         expected: Executors of the last plan that the core has not reported yet, by node.
         gave_at: The circumstances in which somebody last took what it had work for.
+        standing: Among the sessions of its tenant.
     """
 
     wish: Wish
@@ -70,6 +86,7 @@ class Leaf:
     expected: dict[NodeName, int] = field(default_factory=dict)
     entry: Entry | None = None
     gave_at: int = -1
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def taken(self) -> int:
@@ -110,10 +127,7 @@ class Branch:
         tips: The same, as far as it tips the scales.
         tipped: What ``tips`` was when it last changed by much.
         leaving: What its executors take that are on their way out.
-        deserved: What it deserves, in the unit of prices, as it was when its turn was last noted.
-        owed: Turns (:mod:`flame.scheduling.turns`) with an executor more that it is owed; None: nobody
-            knows yet.
-        turn: Whether it is its turn.
+        standing: Among its siblings.
         keeping: Those of its leaves that have an executor.
         hungry: Children that want more, per tier, the least served first.
     """
@@ -128,9 +142,7 @@ class Branch:
     tipped: float = 0.0
     amount: Resources | None = None
     leaving: Resources = field(default_factory=Resources)
-    deserved: float = 0.0
-    owed: float | None = None
-    turn: bool = False
+    standing: Standing = field(default_factory=Standing)
     children: list["Branch"] = field(default_factory=list)
     leaves: dict[int, Leaf] = field(default_factory=dict)
     keeping: dict[int, Leaf] = field(default_factory=dict)
@@ -142,16 +154,6 @@ class Branch:
     def weight(self) -> float:
         """Its part relative to its siblings."""
         return self.spec.weight
-
-    def is_due(self, less: float = 0.0) -> bool:
-        """Whether it is its turn, and it would have less than it deserves without ``less``."""
-        return self.turn and (self.used - less) * (1 + EXACT) < self.deserved
-
-    def gives_turn_to(self, other: "Branch") -> bool:
-        """Whether it has more than it deserves, and is owed a turn less than the other one."""
-        if self.owed is None or other.owed is None or self.used <= self.deserved * (1 + EXACT):
-            return False
-        return other.owed - self.owed >= 1.0 - EXACT
 
 
 class Tree:
@@ -179,10 +181,11 @@ class Tree:
         share = self._sharing.share(child.used + child.tips + half, child.weight)
         if isinstance(child, Leaf):
             wish = child.wish
-            below = 0 if child.kept + child.promised < wish.reserved else 2
-            return (below, share, wish.order, child)
-        level = 0 if is_below(child) else 1 if child.is_due() else 2
-        return (level, share, child.order, child)
+            below, order = child.kept + child.promised < wish.reserved, wish.order
+        else:
+            below, order = is_below(child), child.order
+        level = 0 if below else 1 if child.standing.turn and is_due(child) else 2
+        return (level, share, order, child)
 
     def charge(self, leaf: Leaf, count: int) -> None:
         """Correct everything above after the leaf's ``taken`` changed by ``count``."""
@@ -307,6 +310,23 @@ def is_below(branch: Branch) -> bool:
     if branch.guaranteed is None or branch.amount is None:
         return False
     return branch.amount.dominant_share(branch.guaranteed) < 1.0
+
+
+def is_due(child: Leaf | Branch, less: float = 0.0) -> bool:
+    """Whether it is its turn, and it would have less than it deserves without ``less``."""
+    standing = child.standing
+    return standing.turn and (child.used - less) * (1 + EXACT) < standing.deserved
+
+
+def gives_turn(giver: Leaf | Branch, taker: Leaf | Branch) -> bool:
+    """Whether it has more than it deserves, and is owed a turn less than the other one.
+
+    Where executors differ in size nobody may have more than it deserves, and one still have none.
+    """
+    theirs, mine = giver.standing, taker.standing
+    if theirs.owed is None or mine.owed is None or mine.owed - theirs.owed < 1.0 - EXACT:
+        return False
+    return not taker.used or giver.used > theirs.deserved * (1 + EXACT)
 
 
 def in_turn(branch: Branch, tier: int, *, guaranteed: bool = False) -> Iterator[Leaf]:

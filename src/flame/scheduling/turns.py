@@ -22,6 +22,10 @@ Key = TypeVar("Key", bound=Hashable)
 SHORTEST = 0.4
 LONGEST = 10.0
 GROWTH = 0.025
+#: The first two for the sessions of a tenant. They may be many, and nobody is wronged by one that is
+#: done before the next begins.
+SHORTEST_OF_SESSIONS = 5.0
+LONGEST_OF_SESSIONS = 60.0
 #: Times that a service's start has to fit into a turn, but for its first seconds: what starts at once
 #: may go round often.
 STARTS = 1.5
@@ -70,9 +74,14 @@ class _Account:
 
 
 class Turns(Generic[Key]):
-    """Whose turn it is. The caller says what time it is."""
+    """Whose turn it is. The caller says what time it is.
 
-    def __init__(self, now: float) -> None:
+    Args:
+        shortest, longest: Executor-seconds of a turn.
+    """
+
+    def __init__(self, now: float, shortest: float = SHORTEST, longest: float = LONGEST) -> None:
+        self._shortest, self._longest = shortest, longest
         self._accounts: dict[Key, _Account] = {}
         self._now = self._since = now
         self._moving: float | None = None  # since when somebody starts or leaves
@@ -103,8 +112,8 @@ class Turns(Generic[Key]):
     def _length(self, part: Part) -> float:
         """Return how long its turn is, in part-seconds of the cluster."""
         age = self._now - self._since
-        grown = min(LONGEST, GROWTH * age * part.deserved / part.executor)
-        return part.executor * max(SHORTEST, grown, STARTS * (part.start - QUICK))
+        grown = min(self._longest, GROWTH * age * part.deserved / part.executor)
+        return part.executor * max(self._shortest, grown, STARTS * (part.start - QUICK))
 
     def _siblings(self) -> list[list[_Account]]:
         found: dict[Hashable, list[_Account]] = {}
