@@ -17,7 +17,8 @@ import pytest
 from flame.core.records import ApplicationPut, OutcomesRecorded, SessionEvent
 from flame.model.errors import IllegalTransition, ResourceExhausted, WrongState
 from flame.model.ids import SessionNumber, TaskId
-from flame.model.specs import ApplicationSpec, Event
+from flame.model.specs import ApplicationSpec, Event, TaskState
+from flame.storage.reader import SMALL_RESULTS
 from flame.storage.sqlite import SqliteStore, checkpointer
 from flame.storage.store import CorruptStore
 from tests.storage.committer import payload
@@ -156,6 +157,30 @@ def everything(path: Path) -> tuple[object, ...]:
             log.append(batch)
         logs = store.logs(S1, 0, 10_000)
         return found.pending, found.recovered.sessions, store.tasks(S1, 0, 10_000), log, logs
+
+
+def test_small_batches_of_outcomes_are_read_together_and_a_large_one_alone(path: Path) -> None:
+    failed = (TaskState.FAILED, 1, "no luck")
+    batches = [
+        recorded(0, 1, 2),
+        recorded(2, 3, 4, failures={1: failed}, outputs=[b"3", None]),
+        recorded(4, 5, outputs=[bytes(SMALL_RESULTS)]),
+        recorded(5, 6),
+        recorded(6, 7),
+    ]
+    with opened(path) as store:
+        store.commit([session_put(), submitted(1, *[b"x"] * 7), *batches], sync=False)
+        first = store.outcomes(S1, 0, ENOUGH)
+        assert first is not None
+        assert (first.task_ids, first.failures) == ([1, 2, 3, 4], {3: failed})
+        assert first.outputs == [b"output 1", b"output 2", b"3", None]
+        tail = store.outcomes(S1, 3, ENOUGH)
+        assert tail is not None
+        assert (tail.first_position, tail.task_ids, tail.failures) == (3, [4], {0: failed})
+        assert store.outcomes(S1, 4, ENOUGH) == batches[2]
+        last = store.outcomes(S1, 5, ENOUGH)
+        assert last is not None
+        assert last.task_ids == [6, 7]
 
 
 DAMAGED = [

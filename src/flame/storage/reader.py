@@ -14,10 +14,15 @@ from flame.model.logs import KEPT_LOG_BYTES, TaskLog
 from flame.model.specs import TaskLimits, TaskState
 from flame.model.task_notes import NO_NOTES, TaskNotes
 from flame.storage import rows
-from flame.storage.batches import slice_outcomes
+from flame.storage.batches import joined, slice_outcomes
 from flame.storage.store import CorruptStore
 
 Row = tuple[Any, ...]  # by the select lists below; what is wrong in it, the check sums find
+
+#: Batches of outcomes with results of so many bytes are read together: a thousand clients that come
+#: back read the same log from wherever each was, and a read costs as much as some fifty small rows.
+SMALL_RESULTS = 4096
+MOST_JOINED = 128
 
 _BATCH = "session, first_id, count, submitter, first_number, created_ms, check_sum"
 _OUTCOMES = (
@@ -119,9 +124,29 @@ class Reader:
         if not found:
             return None
         batch = stored_outcomes(found[0])
-        if position >= batch.first_position + len(batch.task_ids):
+        end = batch.first_position + len(batch.task_ids)
+        if position >= end:
             return None
+        if len(found[0][11]) <= SMALL_RESULTS:
+            batch = joined([batch, *self._small_outcomes(session, end)])
         return slice_outcomes(batch, position, max_bytes)
+
+    def _small_outcomes(self, session: SessionNumber, position: int) -> list[OutcomesRecorded]:
+        """Return the consecutive small batches that begin at ``position``, up to MOST_JOINED."""
+        batches = []
+        for row in self.rows(
+            f"SELECT {_OUTCOMES}, results FROM outcomes WHERE session = ?1 AND first_position >= ?2"  # noqa: S608 - our own names
+            f" AND first_position < ?3 AND length(results) <= {SMALL_RESULTS}"
+            f" ORDER BY first_position LIMIT {MOST_JOINED}",
+            session,
+            position,
+            position + MOST_JOINED * SMALL_RESULTS,
+        ):
+            if row[1] != position:
+                break  # a large one is between
+            batches.append(stored_outcomes(row))
+            position += row[2]
+        return batches
 
     def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
         if session in self._deleted:

@@ -62,7 +62,8 @@ class Store(Protocol):
     ) -> OutcomesRecorded | None:
         """Return consecutive outcomes from exactly ``position`` on, or None if there are none.
 
-        At least one, then as many as the same stored batch holds within ``max_bytes`` of outputs.
+        At least one, then as many as the same stored batch, or small ones that follow each other,
+        hold within ``max_bytes`` of outputs. ``finished_ms`` is that of the first batch.
         """
 
     def logs(self, session: SessionNumber, after: int, limit: int) -> tuple[list[TaskLog], bool]:
