@@ -201,6 +201,8 @@ def on_window_from_before(state: State, event: WindowChanged) -> None:
     executor = state.executors.get(event.executor)
     if executor is not None and is_from_before(executor, event.incarnation):
         executor.window = min(event.window, WINDOW_AT_BINDING)
+        if executor.early and executor.session is not None:
+            executor.session.has_room(executor)
 
 
 def is_from_before(executor: Executor, incarnation: int) -> bool:

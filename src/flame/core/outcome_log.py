@@ -112,12 +112,21 @@ def cut(batch: OutcomesRecorded, position: int, credit: int) -> tuple[OutcomesRe
         end += 1
         if cost >= credit:
             break
-    part = OutcomesRecorded(
+    return _part(batch, skip, end), cost
+
+
+def up_to(batch: OutcomesRecorded, position: int) -> OutcomesRecorded:
+    """Return the part of ``batch`` below ``position``, which is one of its own or its end or beyond."""
+    count = position - batch.first_position
+    return batch if count >= len(batch.task_ids) else _part(batch, 0, count)
+
+
+def _part(batch: OutcomesRecorded, start: int, end: int) -> OutcomesRecorded:
+    return OutcomesRecorded(
         batch.session,
-        position,
-        batch.task_ids[skip:end],
-        batch.outputs[skip:end],
-        {i - skip: f for i, f in batch.failures.items() if skip <= i < end},
+        batch.first_position + start,
+        batch.task_ids[start:end],
+        batch.outputs[start:end],
+        {i - start: f for i, f in batch.failures.items() if start <= i < end},
         batch.finished_ms,
     )
-    return part, cost

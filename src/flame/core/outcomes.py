@@ -22,7 +22,7 @@ from flame.core.effects import (
 from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
 from flame.core.executor import MOST_WINDOW, Executor
 from flame.core.keeping import acknowledge, acknowledge_taken
-from flame.core.outcome_log import MOST_CREDIT, Attachment, cut
+from flame.core.outcome_log import MOST_CREDIT, Attachment, cut, up_to
 from flame.core.records import Barrier, OutcomesRecorded, TasksLogged
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
@@ -348,7 +348,8 @@ def on_fetched(state: State, event: OutcomesFetched, now: float) -> None:
     if session is None:
         return
     if event.batch is not None:
-        _send(state, session, attachment, event.batch)
+        # The store may be ahead of us: what it has just stored is announced by its own commit.
+        _send(state, session, attachment, up_to(event.batch, session.log_end))
     else:
         # A memory session's older outcomes are no longer kept: go on with the first that is.
         attachment.cursor = max(attachment.cursor + 1, event.first_kept)
