@@ -52,6 +52,7 @@ class Bench(Recorder):
         subscribe: bool = True,
         position: int = 0,
         credit: int = PLENTY,
+        own: bool = True,
     ) -> None:
         self.post(
             events.Attach(
@@ -63,6 +64,7 @@ class Bench(Recorder):
                 position,
                 credit,
                 f"attach {attachment}",
+                own,
             )
         )
 

@@ -246,11 +246,13 @@ def test_a_client_is_sent_what_it_submitted_and_a_watcher_everything() -> None:
     b = running(2, window=9)
     b.attach(2, submitter=b"another one's id")
     b.attach(3, submitter=b"")
+    b.attach(4, submitter=b"who starts over.", own=False)  # it waits for tasks of an earlier one
     b.submit(b"x", attachment=2)
     b.finish(1, 2, sequence=1)
     b.finish(3, sequence=2)
     assert b.told(1) == [(0, 1), (1, 2)]
     assert b.told(2) == [(2, 3)]
+    assert b.told(4) == [(0, 1), (1, 2), (2, 3)]
     assert b.told(3) == [(0, 1), (1, 2), (2, 3)]
     assert {a.cursor for a in b.session().attachments.values()} == {3}
 

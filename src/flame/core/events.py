@@ -100,6 +100,7 @@ class Attach:
     position: int
     credit: int  # bytes
     reply: Reply
+    own: bool = False  # only parts of the log that hold tasks of this submitter
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ class Attachment:
         allowance: Bytes that it may still submit, as it was told.
         fetching: The store is being read for it.
         told_closed: It was told that the session is closed.
+        own: It is sent only parts of the log that hold tasks of its submitter.
         skipped: Parts of the log that were not sent since the last one that was.
     """
 
@@ -46,6 +47,7 @@ class Attachment:
     fetching: bool = False
     told_closed: bool = False
     skipped: int = 0
+    own: bool = False
 
 
 class Tail:

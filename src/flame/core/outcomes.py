@@ -301,7 +301,7 @@ def serve(state: State, session: Session, attachment: Attachment) -> None:
 
 
 def _send(state: State, session: Session, attachment: Attachment, batch: OutcomesRecorded) -> None:
-    if attachment.submitter:
+    if attachment.own:
         # Of a thousand clients in one session, each gets what is its own, not a thousand times that.
         submitter = session.submitters.get(attachment.submitter)
         if submitter is None or not submitter.has_any(batch.task_ids):

@@ -79,6 +79,7 @@ def on_attach(state: State, event: Attach, now: float) -> None:
         taken=event.position,
         credit=min(MOST_CREDIT, event.credit),
         allowance=state.limits.submit_credit,
+        own=event.own and bool(event.submitter),
     )
     state.attachments[event.attachment] = attachment
     session.attachments[event.attachment] = attachment

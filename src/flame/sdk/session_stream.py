@@ -81,6 +81,7 @@ class SessionStream:
         self.name = name
         self.submitter = Submitter(submitter)
         self.pile = self.submitter.pile
+        self._is_first_submitter = True
         self.cancels = Cancels()
         self.awake = False
         self.state = State.DETACHED
@@ -146,6 +147,7 @@ class SessionStream:
                 subscribe=subscribe,
                 position=self.position,
                 outcome_credit=OUTCOME_WINDOW if subscribe else 0,
+                own=self._is_first_submitter,
             )
         )
 
@@ -309,6 +311,7 @@ class SessionStream:
     def _start_over(self) -> None:
         """Attach as a new submitter, with what is left."""
         self.submitter.start_over()
+        self._is_first_submitter = False  # what waits was submitted by the one before
         self.state = State.WANTED
 
     def _forgotten(self) -> None:

@@ -286,6 +286,7 @@ class _Client:
                 attach.position,
                 attach.outcome_credit,
                 _AttachReply(self, attach.alias),
+                attach.own,
             )
         )
 

@@ -61,6 +61,7 @@ class Client:
         self.opened = False
         self.close_wanted: bool | None = None  # and whether running tasks are cancelled
         self._submitter = world.random.randbytes(16)
+        self._own = True
         self._number = SessionNumber(0)
         self._stream: Stream | None = None
         self._attached = False
@@ -176,6 +177,7 @@ class Client:
                 self._position,
                 CREDIT,
                 None,
+                self._own,
             )
         )
         self._owed = 0
@@ -394,6 +396,7 @@ class Client:
             table.clear()
         self._cancelled.clear()
         self._submitter = self.world.random.randbytes(16)
+        self._own = False
         self._position = self._sent = 0
         self._attached, self._gap = False, None
         self.submit(

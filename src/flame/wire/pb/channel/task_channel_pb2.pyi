@@ -70,20 +70,22 @@ class ManagerHello(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., max_input_bytes: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
-    __slots__ = ("alias", "session", "submitter", "subscribe", "position", "outcome_credit")
+    __slots__ = ("alias", "session", "submitter", "subscribe", "position", "outcome_credit", "own")
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SUBMITTER_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_CREDIT_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
     alias: int
     session: str
     submitter: bytes
     subscribe: bool
     position: int
     outcome_credit: int
-    def __init__(self, alias: _Optional[int] = ..., session: _Optional[str] = ..., submitter: _Optional[bytes] = ..., subscribe: _Optional[bool] = ..., position: _Optional[int] = ..., outcome_credit: _Optional[int] = ...) -> None: ...
+    own: bool
+    def __init__(self, alias: _Optional[int] = ..., session: _Optional[str] = ..., submitter: _Optional[bytes] = ..., subscribe: _Optional[bool] = ..., position: _Optional[int] = ..., outcome_credit: _Optional[int] = ..., own: _Optional[bool] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("alias", "number", "submitted", "submit_credit", "closed", "log_end")
