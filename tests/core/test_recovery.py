@@ -4,7 +4,9 @@ from flame.core import effects, events
 from flame.core.executor import RECONNECT_TIMEOUT
 from flame.core.node import RESTART_GRACE
 from flame.core.records import BindingPut, LeaseLost
+from flame.core.views import node_view
 from flame.model.ids import DEFAULT_TENANT, ExecutorId, SessionNumber, TaskId
+from flame.model.resources import Resources
 from flame.model.specs import Durability, ExecutorState, SessionState
 from tests.core.builders import Bench, running
 
@@ -31,6 +33,13 @@ def test_nothing_is_handed_out_before_an_executor_told_what_it_holds() -> None:
     b.hello(bound=True, held=[1, 2])
     assert b.handed("e100") == [3]
     assert set(b.executor("e1").held) == {1, 2}
+
+
+def test_a_node_that_is_not_back_has_nothing_to_give_rather_than_less() -> None:
+    b, _ = restarted()
+    (node,) = b.state.nodes.values()
+    assert not node.used.fits_in(node.capacity)
+    assert node_view(b.state, node).allocatable == Resources()
 
 
 def test_results_that_were_on_their_way_are_taken() -> None:

@@ -7,6 +7,7 @@ from flame.core.records import ApplicationPut
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import STARTED, Task
+from flame.model.resources import Resources
 from flame.model.specs import EventCode, Failure, TaskState
 from flame.model.task_notes import NO_NOTES
 
@@ -80,6 +81,17 @@ def executor_view(executor: Executor) -> ExecutorView:
     )
 
 
+def _allocatable(node: Node) -> Resources:
+    """Return what is free; nothing where it has executors on record and is not back to say what it has."""
+    free = node.free
+    return Resources(
+        max(0, free.cpu_millis),
+        max(0, free.memory_bytes),
+        max(0, free.gpus),
+        tuple((name, max(0, amount)) for name, amount in free.extras),
+    )
+
+
 def node_view(state: State, node: Node) -> NodeView:
     """Show a node."""
     return NodeView(
@@ -87,7 +99,7 @@ def node_view(state: State, node: Node) -> NodeView:
         node.hostname,
         node.state,
         node.capacity,
-        node.free,
+        _allocatable(node),
         node.arch,
         node.os,
         node.addresses,
