@@ -28,3 +28,10 @@ def test_a_name_that_is_no_error_of_ours_is_ignored(name: str) -> None:
 def test_a_deadline_is_unavailable() -> None:
     error = status.error_of(grpc.StatusCode.DEADLINE_EXCEEDED, "slow")
     assert type(error) is errors.Unavailable
+
+
+def test_a_call_that_the_other_side_gave_up_is_unavailable() -> None:
+    error = status.error_of(grpc.StatusCode.CANCELLED, "the handler was cancelled")
+    assert type(error) is errors.Unavailable
+    cancelled = ((v1.ERROR_KEY, "TaskCancelled"),)
+    assert type(status.error_of(grpc.StatusCode.CANCELLED, "mine", cancelled)) is errors.TaskCancelled

@@ -342,11 +342,7 @@ def _error_of(failure: grpc.aio.AioRpcError | asyncio.CancelledError) -> FlameEr
         CancelledError: It was not the call that was cancelled, but who waited for it.
     """
     if isinstance(failure, grpc.aio.AioRpcError):
-        error = error_of(failure.code(), failure.details() or "", failure.trailing_metadata())
-        if failure.code() is grpc.StatusCode.CANCELLED and type(error) is FlameError:
-            # Not a word of Flame's: one that no longer leads drops what it was asked.
-            return Unavailable("the session manager gave the call up")
-        return error
+        return error_of(failure.code(), failure.details() or "", failure.trailing_metadata())
     if is_cancelled():
         raise failure
     return Unavailable("the connection was given up, for another or a new one")
