@@ -34,4 +34,6 @@ def test_a_call_that_the_other_side_gave_up_is_unavailable() -> None:
     error = status.error_of(grpc.StatusCode.CANCELLED, "the handler was cancelled")
     assert type(error) is errors.Unavailable
     cancelled = ((v1.ERROR_KEY, "TaskCancelled"),)
-    assert type(status.error_of(grpc.StatusCode.CANCELLED, "mine", cancelled)) is errors.TaskCancelled
+    assert (
+        type(status.error_of(grpc.StatusCode.CANCELLED, "mine", cancelled)) is errors.TaskCancelled
+    )

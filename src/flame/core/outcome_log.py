@@ -114,16 +114,17 @@ def cut(batch: OutcomesRecorded, position: int, credit: int) -> tuple[OutcomesRe
         end += 1
         if cost >= credit:
             break
-    return _part(batch, skip, end), cost
+    return part(batch, skip, end), cost
 
 
 def up_to(batch: OutcomesRecorded, position: int) -> OutcomesRecorded:
     """Return the part of ``batch`` below ``position``, which is one of its own or its end or beyond."""
     count = position - batch.first_position
-    return batch if count >= len(batch.task_ids) else _part(batch, 0, count)
+    return batch if count >= len(batch.task_ids) else part(batch, 0, count)
 
 
-def _part(batch: OutcomesRecorded, start: int, end: int) -> OutcomesRecorded:
+def part(batch: OutcomesRecorded, start: int, end: int) -> OutcomesRecorded:
+    """Return the outcomes of ``batch`` at these indexes, as a batch of their own."""
     return OutcomesRecorded(
         batch.session,
         batch.first_position + start,

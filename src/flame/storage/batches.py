@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from flame.core.outcome_log import part
 from flame.core.records import OutcomesRecorded
 
 
@@ -40,15 +41,4 @@ def slice_outcomes(batch: OutcomesRecorded, position: int, max_bytes: int) -> Ou
         end += 1
     if start == 0 and end == len(outputs):
         return batch
-    return OutcomesRecorded(
-        session=batch.session,
-        first_position=position,
-        task_ids=batch.task_ids[start:end],
-        outputs=outputs[start:end],
-        failures={
-            index - start: failure
-            for index, failure in batch.failures.items()
-            if start <= index < end
-        },
-        finished_ms=batch.finished_ms,
-    )
+    return part(batch, start, end)

@@ -19,10 +19,11 @@ from flame.storage.store import CorruptStore
 
 Row = tuple[Any, ...]  # by the select lists below; what is wrong in it, the check sums find
 
-#: Batches of outcomes with results of so many bytes are read together: a thousand clients that come
-#: back read the same log from wherever each was, and a read costs as much as some fifty small rows.
+#: Batches of outcomes with results of so many bytes are read together, up to so many tasks: a thousand
+#: clients that come back read the same log from wherever each was, and a read costs as much as some
+#: fifty small rows.
 SMALL_RESULTS = 4096
-MOST_JOINED = 128
+MOST_JOINED = 512
 
 _BATCH = "session, first_id, count, submitter, first_number, created_ms, check_sum"
 _OUTCOMES = (
@@ -132,15 +133,14 @@ class Reader:
         return slice_outcomes(batch, position, max_bytes)
 
     def _small_outcomes(self, session: SessionNumber, position: int) -> list[OutcomesRecorded]:
-        """Return the consecutive small batches that begin at ``position``, up to MOST_JOINED."""
+        """Return the consecutive small batches that begin at ``position``: MOST_JOINED tasks or so."""
         batches = []
         for row in self.rows(
             f"SELECT {_OUTCOMES}, results FROM outcomes WHERE session = ?1 AND first_position >= ?2"  # noqa: S608 - our own names
-            f" AND first_position < ?3 AND length(results) <= {SMALL_RESULTS}"
-            f" ORDER BY first_position LIMIT {MOST_JOINED}",
+            f" AND first_position < ?3 AND length(results) <= {SMALL_RESULTS} ORDER BY first_position",
             session,
             position,
-            position + MOST_JOINED * SMALL_RESULTS,
+            position + MOST_JOINED,
         ):
             if row[1] != position:
                 break  # a large one is between

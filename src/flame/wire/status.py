@@ -46,7 +46,9 @@ def error_of(
                 return kind(details)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.Unavailable(f"no answer in time: {details}")
-    if code is grpc.StatusCode.CANCELLED:  # a server that stops, or no longer leads, drops its calls
+    if (
+        code is grpc.StatusCode.CANCELLED
+    ):  # a server that stops, or no longer leads, drops its calls
         return errors.Unavailable(f"the other side gave the call up: {details}")
     return _ERROR_OF.get(code, errors.FlameError)(details)
 

@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Bounds:
     stderr: int
 
 
-class WarmInterpreter:
+class WarmInterpreter(ABC):
     """One of them, for one script at a time.
 
     Raises:
@@ -122,11 +123,11 @@ class WarmInterpreter:
         self._log.end()
         return Ended(code, b"".join(stdout), bytes(stderr))
 
+    @abstractmethod
     def command_of(
         self, script: str, arguments: Sequence[str], stdin: str, variables: Mapping[str, str]
     ) -> bytes:
         """Return what to tell the interpreter."""
-        raise NotImplementedError
 
     @property
     def alive(self) -> bool:
