@@ -10,6 +10,7 @@ import pytest
 from flame.executor_manager.services.ping import PingService
 from flame.executor_manager.services.script import ScriptFailed, ScriptService
 from flame.executor_manager.shims import ServiceFailure
+from flame.executor_manager.shims.program import Leftovers
 from flame.model.errors import InvalidRequest
 from flame.model.ids import TaskId
 from flame.model.service import ApplicationContext, SessionContext, TaskContext
@@ -220,6 +221,34 @@ service.on_session_leave()
 def test_what_a_script_leaves_behind_ends_with_it() -> None:
     done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, check=True)
     assert done.stdout == b"False\nFalse\nFalse\n"
+
+
+def test_a_forked_executor_looks_for_leftovers_only_where_a_script_left_some() -> None:
+    """Executors are forks of a zygote, in which Python knows its threads by the parent's numbers."""
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        pytest.skip("this kernel keeps no lists of children: it always has to look")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            looks = 0
+            with scripts() as service, pytest.MonkeyPatch.context() as patch:
+                ask(service, code="true")
+
+                def look(leftovers: Leftovers) -> None:
+                    nonlocal looks
+                    looks += 1
+
+                patch.setattr(Leftovers, "end", look)
+                for _ in range(3):
+                    ask(service, code="true")
+                os.write(writer, str(looks).encode())
+        finally:
+            os._exit(0)  # whatever happened: the tests go on in the parent only
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        assert file.read() == "0"
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_much_output_comes_through_and_too_much_fails_its_task_only() -> None:

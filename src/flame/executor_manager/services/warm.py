@@ -18,7 +18,6 @@ import select
 import signal
 import socket
 import subprocess
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,8 +89,9 @@ class WarmInterpreter(ABC):
             self._poll.register(fd, select.POLLIN)
         os.set_blocking(self._stdout, False)
         os.set_blocking(self._stderr, False)
-        # Orphans fall to the main thread of this process, which is a subreaper.
-        path = f"/proc/self/task/{threading.main_thread().native_id}/children"
+        # Orphans fall to the main thread of this process, which is a subreaper. Its number is the
+        # process's own; what `threading` says of it is, after a fork, that of the parent.
+        path = f"/proc/self/task/{os.getpid()}/children"
         kept = os.path.exists(path)  # some kernels keep no list
         self._children = open(path if kept else os.devnull, "rb", 0)  # noqa: SIM115
         self._pipes.append(self._children)
