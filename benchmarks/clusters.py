@@ -171,8 +171,9 @@ class Bench:
 def started_manager() -> psutil.Process:
     """The session manager among the processes that we started."""
     for process in psutil.Process().children(recursive=True):
-        if any("flame.session_manager" in part for part in process.cmdline()):
-            return process
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("flame.session_manager" in part for part in process.cmdline()):
+                return process
     raise LookupError("no session manager among the processes that we started")
 
 

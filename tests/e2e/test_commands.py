@@ -15,6 +15,7 @@ import pytest
 
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
+from tests.processes import command
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_TIMEOUT = 60.0  # seconds
@@ -282,7 +283,7 @@ def test_flame_up_restarts_a_session_manager_that_dies(up: Up) -> None:
     [manager] = [
         process
         for process in up.tree()
-        if any("flame.session_manager" in part for part in process.cmdline())
+        if any("flame.session_manager" in part for part in command(process))
     ]
     manager.kill()
     manager.wait(STOP_TIMEOUT)

@@ -12,12 +12,9 @@ import pytest
 from tests.executor_manager.conftest import HERE, NodeProcess, eventually, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import OBEDIENT, bound, run
+from tests.processes import alive, command
 
 GONE_WITHIN = 5.0  # seconds in which everything of a dead owner has ended
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 async def daemon_of(manager: FakeManager, line: ExecutorLine, path: Path) -> psutil.Process:
@@ -149,7 +146,7 @@ async def test_killing_the_guardian_ends_its_executors_and_the_node_goes_on(
     line = await bound(manager)
     daemon = await daemon_of(manager, line, tmp_path / "pid")
     family = [p for p in node.family() if p.pid != node.pid]
-    guardian = next(p for p in family if "guardian_process.py" in " ".join(p.cmdline()))
+    guardian = next(p for p in family if "guardian_process.py" in " ".join(command(p)))
     guardian.send_signal(signal.SIGKILL)
     await manager.until(lambda: manager.exits, "the report")
     assert "guardian" in manager.exits[0].detail
@@ -163,7 +160,7 @@ async def test_losing_the_parent_ends_the_executor_manager(
     async with running_node(manager, tmp_path / "node", through="sh") as node:
         await bound(manager)
         family = node.family()
-        assert any("guardian_process.py" in " ".join(p.cmdline()) for p in family)
+        assert any("guardian_process.py" in " ".join(command(p)) for p in family)
         await node.kill()  # the shell, not the executor manager
         await eventually(lambda: not alive(family), "the end of all", GONE_WITHIN)
         assert manager.left

@@ -14,6 +14,7 @@ from tests.executor_manager.conftest import NodeProcess, eventually
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import OBEDIENT, bound, run
 from tests.executor_manager.test_node import executors
+from tests.processes import named
 
 SLOW_IMPORT = """
 import os, random, threading, time
@@ -58,7 +59,7 @@ async def importer(manager: FakeManager, line: ExecutorLine) -> tuple[int, int]:
 
 
 def zygotes(node: NodeProcess) -> list[psutil.Process]:
-    return [process for process in node.family() if process.name() == "flame-zygote"]
+    return named("flame-zygote", node.family())
 
 
 async def with_own_zygote(manager: FakeManager, application: ApplicationSpec) -> None:

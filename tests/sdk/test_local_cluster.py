@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import flame
 from flame.model.errors import FlameError, InvalidRequest
 from flame.sdk.local_cluster import LocalCluster
+from tests.processes import is_alive
 from tests.sdk.test_task_channel import until
 
 ROOT = Path(flame.__file__).parents[2]
@@ -28,13 +28,6 @@ def reverse(data: bytes | None) -> bytes | None:
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(executors=1) as running:
         yield running
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_token_that_only_its_user_can_read_opens_it(cluster: LocalCluster) -> None:
@@ -112,7 +105,7 @@ def test_clients_share_the_embedded_cluster_and_the_last_one_takes_it_along() ->
         pids = list(first.embedded.pids.values())
         with first.create_session(reverse) as session:
             assert session.invoke(b"ab", timeout=30) == b"ba"
-    until(lambda: not any(map(is_running, pids)), "the cluster's processes have ended")
+    until(lambda: not any(map(is_alive, pids)), "the cluster's processes have ended")
 
 
 def test_an_embedded_cluster_is_not_asked_for_together_with_an_endpoint() -> None:
@@ -145,7 +138,7 @@ def test_the_embedded_cluster_ends_with_its_process_however_that_ends(how: str) 
     assert done.returncode == (0 if how == "leave" else -signal.SIGKILL), done.stderr
     *pids, directory = done.stdout.split()
     assert len(pids) == 2
-    until(lambda: not any(is_running(int(pid)) for pid in pids), "its processes have ended")
+    until(lambda: not any(is_alive(int(pid)) for pid in pids), "its processes have ended")
     if how == "leave":
         assert not Path(directory).exists()
 

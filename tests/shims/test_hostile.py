@@ -18,6 +18,7 @@ from tests.executor_manager.conftest import HERE as SERVICES
 from tests.executor_manager.conftest import NodeProcess, eventually, manager, node, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import bound, run
+from tests.processes import command, is_alive
 
 __all__ = ["manager", "node"]  # fixtures
 
@@ -43,7 +44,7 @@ def wasm(directory: Path, body: str, **options: str) -> ApplicationSpec:
     )
 
 
-async def another_session_runs(manager: FakeManager) -> None:
+async def another_sessionis_alive(manager: FakeManager) -> None:
     line = await manager.start("e2")
     result = await manager.bind(line, bind(OTHER, incarnation=line.hello.incarnation, session=2))
     assert (result.return_code, result.message) == (0, "")
@@ -59,7 +60,7 @@ async def fails(manager: FakeManager, application: ApplicationSpec, *said: str) 
         for text in said:
             assert text in line.failures[task]
     assert not manager.exits
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
     return line
 
 
@@ -96,7 +97,7 @@ async def test_a_service_that_cannot_be_bound_says_why(
     result = await manager.bind(line, bind(application, incarnation=line.hello.incarnation))
     assert result.return_code in (11, 12)
     assert said in result.message
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 async def test_garbage_on_the_frame_channel_fails_its_task(
@@ -114,7 +115,7 @@ async def test_an_answer_that_nobody_asked_for_is_no_answer(
     await manager.until(lambda: 2 in line.outputs, "the second result")
     assert line.outputs[2] is None
     assert "nobody asked for" in line.failures[2]
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 async def test_a_service_that_never_reads_stdin_is_given_up(
@@ -124,7 +125,7 @@ async def test_a_service_that_never_reads_stdin_is_given_up(
     await run(manager, line, {1: bytes(4 * 1024 * 1024), 2: b"x"})
     assert line.failures.keys() == {1, 2}
     assert "the task: no answer within 0.3 s" in line.failures[1]
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 async def test_an_answer_of_2_gb_is_refused_before_it_is_read(
@@ -172,7 +173,7 @@ async def test_leaving_takes_no_longer_than_it_may(manager: FakeManager, node: N
     await manager.until(lambda: manager.exits, "the report")
     assert manager.exits[0].cause == "stopped"
     await eventually(lambda: not _hostile_processes(node), "the end of the service")
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 @pytest.mark.parametrize(("way", "frames"), [("forks", "length"), ("task forks", "none")])
@@ -189,8 +190,8 @@ async def test_daemons_end_with_what_started_them(
         line.order(unbind=wire_frames.Unbind())
         await manager.until(lambda: line.received("left"), "left")
     assert len(_read_pids(pids)) == 2
-    assert not any(_runs(pid) for pid in _read_pids(pids))
-    await another_session_runs(manager)
+    assert not any(is_alive(pid) for pid in _read_pids(pids))
+    await another_sessionis_alive(manager)
 
 
 async def test_a_script_that_cannot_be_ended_nicely_is_ended_when_its_time_is_over(
@@ -202,7 +203,7 @@ async def test_a_script_that_cannot_be_ended_nicely_is_ended_when_its_time_is_ov
     await run(manager, line, {1: script, 2: b"echo fine"})
     assert "took longer than 2 s and was killed; its stderr: stuck" in line.failures[1]
     assert line.outputs[2] == b"fine\n"
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ async def test_a_service_that_takes_its_executor_with_it_costs_one_attempt_of_on
         assert (report.cause, report.task_id) == (cause, 1)
         assert said in report.detail
         await eventually(lambda: not _hostile_processes(node), "the end of the service")
-        await another_session_runs(manager)
+        await another_sessionis_alive(manager)
 
 
 async def test_a_fork_bomb_is_kept_small_and_ends_with_its_executor(
@@ -242,7 +243,7 @@ async def test_a_fork_bomb_is_kept_small_and_ends_with_its_executor(
         line.send({1: b"x"})
         await manager.until(lambda: line.outputs or manager.exits, "the end of the task")
         assert len(_hostile_processes(node)) <= 40
-        await another_session_runs(manager)
+        await another_sessionis_alive(manager)
         manager.order_stop("e1", line.hello.incarnation, grace_ms=500)
         await manager.until(lambda: manager.exits, "the report")
         await eventually(lambda: not _hostile_processes(node), "the end of the bomb")
@@ -264,7 +265,7 @@ async def test_a_service_that_ignores_signals_is_killed(
     await manager.until(lambda: manager.exits, "the report")
     assert manager.exits[0].cause == "stopped"
     await eventually(lambda: not _hostile_processes(node), "the end of the service")
-    await another_session_runs(manager)
+    await another_sessionis_alive(manager)
 
 
 @pytest.mark.parametrize(
@@ -297,17 +298,5 @@ def _read_pids(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()]
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _hostile_processes(node: NodeProcess) -> list[psutil.Process]:
-    found = []
-    for process in node.family():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if PROGRAM in process.cmdline():
-                found.append(process)
-    return found
+    return [process for process in node.family() if PROGRAM in command(process)]

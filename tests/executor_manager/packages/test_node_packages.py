@@ -20,6 +20,7 @@ from tests.executor_manager.conftest import NodeProcess, eventually, running_nod
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind
 from tests.executor_manager.test_accounts import NOBODY, interpreter_for_nobody, needs_root
 from tests.executor_manager.test_executor import run
+from tests.processes import command, named
 
 PREPARED_WITHIN = 90.0  # seconds, on a machine that is busy with other tests
 
@@ -209,12 +210,9 @@ def at_work(node: NodeProcess) -> list[str]:
     """The commands below the manager that run, but for its guardian, zygotes and their forks."""
     found = []
     for process in node.family()[1:]:
-        try:
-            command = " ".join(process.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        if "guardian_process" not in command and "flame.executor_manager.zygote" not in command:
-            found.append(command)
+        line = " ".join(command(process))
+        if line and "guardian_process" not in line and "flame.executor_manager.zygote" not in line:
+            found.append(line)
     return found
 
 
@@ -457,8 +455,8 @@ def service(data):
 
 def package_zygotes(node: NodeProcess) -> list[psutil.Process]:
     """Those that run in a package's environment."""
-    found = [process for process in node.family() if process.name() == "flame-zygote"]
-    return [process for process in found if "/packages/" in process.cmdline()[0]]
+    found = named("flame-zygote", node.family())
+    return [process for process in found if "/packages/" in "".join(command(process)[:1])]
 
 
 async def test_executors_of_a_package_are_forked_in_its_environment(
@@ -473,7 +471,7 @@ async def test_executors_of_a_package_are_forked_in_its_environment(
         [release] = releases(node)
         assert interpreter == str(release / "env/bin/python")
         # A fork has the command line of what it was forked from.
-        assert "flame.executor_manager.zygote" in psutil.Process(int(runs)).cmdline()
+        assert "flame.executor_manager.zygote" in command(psutil.Process(int(runs)))
     assert len(package_zygotes(node)) == 1
     # What a package does when its Python starts is seen by nobody but its tenant.
     await start(manager, application, "e3", tenant="other")
