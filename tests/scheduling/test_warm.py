@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from flame.model.ids import ExecutorId, NodeName, SessionNumber
+from flame.model.resources import GIB, Resources
 from flame.scheduling.facts import Holding
 from flame.scheduling.steps import Assign, Evict, Reuse
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
@@ -143,3 +144,81 @@ def test_an_executor_that_serves_somebody_is_no_longer_to_be_had() -> None:
     cluster._put(replace(own, leaving=True))
     cluster.want(1, 1)
     assert cluster.step() == (assign(1, "n0"),)
+
+
+SMALLER = Resources(1000, GIB // 2)
+
+
+def test_an_older_session_has_the_room_of_what_a_newer_one_could_reuse() -> None:
+    for policies in (["fifo"], ["priority", "fifo"]):
+        cluster = WithStandby([1], policies)
+        cluster.wish(1, 1, "other", request=SMALLER)
+        cluster.wish(2, 1)
+        cluster.idle("warm", "n0")
+        assert cluster.step() == (Evict(ExecutorId("warm")),), policies
+        cluster.settle()
+        assert cluster.have() == {1: 1, 2: 0}, policies
+
+
+def test_an_older_session_has_the_room_of_what_stood_by_for_a_newer_one() -> None:
+    cluster = WithStandby([1], ["fifo"])
+    cluster.wish(2, 0)
+    cluster.stands_by("own", "n0", 2)
+    cluster.wish(1, 1)
+    cluster.want(2, 1)
+    assert cluster.step() == (Evict(ExecutorId("own")),)
+
+
+def test_a_newer_session_reuses_what_is_no_room_for_an_older_one() -> None:
+    gpu = Resources(1000, GIB, 1)
+    cluster = WithStandby([2], ["fifo"])
+    cluster.wish(1, 1, "other", request=gpu)  # no GPU there
+    cluster.wish(2, 1, "other", requires=(("zone", "b"),))
+    cluster.wish(3, 1)
+    cluster.idle("warm", "n0")
+    assert cluster.step() == (reuse(3, "warm"),)
+
+
+def test_a_tenant_at_its_limit_keeps_nobody_from_a_warm_process() -> None:
+    cluster = WithStandby([2], ["priority", "fair_share"], [tenant("small", limit=1), tenant("b")])
+    cluster.wish(1, 2, "small", priority=1)
+    cluster.wish(2, 1, "b")
+    cluster.idle("warm", "n0", "b")
+    assert cluster.step() == (assign(1, "n0"), reuse(2, "warm"))
+
+
+def test_a_session_of_a_higher_tier_has_the_room_of_what_a_lower_one_could_reuse() -> None:
+    cluster = WithStandby([1])
+    cluster.wish(1, 1, "other", priority=1, request=SMALLER)
+    cluster.wish(2, 1)
+    cluster.idle("warm", "n0")
+    assert cluster.step() == (Evict(ExecutorId("warm")),)
+
+
+def test_a_newer_session_reuses_no_process_on_the_last_slot_when_an_older_one_waits_for_it() -> (
+    None
+):
+    cluster = WithStandby([4], ["fifo"], max_executors=1)
+    cluster.wish(1, 1, "other")
+    cluster.wish(2, 1)
+    cluster.idle("warm", "n0")
+    assert cluster.step() == (Evict(ExecutorId("warm")),)
+
+
+def test_room_that_is_kept_for_a_gang_is_not_reused_by_those_who_come_and_go() -> None:
+    for policies in (["fifo"], ["priority", "fair_share"]):
+        cluster = WithStandby([2], policies)
+        cluster.wish(1, 2, "small")
+        cluster.settle()
+        cluster.wish(2, 2, "gang", batch=2)
+        cluster.wish(3, 2, "small", weight=0.1)
+        cluster.settle()
+        assert cluster.ledger.line is not None, policies
+        for round_ in range(4):  # one after the other becomes idle, and would be had by session 3
+            first = next(e for e in cluster.kept() if e.session is not None)
+            cluster.want(1, max(0, 1 - round_))
+            cluster._put(replace(first, session=None, reusable=True))
+            cluster.settle()
+            if cluster.have()[2]:
+                break
+        assert cluster.have()[2] == 2, policies

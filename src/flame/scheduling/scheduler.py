@@ -20,6 +20,7 @@ from flame.model.resources import Resources
 from flame.scheduling.claims import Claims
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import held_back, within_ceilings
+from flame.scheduling.passed import PassedOver
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Assign, Plan, Reuse, Step
 from flame.scheduling.tree import Leaf, in_turn
@@ -44,6 +45,7 @@ class _Planning:
         self._slotless: dict[int, None] = {}  # and of those for which there are too few slots
         self._failed: dict[int, None] = {}  # and of those for which nothing was found
         self._lines_tried: dict[int, None] = {}
+        self._passed = PassedOver(ledger)
 
     def run(self) -> Plan:
         ledger = self._ledger
@@ -165,6 +167,7 @@ class _Planning:
                 continue
             if ledger.slots.open < leaf.wish.batch_size:
                 self._slotless[leaf.wish.order] = None
+                self._passed.note(leaf)
             else:
                 leaf.shape.blocked_at = ledger.growths
                 self._failed[leaf.wish.order] = None
@@ -182,6 +185,7 @@ class _Planning:
             if order in self._failed or (
                 ledger.is_blocked(leaf.shape) and not ledger.warm.has(leaf.wish)
             ):
+                self._passed.note(leaf)
                 if passed is None and order not in self._lines_tried:
                     passed = leaf
                 continue
@@ -270,7 +274,7 @@ class _Planning:
         ledger = self._ledger
         for node, executor in warm:
             room = ledger.rooms.by_node[node]
-            if ledger.rooms.suits(leaf.wish, room):
+            if ledger.rooms.suits(leaf.wish, room) and not self._passed.claim(leaf, room):
                 self._steps.append(Reuse(leaf.wish.session, executor))
                 ledger.reuse(leaf, room.idle[executor])
                 return True
