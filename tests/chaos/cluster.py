@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 
 from flame.model.errors import FlameError
-from flame.sdk.local_cluster import START_TIMEOUT, LocalCluster, _Child
+from flame.sdk.child import START_TIMEOUT, Child
+from flame.sdk.local_cluster import LocalCluster
 
 MANAGER = "session-manager"
 NODE = "executor-manager"
@@ -51,7 +52,7 @@ class ChaosCluster(LocalCluster):
             return command if self._module is None else ["-m", self._module, *command[2:]]
         return ["-m", "tests.chaos.planted_manager", self.bug, *command[2:]]
 
-    def _keep(self, child: _Child) -> None:
+    def _keep(self, child: Child) -> None:
         while True:
             child.wait()
             if self._stopping.is_set():

@@ -6,7 +6,8 @@ from pathlib import Path
 import grpc
 import psycopg
 
-from flame.sdk.local_cluster import START_TIMEOUT, _Child, _free_port
+from flame.sdk.child import START_TIMEOUT, Child
+from flame.sdk.local_cluster import free_port
 from flame.wire import v1
 from flame.wire.channels import Endpoint, bearer
 from tests.chaos.cluster import MANAGER, NODE, ChaosCluster
@@ -28,12 +29,12 @@ class StandbyCluster(ChaosCluster):
 
     def _start_on(self, wanted: Endpoint) -> None:
         for name in (MANAGER, SECOND):
-            self.addresses[name] = Endpoint(wanted.host, _free_port(wanted.host), tls=False)
+            self.addresses[name] = Endpoint(wanted.host, free_port(wanted.host), tls=False)
         self.endpoint = ",".join(str(endpoint) for endpoint in self.addresses.values())
         commands = {name: self._manager_command(where) for name, where in self.addresses.items()}
         commands[NODE] = self._node_command(self.endpoint)
         self._children = [
-            _Child(name, command, self.directory) for name, command in commands.items()
+            Child(name, command, self.directory) for name, command in commands.items()
         ]
         deadline = time.monotonic() + START_TIMEOUT
         for child in self._children:  # one after the other: the first one leads

@@ -13,7 +13,8 @@ import flame
 from flame import aio
 from flame.model.errors import NotFound, TaskCancelled, TaskFailed
 from flame.model.specs import ApplicationSpec, ShimKind
-from flame.sdk.local_cluster import LocalCluster, _environment
+from flame.sdk.child import child_environment
+from flame.sdk.local_cluster import LocalCluster
 from tests.e2e.services import HostileService, transform
 
 FINISH = 60.0
@@ -33,7 +34,9 @@ def test_a_program_that_was_killed_is_run_again_and_nothing_is_done_twice(
         spec = ApplicationSpec(ShimKind.PYTHON, entry_point="tests.e2e.services:LoggingService")
         client.register_application("logging", spec)
     command = [sys.executable, "-c", FIRST_RUN, cluster.endpoint, str(cluster.token_file), str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as first:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=child_environment()
+    ) as first:
         assert first.stdout is not None
         ids = [int(line) for line in first.stdout.readline().split()]
         os.kill(first.pid, signal.SIGKILL)

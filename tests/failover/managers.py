@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from flame.sdk.local_cluster import _environment, _free_port, make_token
+from flame.sdk.child import child_environment
+from flame.sdk.cluster_directory import make_token
+from flame.sdk.local_cluster import free_port
 from flame.wire.channels import Endpoint
 
 PATIENCE = 60.0  # seconds; the machine may be busy
@@ -25,7 +27,7 @@ class Manager:
 
     def __init__(self, directory: Path, name: str, *options: str) -> None:
         self.name = name
-        self.port = _free_port("127.0.0.1")
+        self.port = free_port("127.0.0.1")
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.log = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,7 +46,7 @@ class Manager:
                 stdout=log,
                 stderr=log,
                 pass_fds=[writing],
-                env=_environment(),
+                env=child_environment(),
             )
         os.close(writing)
         with os.fdopen(reading) as file:
@@ -118,7 +120,7 @@ class Managers:
                 ],
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=child_environment(),
             )
 
     def leader(self, timeout: float = PATIENCE) -> Manager:
