@@ -1,6 +1,5 @@
 import threading
 
-from flame.executor_manager.channel import end_hand
 from flame.executor_manager.hand import End, Hand, Leave, held_of
 from flame.model.ids import TaskId
 from flame.wire import frames
@@ -39,7 +38,7 @@ def test_commands_wait_for_the_tasks_before_them() -> None:
 
 def test_an_end_gives_up_what_has_not_started() -> None:
     hand = hand_with(3)
-    end_hand(hand)
+    hand.end()
     assert hand.wait() == End()
 
 

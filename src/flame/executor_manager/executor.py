@@ -26,7 +26,7 @@ import uvloop
 import flame.executor_manager.shims.python  # noqa: F401 - most bindings need it
 from flame.executor_manager.assignment import ASSIGNED, READY, Assignment, Order, Orders, Stop
 from flame.executor_manager.cell import Cell
-from flame.executor_manager.channel import ExecutorChannel, end_hand
+from flame.executor_manager.channel import ExecutorChannel
 from flame.executor_manager.guardian_process import CONTROL_FD
 from flame.executor_manager.hand import Hand
 from flame.executor_manager.host import Host
@@ -132,7 +132,7 @@ class Executor:
         while True:
             for order in self._orders.feed(data):
                 if isinstance(order, Stop):
-                    end_hand(self._hand)
+                    self._hand.end()
             try:
                 data = await self._loop.sock_recv(self._control, 64 * 1024)
             except OSError:
@@ -143,7 +143,7 @@ class Executor:
     def _on_refused(self, reason: str) -> None:
         log.warning("ending executor=%s reason=%r", self._assignment.executor, reason)
         self._unwanted = True
-        end_hand(self._hand)
+        self._hand.end()
         # The task that runs may take for ever, and nobody wants its result.
         _end_soon(0)
 

@@ -11,6 +11,7 @@ again before it does.
 """
 
 import itertools
+import sys
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -112,6 +113,11 @@ class Hand:
         if kept:
             self.deal(reversed(kept))
         return taken
+
+    def end(self) -> None:
+        """Let the main thread finish the task that runs, start no other, and end the process."""
+        self.take_back((), sys.maxsize)
+        self.command(End())
 
     def _wake_main(self) -> None:
         if self._main_waits:
