@@ -19,7 +19,8 @@ from flame.model.errors import FlameError, InvalidConfiguration
 from flame.runtime.processes import ParentWatch
 from flame.runtime.watchdog import STUCK_AFTER, Watchdog, on_stop_signals
 from flame.session_manager.access import read_or_create_token
-from flame.session_manager.configuration import DEFAULT_STORAGE, Configuration, Tls, load
+from flame.session_manager.configuration import Configuration, load
+from flame.session_manager.configuration_file import DEFAULT_STORAGE, Tls
 from flame.session_manager.term import Failed, Readiness, Settings, Term
 from flame.wire.channels import Endpoint
 
