@@ -1,0 +1,82 @@
+"""Those below one tenant that have something, the best served first: who is asked to give."""
+
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+
+from flame.scheduling.tree import Branch, Leaf, leaves_of
+
+
+class BestServed:
+    """The children of a tenant. Their shares may change meanwhile.
+
+    Args:
+        share: How well somebody is served, by what it has and its weight.
+    """
+
+    def __init__(self, branch: Branch, share: Callable[[float, float], float]) -> None:
+        self._share = share
+        children: list[Leaf | Branch] = [c for c in branch.children if c.used]
+        children += branch.keeping.values()
+        self._best = [(-self._served(c), -_order(c), c) for c in children]
+        heapify(self._best)
+
+    def __bool__(self) -> bool:
+        return bool(self._best)
+
+    def _served(self, child: Leaf | Branch) -> float:
+        return self._share(child.used + child.tips, child.weight)
+
+    def any_above(self, after: float, mine: Leaf | Branch) -> bool:
+        """Whether the best served, the taker aside, has more than the taker would have."""
+        best = self._best
+        aside: list[tuple[float, int, Leaf | Branch]] = []
+        found = False
+        while best:
+            negative, order, child = best[0]
+            now = self._served(child)
+            if -negative != now:
+                heappop(best)
+                heappush(best, (-now, order, child))
+            elif child is mine:
+                aside.append(heappop(best))
+            else:
+                found = now > after
+                break
+        for entry in aside:
+            heappush(best, entry)
+        return found
+
+    def givers(self, mine: Leaf | Branch, tier: int, most: int) -> list[Leaf]:
+        """Return who is asked to give, in turn: of the best served, the lowest tier first.
+
+        At least ``most``, if there are so many.
+        """
+        best = self._best
+        givers: list[Leaf] = []
+        aside: list[tuple[float, int, Leaf | Branch]] = []
+        while best and len(givers) < most:
+            negative, order, child = heappop(best)
+            now = self._served(child)
+            if -negative != now:
+                heappush(best, (-now, order, child))
+                continue
+            aside.append((negative, order, child))
+            if child is mine:
+                continue
+            below: Iterable[Leaf] = [child] if isinstance(child, Leaf) else leaves_of(child)
+            givers += sorted(
+                (g for g in below if g.kept and g.tier <= tier),
+                key=lambda g: (
+                    g.tier,
+                    g.kept <= g.wish.reserved,
+                    -self._served(g),
+                    -g.wish.order,
+                ),
+            )
+        for entry in aside:
+            heappush(best, entry)
+        return givers
+
+
+def _order(child: Leaf | Branch) -> int:
+    return child.wish.order if isinstance(child, Leaf) else child.order
