@@ -41,6 +41,7 @@ def settled(seed: int) -> Iterator[SmallCluster]:
         _tenants(dice),
         spread=dice.random() < 0.5,
         max_executors=dice.choice((None, None, None, 3, 5)),
+        gone_at_once=seed % 2 == 1,
     )
     tiers = dice.choice(([0], [0, 0, 1], [0, 0, 0, 1, 2]))
     gangs = dice.choice(([1], [1], [1, 1, 2], [1, 2, 3]))

@@ -38,7 +38,10 @@ def tenant(
 
 
 class SmallCluster:
-    """Every plan is carried out; executors that are told to leave are gone when ``leave`` says so."""
+    """Every plan is carried out; executors that are told to leave are gone when ``leave`` says so.
+
+    ``gone_at_once``: Those that are released are gone in the same moment, as if they had not started.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,9 @@ class SmallCluster:
         *,
         spread: bool = True,
         max_executors: int | None = None,
+        gone_at_once: bool = False,
     ) -> None:
+        self.gone_at_once = gone_at_once
         self.ledger = Ledger(make_policy(policies, spread=spread), max_executors=max_executors)
         self.ledger.put_tenants(check_tree(tenants).values())
         self.machines: dict[NodeName, Machine] = {}
@@ -141,7 +146,7 @@ class SmallCluster:
                     )
                     assert len(mine) >= count, (step, mine)
                     for executor_ in mine[:count]:
-                        self._put(replace(executor_, leaving=True))
+                        self._put(replace(executor_, leaving=True), gone=self.gone_at_once)
 
     def leave(self, at_most: int | None = None) -> None:
         """Executors on their way out are gone."""
@@ -165,7 +170,11 @@ class SmallCluster:
         """A warm executor that serves nobody."""
         self._put(Holding(ExecutorId(name), NodeName(node), size, Tenant(tenant), "app"))
 
-    def _put(self, holding: Holding) -> None:
+    def _put(self, holding: Holding, *, gone: bool = False) -> None:
+        if gone:  # it had not started, so nobody has to wait for it
+            del self.executors[holding.executor]
+            self.ledger.drop_holding(holding.executor)
+            return
         self.executors[holding.executor] = holding
         self.ledger.put_holding(holding)
 

@@ -130,7 +130,7 @@ def tenants(draw: st.DrawFn) -> tuple[TenantSpec, ...]:
     quota = draw(st.sampled_from([None, 1, 2]))
     limit = draw(st.sampled_from([None, 4, 6]))
     return (
-        TenantSpec(Tenant("default")),
+        TenantSpec(Tenant("default"), limit=draw(st.sampled_from([None, None, UNIT * 4]))),
         TenantSpec(Tenant("a"), draw(weights), None if quota is None else UNIT * quota),
         TenantSpec(Tenant("b"), draw(weights), None, None if limit is None else UNIT * limit),
         TenantSpec(Tenant("b/x"), draw(weights)),

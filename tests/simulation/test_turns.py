@@ -68,13 +68,26 @@ def test_fractions_go_round_fast_enough_for_shares_to_be_right_within_seconds(
 
 
 def sessions_of_one_tenant(
-    executors: int, requests: list[Resources], *, tasks: float = 0.5, seconds: float = 120.0
+    executors: int,
+    requests: list[Resources],
+    *,
+    gangs: list[int] | None = None,
+    room: int | None = None,
+    tasks: float = 0.5,
+    seconds: float = 120.0,
 ) -> list[float]:
-    """Let sessions with endless work share; return how much each had at work, in executor-seconds."""
+    """Let sessions with endless work share; return how much each had at work, in executor-seconds.
+
+    ``room``: Units of the node, of which the tenant's limit allows ``executors``.
+    """
     name = Tenant("default")
+    limited = () if room is None else (TenantSpec(name, limit=UNIT * executors),)
     load = Load(name, constant(int(executors * seconds / tasks)), constant(tasks), closes="never")
-    listed = tuple(Listed(replace(load, resources=r), 0.1 * n) for n, r in enumerate(requests))
-    cluster = ClusterSpec((NodeGroup("n", 1, UNIT * executors),), start=0.2)
+    listed = tuple(
+        Listed(replace(load, resources=r, batch_size=gangs[n] if gangs else 1), 0.1 * n)
+        for n, r in enumerate(requests)
+    )
+    cluster = ClusterSpec((NodeGroup("n", 1, UNIT * (room or executors)),), limited, start=0.2)
     run = BySession(Trace(cluster, listed, until=seconds), 0, seconds)
     run.run()
     return [run.got[n + 1] for n in range(len(requests))]
@@ -104,3 +117,17 @@ def test_one_that_needs_large_executors_has_its_turn_among_small_ones() -> None:
     """Nobody has more than it deserves: three units are shared by three, and one needs two at once."""
     got = sessions_of_one_tenant(3, [UNIT, UNIT, UNIT * 2])
     assert min(got) > 20.0, got
+
+
+@pytest.mark.parametrize(("executors", "sessions"), [(2, 3), (4, 3)])
+def test_fractions_go_round_below_a_full_limit_too(executors: int, sessions: int) -> None:
+    got = sessions_of_one_tenant(executors, [UNIT] * sessions, room=8)
+    for seconds in got:
+        assert seconds == pytest.approx(sum(got) / sessions, rel=0.15), got
+    assert sum(got) > 0.9 * executors * 120.0
+
+
+@pytest.mark.parametrize("gang", [2, 3, 4])
+def test_a_gang_has_its_turn_below_a_full_limit(gang: int) -> None:
+    got = sessions_of_one_tenant(4, [UNIT, UNIT], gangs=[1, gang], room=8)
+    assert min(got) > 100.0, got

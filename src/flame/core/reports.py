@@ -15,8 +15,8 @@ from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 from flame.scheduling.facts import Holding, Machine, Wish
-from flame.scheduling.limits import within_ceilings
-from flame.scheduling.tree import Leaf, in_turn
+from flame.scheduling.limits import ceiling_of
+from flame.scheduling.tree import Leaf, chain, in_turn, leaves_of
 from flame.scheduling.victims import MAX_PREEMPTIONS
 
 _NOWHERE: dict[NodeName, float] = {}
@@ -146,13 +146,24 @@ def demand(state: State, session: Session) -> int:
 def somebody_waits(state: State, besides: Session | None = None) -> bool:
     """Whether a session (another than ``besides``) could have, and does not have, an executor more."""
     ledger = state.ledger
+    giver = ledger.leaves.get(besides.number) if besides is not None else None
     for tier in ledger.tiers:
         for leaf in in_turn(ledger.root, tier):
             if besides is not None and leaf.wish.session == besides.number:
                 continue
-            if _is_possible(state, leaf) and within_ceilings(leaf, leaf.wish.batch_size):
+            if _is_possible(state, leaf) and _could_have(leaf, giver):
                 return True
     return False
+
+
+def _could_have(leaf: Leaf, giver: Leaf | None) -> bool:
+    """Whether its tenants may have more, or could if the giver (None: anybody) gave an executor."""
+    full = ceiling_of(leaf, leaf.wish.batch_size)
+    if full is None:
+        return True
+    if giver is not None:
+        return full in chain(giver)
+    return any(other.kept and other is not leaf for other in leaves_of(full))
 
 
 def _is_possible(state: State, leaf: Leaf) -> bool:

@@ -11,16 +11,24 @@ change; it may have what is free. A gang counts what it would lose as a whole; f
 session is judged by one executor, because otherwise a gang larger than its share would never run.
 Shares are no whole numbers of executors: who is owed one more for a while gets it from somebody who is
 ahead (:mod:`flame.scheduling.turns`).
+
+Whom a tenant's ceiling stops may still be owed something by those below the same tenant, and only by
+them: they leave until the ceiling allows all that it is to get, a whole gang if it comes in gangs.
+
+So nothing goes round for ever where nothing changes. Of equals only those take who did not give; these
+lose nothing unless they give, and then they take no more: every claim either lets one of them grow, up to
+the size of the cluster, or makes them fewer. What a plan has leave is no change of circumstances, also
+where it is gone in the same moment (:meth:`~flame.scheduling.ledger.Ledger.ask`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flame.scheduling.best_served import BestServed
-from flame.scheduling.clearing import GIVERS_TRIED, Clearing
+from flame.scheduling.clearing import GIVERS_TRIED, Clearing, MayGive, these
 from flame.scheduling.ledger import Ledger
-from flame.scheduling.limits import is_entitled, may_lose, within_ceilings
+from flame.scheduling.limits import allows, ceiling_of, is_entitled, may_lose
 from flame.scheduling.steps import Step
-from flame.scheduling.tree import EXACT, Branch, Leaf, chain, gives_turn, in_turn, is_due
+from flame.scheduling.tree import EXACT, Branch, Leaf, chain, gives_turn, in_turn, is_due, leaves_of
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.
 ATTEMPTS = 2
@@ -31,7 +39,9 @@ SPARE_TRIED = 16
 class Claims:
     """The claims of one plan."""
 
-    def __init__(self, ledger: Ledger, steps: list[Step], limited: dict[int, None]) -> None:
+    def __init__(
+        self, ledger: Ledger, steps: list[Step], limited: dict[int, Branch | None]
+    ) -> None:
         self._ledger = ledger
         self._limited = limited
         self._clearing = Clearing(ledger, steps)
@@ -44,27 +54,51 @@ class Claims:
         if ledger.returning or ledger.with_idle or ledger.surplus:
             for tier in tiers:
                 self._from_spare(tier)
+        touched = [b for _, b in sorted(ledger.tree.touched.items())]
+        for branch in touched:
+            if branch.spec.ceiling is not None:
+                for tier in sorted(branch.listed, reverse=True):
+                    self._within_ceiling(branch, tier)
         if ledger.policies.sharing.takes_back:
             for index, tier in enumerate(tiers):
                 if index + 1 < len(tiers):
                     self._from_lower_tiers(tier)
-            for branch in [b for _, b in sorted(ledger.tree.touched.items())]:
+            for branch in touched:
                 for tier in sorted(branch.listed, reverse=True):
                     self._from_better_served(branch, tier)
         self._clearing.end()
 
     def _from_spare(self, tier: int) -> None:
-        def surplus_only(giver: Leaf, count: int) -> bool:
-            return count <= giver.surplus
-
         failed: dict[int, None] = {}
         while len(failed) < SPARE_TRIED:
             leaf = self._first_with_spare(tier, failed)
             if leaf is None:
                 return
             givers = [g for _, g in sorted(self._ledger.surplus.items()) if g is not leaf]
-            if not self._clearing.make_room(leaf, lambda g=givers: g, surplus_only, graceful=True):  # type: ignore[misc]
+            if not self._clearing.make_room(leaf, these(givers), _surplus_only, graceful=True):
                 failed[id(leaf.shape)] = None
+
+    def _within_ceiling(self, full: Branch, tier: int) -> None:
+        """Let those whom this tenant's ceiling stops have what others below it need least."""
+        ledger = self._ledger
+        if all(allows(full, shape.request * shape.batch_size) for shape in ledger.tree.wanted):
+            return
+        takes_back = ledger.policies.sharing.takes_back
+        failed: dict[int, None] = {}
+        while len(failed) < ATTEMPTS:
+            leaf = self._first_capped(full, tier, failed)
+            if leaf is None:
+                return
+            spare = [g for _, g in sorted(ledger.surplus.items()) if full in chain(g)]
+            if spare and self._clearing.make_room(leaf, these(spare), _surplus_only, graceful=True):
+                continue
+            lower: list[Leaf] = []
+            if takes_back and min(ledger.tiers) < tier:
+                lower = _of_lower_tiers(leaves_of(full), tier)
+            if not lower or not self._clearing.make_room(
+                leaf, these(lower), _unless_guaranteed(leaf)
+            ):
+                failed[leaf.wish.order] = None
 
     def _from_lower_tiers(self, tier: int) -> None:
         ledger = self._ledger
@@ -75,17 +109,10 @@ class Claims:
             if leaf is None:
                 return
             if givers is None:
-                givers = sorted(
-                    (g for g in ledger.leaves.values() if g.tier < tier and g.kept),
-                    key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order),
-                )
-            above = chain(leaf)
-
-            def may_give(giver: Leaf, count: int, above: list[Branch] = above) -> bool:
-                below = [b for b in chain(giver) if b not in above]
-                return may_lose(below, giver.wish.request * count)
-
-            if not givers or not self._clearing.make_room(leaf, lambda g=givers: g, may_give):  # type: ignore[misc]
+                givers = _of_lower_tiers(ledger.leaves.values(), tier)
+            if not givers or not self._clearing.make_room(
+                leaf, these(givers), _unless_guaranteed(leaf)
+            ):
                 failed[id(leaf.shape)] = None
 
     def _from_better_served(self, branch: Branch, tier: int) -> None:
@@ -164,8 +191,9 @@ class Claims:
             wish = leaf.wish
             if id(leaf.shape) in failed or wish.order in self._limited or leaf is ledger.line:
                 continue
-            if not within_ceilings(leaf, wish.batch_size):
-                self._limited[wish.order] = None
+            full = ceiling_of(leaf, wish.batch_size)
+            if full is not None:
+                self._limited[wish.order] = full
             elif ledger.surplus or self._clearing.may_have_spare(leaf):
                 return leaf
             else:
@@ -177,14 +205,56 @@ class Claims:
     def _first(
         self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
     ) -> Leaf | None:
+        """Return the first in turn that may have more, if need be in place of others below ``branch``."""
+        above = _from_here_up(branch)
         for leaf in in_turn(branch, tier):
             wish = leaf.wish
-            if (
-                wish.order in self._limited
-                or (id(leaf.shape) if by_shape else wish.order) in failed
-            ):
+            if (id(leaf.shape) if by_shape else wish.order) in failed:
                 continue
-            if within_ceilings(leaf, wish.batch_size):
+            if wish.order not in self._limited:
+                full = ceiling_of(leaf, wish.batch_size)
+                if full is None:
+                    return leaf
+                self._limited[wish.order] = full
+            if self._limited[wish.order] in above:
                 return leaf
-            self._limited[wish.order] = None
         return None
+
+    @staticmethod
+    def _first_capped(full: Branch, tier: int, failed: dict[int, None]) -> Leaf | None:
+        """Return the first in turn that this tenant's ceiling stops, and none below it."""
+        for leaf in in_turn(full, tier):
+            wish = leaf.wish
+            if wish.order not in failed and ceiling_of(leaf, wish.batch_size) is full:
+                return leaf
+        return None
+
+
+def _surplus_only(giver: Leaf, count: int) -> bool:
+    return count <= giver.surplus
+
+
+def _of_lower_tiers(leaves: Iterable[Leaf], tier: int) -> list[Leaf]:
+    """Return who has executors in lower tiers, in the order in which they are asked for them."""
+    return sorted(
+        (g for g in leaves if g.tier < tier and g.kept),
+        key=lambda g: (g.tier, -g.used / g.weight, -g.wish.order),
+    )
+
+
+def _unless_guaranteed(taker: Leaf) -> MayGive:
+    """Whoever is below another tenant keeps what that one is guaranteed."""
+    above = chain(taker)
+
+    def may_give(giver: Leaf, count: int) -> bool:
+        below = [b for b in chain(giver) if b not in above]
+        return may_lose(below, giver.wish.request * count)
+
+    return may_give
+
+
+def _from_here_up(branch: Branch) -> list[Branch]:
+    found = [branch]
+    while found[-1].parent is not None:
+        found.append(found[-1].parent)
+    return found

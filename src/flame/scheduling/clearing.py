@@ -10,6 +10,7 @@ from flame.model.ids import ExecutorId, NodeName
 from flame.model.resources import Resources
 from flame.scheduling.facts import Holding
 from flame.scheduling.ledger import Ledger
+from flame.scheduling.limits import ceiling_of, relieves
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Evict, Release, Step
 from flame.scheduling.tree import Leaf
@@ -25,6 +26,13 @@ _NOTHING = Resources()
 
 #: Whether a session may give so many executors.
 MayGive = Callable[[Leaf, int], bool]
+#: Who is asked, in turn, as things are now.
+Givers = Callable[[], list[Leaf]]
+
+
+def these(givers: list[Leaf]) -> Givers:
+    """Always the same."""
+    return lambda: givers
 
 
 class Clearing:
@@ -46,7 +54,9 @@ class Clearing:
             undo()
         for step in self._steps:
             if isinstance(step, Release):
-                self._note_giver(self._ledger.leaves[step.session], step.count)
+                giver = self._ledger.leaves[step.session]
+                self._note_giver(giver, step.count)
+                self._ledger.ask(giver, step.count)
 
     def line(self, line: Leaf) -> None:
         """Have idle executors leave the room that is kept, where that is enough."""
@@ -60,7 +70,7 @@ class Clearing:
     def make_room(
         self,
         leaf: Leaf,
-        givers: Callable[[], list[Leaf]],
+        givers: Givers,
         may_give: MayGive,
         *,
         graceful: bool = False,
@@ -70,9 +80,14 @@ class Clearing:
         steps, undone = len(self._steps), len(self._undo)
         if leaf is ledger.line:
             return False  # what there is, is kept for it already
+        relieved = self._relieve(leaf, givers, may_give, graceful=graceful)
+        if relieved is None:
+            self._roll_back(steps, undone)
+            return False
         promised: list[Room] = []
         for _ in range(leaf.wish.batch_size):
-            room = self._spare(leaf)
+            room = self._left_free(leaf, relieved) if relieved else None
+            room = room or self._spare(leaf)
             if room is None:
                 room = self._taken(leaf, givers(), may_give, graceful=graceful)
             if room is None:
@@ -85,6 +100,56 @@ class Clearing:
         for room in promised:
             ledger.changed[room.machine.node] = room
         return True
+
+    def _relieve(
+        self,
+        leaf: Leaf,
+        givers: Givers,
+        may_give: MayGive,
+        *,
+        graceful: bool,
+    ) -> list[Room] | None:
+        """Have others leave until ceilings allow all that the session gets; return where they leave.
+
+        None: they cannot. All givers are below the tenant whose ceiling it is.
+        """
+        gang = leaf.wish.batch_size
+        relieved: list[Room] = []
+        while (full := ceiling_of(leaf, gang)) is not None:
+            for giver in givers()[:GIVERS_TRIED]:
+                count = giver.wish.batch_size
+                if (
+                    giver is not leaf
+                    and giver.kept >= count
+                    and relieves(giver, full, leaf.wish.request * gang)
+                    and may_give(giver, count)
+                ):
+                    node = self._best_place(leaf, giver)
+                    self._release(leaf, giver, node, count, graceful=graceful)
+                    relieved.append(self._ledger.rooms.by_node[node])
+                    break
+            else:
+                return None
+        return relieved
+
+    def _best_place(self, leaf: Leaf, giver: Leaf) -> NodeName:
+        """Return a node of the giver's, if possible one where the request fits when it has left."""
+        rooms, places = self._ledger.rooms, sorted(giver.rooms)
+        for node in places[:NODES_TRIED]:
+            room = rooms.by_node[node]
+            fits = leaf.wish.request.fits_in(room.coming + giver.wish.request)
+            if fits and rooms.suits(leaf.wish, room):
+                return node
+        return places[0]
+
+    def _left_free(self, leaf: Leaf, relieved: list[Room]) -> Room | None:
+        """Return a node with room where others leave for the session, else one that has it already."""
+        ledger, wish = self._ledger, leaf.wish
+        if ledger.slots.coming >= 1:
+            for room in relieved:
+                if ledger.rooms.suits(wish, room) and wish.request.fits_in(room.coming):
+                    return room
+        return ledger.rooms.find(wish) if ledger.slots.open > 0 else None
 
     def may_have_spare(self, leaf: Leaf) -> bool:
         """Whether one executor's room is spare. Of a gang, there may not be enough for all."""

@@ -69,6 +69,7 @@ class Ledger:
         self.any_guarantee = self.any_withheld = False
         self.others_share = False
         self.circumstances = 0
+        self._asked: dict[SessionNumber, int] = {}  # executors that the last plan had leave
         self._shapes: dict[object, Shape] = {}
         self._reprice = False
         self.put_tenants([])
@@ -413,6 +414,8 @@ class Ledger:
                 self.occupy(room, holding.resources)
                 self._keep(holding, room, 1)
         else:
+            if holding.leaving and not old.leaving:
+                self._was_asked(old)
             self._keep(old, room, -1)
             self._keep(holding, room, 1)
             self._count_slot(old, -1)
@@ -429,7 +432,7 @@ class Ledger:
         self._count_slot(holding, -1)
         if room is None:
             return
-        if not holding.leaving:
+        if not holding.leaving and not self._was_asked(holding):
             self.circumstances += 1  # nobody told it to leave
         self._keep(holding, room, -1)
         room.free, room.open = room.free + holding.resources, room.open + holding.resources
@@ -523,8 +526,22 @@ class Ledger:
         self.slots.expected -= 1
         return True
 
+    def ask(self, leaf: Leaf, count: int) -> None:
+        """Expect that executors of the session leave, as they are about to be told."""
+        session = leaf.wish.session
+        self._asked[session] = self._asked.get(session, 0) + count
+
+    def _was_asked(self, holding: Holding) -> bool:
+        """Whether one of the session's was expected to leave; it is no longer."""
+        session = holding.session or holding.standby
+        left = self._asked.get(session, 0) if session is not None else 0
+        if session is not None and left:
+            self._asked[session] = left - 1
+        return left > 0
+
     def forget_expectations(self) -> None:
         """Undo what the last plan expected and the core did not do."""
+        self._asked.clear()
         for leaf in self.expecting.values():
             self._forget_expected(leaf)
         self.expecting.clear()

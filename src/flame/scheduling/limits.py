@@ -8,16 +8,32 @@ from flame.scheduling.tree import Branch, Leaf
 
 
 def ceiling_of(leaf: Leaf, count: int) -> Branch | None:
-    """Return the tenant whose ceiling forbids the session ``count`` more executors, if any."""
+    """Return the lowest tenant whose ceiling forbids the session ``count`` more executors, if any."""
     branch: Branch | None = leaf.parent
     while branch is not None:
-        ceiling = branch.spec.ceiling
-        if ceiling is not None and branch.amount is not None:
-            more = leaf.wish.request * count
-            if not (branch.amount + more).fits_in(_whole(ceiling, more)):
-                return branch
+        if branch.spec.ceiling is not None and not allows(branch, leaf.wish.request * count):
+            return branch
         branch = branch.parent
     return None
+
+
+def allows(branch: Branch, more: Resources) -> bool:
+    """Whether the tenant's own ceiling lets it have so much more."""
+    ceiling = branch.spec.ceiling
+    if ceiling is None or branch.amount is None:
+        return True
+    return (branch.amount + more).fits_in(_whole(ceiling, more))
+
+
+def relieves(giver: Leaf, full: Branch, more: Resources) -> bool:
+    """Whether the tenant has too much of something for ``more`` that the giver has some of."""
+    ceiling, amount = full.spec.ceiling, full.amount
+    if ceiling is None or amount is None:
+        return False
+    most = dict(_whole(ceiling, more).named())
+    over = [name for name, count in (amount + more).named() if count > most.get(name, _UNSAID)]
+    has = dict(giver.wish.request.named())
+    return any(has.get(name) for name in over)
 
 
 def within_ceilings(leaf: Leaf, count: int) -> bool:

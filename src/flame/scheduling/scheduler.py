@@ -19,11 +19,11 @@ from flame.model.ids import ExecutorId, NodeName
 from flame.model.resources import Resources
 from flame.scheduling.claims import Claims
 from flame.scheduling.ledger import Ledger
-from flame.scheduling.limits import held_back, within_ceilings
+from flame.scheduling.limits import ceiling_of, held_back, within_ceilings
 from flame.scheduling.passed import PassedOver
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Assign, Plan, Reuse, Step
-from flame.scheduling.tree import Leaf, in_turn
+from flame.scheduling.tree import Branch, Leaf, in_turn
 
 #: Sessions for which a line is tried in one plan.
 LINES_TRIED = 4
@@ -41,7 +41,8 @@ class _Planning:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._steps: list[Step] = []
-        self._limited: dict[int, None] = {}  # orders of sessions that a ceiling stops
+        # Orders of sessions that a ceiling stops, and whose; None: what is withheld stops them.
+        self._limited: dict[int, Branch | None] = {}
         self._slotless: dict[int, None] = {}  # and of those for which there are too few slots
         self._failed: dict[int, None] = {}  # and of those for which nothing was found
         self._lines_tried: dict[int, None] = {}
@@ -75,6 +76,11 @@ class _Planning:
         for session in sorted(concerned, key=lambda s: ledger.leaves[s].wish.order):
             leaf = ledger.leaves[session]
             if not leaf.promises:
+                continue
+            if not within_ceilings(leaf, 0):
+                ledger.forget_promises(
+                    leaf
+                )  # who was to leave for it stays, or less is allowed now
                 continue
             self._give_up_excess(leaf)
             by_node = ledger.rooms.by_node
@@ -189,10 +195,9 @@ class _Planning:
                 if passed is None and order not in self._lines_tried:
                     passed = leaf
                 continue
-            if not within_ceilings(leaf, leaf.wish.batch_size) or (
-                ledger.any_withheld and not held_back(ledger, leaf)
-            ):
-                self._limited[order] = None
+            full = ceiling_of(leaf, leaf.wish.batch_size)
+            if full is not None or (ledger.any_withheld and not held_back(ledger, leaf)):
+                self._limited[order] = full
                 continue
             if passed is not None and self._is_larger(passed, leaf) and self._line_up(passed):
                 return self._next(tier, guaranteed=guaranteed)
