@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -39,6 +40,7 @@ from flame.model.specs import (
 )
 from flame.model.task_notes import TaskNotes
 from flame.model.tenants import TenantSpec
+from flame.storage import recovery
 from flame.storage.memory import MemoryStore
 from flame.storage.postgres import PostgresStore
 from flame.storage.sqlite import SqliteStore
@@ -265,6 +267,33 @@ def test_tasks_come_back_with_what_was_said_of_some_of_them(engine: Engine, stor
     found = engine.restart()
     assert [task[:2] for task in found.pending[S1]] == [(2, None), (3, b"3")]
     assert found.recovered.sessions[0].notes == {3: said[2]}
+
+
+def test_any_mixture_of_small_large_and_finished_batches_comes_back(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "PAGE", 7)
+    monkeypatch.setattr(recovery, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(recovery, "PIECE_TASKS", 16)
+    draw = Random(5)
+    pending: list[tuple[TaskId, bytes]] = []
+    next_id, position = 1, 0
+    for _ in range(300):
+        size = draw.choice([0, 10, 3_000])
+        inputs = [draw.randbytes(size) for _ in range(draw.randint(1, 5))]
+        ids = range(next_id, next_id + len(inputs))
+        share = draw.choice([0.0, 0.5, 1.0, 1.0])
+        finished = [task_id for task_id in ids if draw.random() < share]
+        store.commit([submitted(next_id, *inputs, first_number=next_id - 1)], sync=False)
+        if finished:
+            store.commit([recorded(position, *finished)], sync=False)
+        pending += [(TaskId(i), inputs[i - next_id]) for i in ids if i not in finished]
+        next_id, position = next_id + len(inputs), position + len(finished)
+    found = engine.restart()
+    assert [task[:2] for task in found.pending[S1]] == pending
+    one = found.recovered.sessions[0]
+    assert (one.next_task_id, one.log_end) == (next_id, position)
+    assert one.submitters == {SUBMITTER: [SubmittedRange(0, TaskId(1), next_id - 1)]}
 
 
 def test_adjacent_ranges_of_a_submitter_come_back_as_one(engine: Engine, store: Store) -> None:

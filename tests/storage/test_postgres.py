@@ -19,7 +19,11 @@ from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import Event
 from flame.storage.candidacy import LEASE_SECONDS
 from flame.storage.postgres import PostgresStore, connection, lease, writer
+from flame.storage.postgres.connection import Database, PostgresQuery
 from flame.storage.postgres.schema import MIGRATIONS, SCHEMA_VERSION, Connection
+from flame.storage.reader import Reader, Row
+from flame.storage.recovery import recover
+from flame.storage.rows import Column
 from flame.storage.store import CorruptStore
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.storage.records import S1, S2, deleted, read, recorded, session_put, submitted
@@ -105,6 +109,36 @@ def check(url: str, acknowledged: int) -> int:
             b"%d" % task_id for task_id in range(1, last + 1)
         ]
         return last
+
+
+# --- What a start costs ------------------------------------------------------------------------
+
+
+def test_a_start_beside_many_small_batches_takes_few_statements_and_sorts_nothing(url: str) -> None:
+    """Of a table without statistics, PostgreSQL's own choice is to sort all of it for each page."""
+    tasks = 20_000
+    with loaded(url) as store:
+        store.commit([session_put()], sync=False)
+        for first in range(1, tasks, 1_000):
+            ids = range(first, first + 1_000)
+            store.commit([submitted(i, b"", first_number=i - 1) for i in ids], sync=False)
+            done = range(first, first + 1_000, 50)
+            store.commit([recorded((i - 1) // 50, i) for i in done], sync=False)
+    run = PostgresQuery(Database(url, "flame"), threading.Event())
+    ran: list[tuple[str, tuple[Column, ...]]] = []
+
+    def query(sql: str, *values: Column) -> list[Row]:
+        ran.append((sql, values))
+        return run(sql, *values)
+
+    with closing(run):
+        (session,) = recover(Reader(query, set()), epoch=2, next_session=2).sessions
+        assert len(list(session.pending)) == tasks * 49 // 50
+        assert len(ran) < 50
+        for sql, values in ran:
+            if " LIMIT " in sql:
+                plan = "\n".join(row[0] for row in run(f"EXPLAIN {sql}", *values))
+                assert "Sort" not in plan, plan
 
 
 # --- One leader --------------------------------------------------------------------------------

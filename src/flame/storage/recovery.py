@@ -2,10 +2,14 @@
 
 Finished work is skipped over: of the outcomes only the ids are read, of the batches only those that
 still have pending tasks are decoded, and those only when the core comes to them. While a session is
-being read there is one byte for each task it ever had; afterwards only for batches with pending ones.
+being read there is one byte for each task it ever had; afterwards only for pieces with pending ones.
+
+All is read in pieces. Many small batches make one, so that a session whose tasks were submitted one by
+one does not cost a statement for each of them, and no piece is too large to be in memory.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from flame.core.records import (
     ApplicationPut,
@@ -34,8 +38,21 @@ from flame.storage.reader import (
 )
 from flame.storage.store import CorruptStore
 
-#: (first id, creation time, one byte per task: 0 is pending)
-_Unfinished = tuple[int, int, bytes]
+#: Rows without payloads that are read together.
+PAGE = 1000
+#: A piece ends with the batch that reaches so many bytes of inputs, or tasks.
+PIECE_BYTES = 1024 * 1024
+PIECE_TASKS = 8192
+#: A finished batch of so many bytes within a piece is read along: another statement costs more.
+SMALL_BATCH = 4096
+
+
+class _Piece(NamedTuple):
+    """Batches to be read together: the first ids of the first and the last, and what is pending."""
+
+    first_id: int
+    last_first_id: int
+    final: bytes  #: for each task from first_id on; 0 is pending
 
 
 def recover(reader: Reader, epoch: int, next_session: int) -> Recovered:
@@ -125,30 +142,12 @@ def _sessions(reader: Reader) -> Iterator[SessionPut]:
 
 def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
     session = put.session
-    batches = reader.rows(
-        "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum"
-        " FROM batches WHERE session = ?1 ORDER BY first_id",
-        session,
-    )
-    submitted: dict[bytes, list[SubmittedRange]] = {}
-    end = 1
-    for row in batches:
-        first_id, count, _ = verified_batch(row)
-        end = max(end, first_id + count)
-        submitter, first_number = row[3], row[4]
-        if submitter:
-            submitted.setdefault(submitter, []).append(
-                SubmittedRange(first_number, TaskId(first_id), count)
-            )
+    end = _end(reader, session)
     final = bytearray(end)  # index 0 is not a task
     log_end, *counts = _mark_final(reader, session, final)
-    unfinished: list[_Unfinished] = []
-    for row in batches:
-        first_id, count, created_ms = row[1], row[2], row[5]
-        marks = bytes(final[first_id : first_id + count])
-        if 0 in marks:
-            unfinished.append((first_id, created_ms, marks))
-    spent = reader.attempts(session, 1, end - 1) if unfinished else {}
+    submitters: dict[bytes, list[SubmittedRange]] = {}
+    pieces = list(_pieces(reader, session, final, submitters))
+    spent = reader.attempts(session, 1, end - 1) if pieces else {}
     limits: dict[TaskId, TaskLimits] = {}
     notes: dict[TaskId, TaskNotes] = {}
     return RecoveredSession(
@@ -159,12 +158,65 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
         failed=counts[1],
         cancelled=counts[2],
         events=list(_events(reader, session)),
-        submitters={submitter: merged(ranges) for submitter, ranges in submitted.items()},
-        pending=_pending(reader, session, unfinished, spent, limits, notes),
+        submitters=submitters,
+        pending=_pending(reader, session, pieces, spent, limits, notes),
         notes=notes,
         limits=limits,
         history={task_id: known for task_id, known in spent.items() if not final[task_id]},
     )
+
+
+def _end(reader: Reader, session: SessionNumber) -> int:
+    """Return the id after the last submitted task's."""
+    last = reader.rows(
+        "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum"
+        " FROM batches WHERE session = ?1 ORDER BY first_id DESC LIMIT 1",
+        session,
+    )
+    if not last:
+        return 1
+    first_id, count, _ = verified_batch(last[0])
+    return first_id + count
+
+
+def _pieces(
+    reader: Reader,
+    session: SessionNumber,
+    final: bytearray,
+    submitters: dict[bytes, list[SubmittedRange]],
+) -> Iterator[_Piece]:
+    """Read the batches without their inputs: who submitted them, and which have pending tasks."""
+    begin = last = end = size = 0  # of the piece; none has begun while begin is 0
+    after = 0
+    while found := reader.rows(
+        "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum,"
+        " length(inputs) FROM batches WHERE session = ?1 AND first_id > ?2"
+        f" ORDER BY first_id LIMIT {PAGE}",  # noqa: S608 - our own number
+        session,
+        after,
+    ):
+        submitted: dict[bytes, list[SubmittedRange]] = {}
+        for row in found:
+            after, count, _ = verified_batch(row)
+            submitter, first_number, length = row[3], row[4], row[7]
+            if submitter:
+                submitted.setdefault(submitter, []).append(
+                    SubmittedRange(first_number, TaskId(after), count)
+                )
+            pending = 0 in final[after : after + count]
+            if begin and not pending and length > SMALL_BATCH:
+                yield _Piece(begin, last, bytes(final[begin:end]))
+                begin = 0
+            elif begin or pending:
+                begin, size = (begin, size) if begin else (after, 0)
+                last, end, size = after, after + count, size + length
+                if size >= PIECE_BYTES or end - begin >= PIECE_TASKS:
+                    yield _Piece(begin, last, bytes(final[begin:end]))
+                    begin = 0
+        for submitter, ranges in submitted.items():
+            submitters[submitter] = merged([*submitters.get(submitter, ()), *ranges])
+    if begin:
+        yield _Piece(begin, last, bytes(final[begin:end]))
 
 
 def _mark_final(
@@ -214,28 +266,28 @@ def _events(reader: Reader, session: SessionNumber) -> Iterator[Event]:
 def _pending(
     reader: Reader,
     session: SessionNumber,
-    unfinished: list[_Unfinished],
+    pieces: list[_Piece],
     spent: dict[TaskId, list[Attempt]],
     limits: dict[TaskId, TaskLimits],
     notes: dict[TaskId, TaskNotes],
 ) -> Iterator[tuple[TaskId, bytes | None, int, int]]:
-    for first_id, created_ms, marks in unfinished:
-        found = reader.rows(
+    for begin, last, final in pieces:
+        for row in reader.rows(
             "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum,"
-            " inputs FROM batches WHERE session = ?1 AND first_id = ?2",
+            " inputs FROM batches WHERE session = ?1 AND first_id BETWEEN ?2 AND ?3"
+            " ORDER BY first_id",
             session,
-            first_id,
-        )
-        if not found:
-            return  # the session was deleted meanwhile
-        verified_batch(found[0])
-        inputs, own, said = limited_inputs(found[0])
-        for index, given in enumerate(inputs):
-            if not marks[index]:
-                task_id = TaskId(first_id + index)
-                known = spent.get(task_id)
-                if index in own:
-                    limits[task_id] = own[index]
-                if index in said:
-                    notes[task_id] = said[index]
-                yield task_id, given, created_ms, known[-1].number if known else 0
+            begin,
+            last,
+        ):
+            first_id, _, created_ms = verified_batch(row)
+            inputs, own, said = limited_inputs(row)
+            for index, given in enumerate(inputs):
+                if not final[first_id - begin + index]:
+                    task_id = TaskId(first_id + index)
+                    known = spent.get(task_id)
+                    if index in own:
+                        limits[task_id] = own[index]
+                    if index in said:
+                        notes[task_id] = said[index]
+                    yield task_id, given, created_ms, known[-1].number if known else 0

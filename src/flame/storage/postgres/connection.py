@@ -87,6 +87,9 @@ class Database:
             " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
         )
         connection.execute("SET client_min_messages TO warning")
+        # Our statements follow an index from where they begin, a page at a time. Of a table without
+        # statistics PostgreSQL thinks that it is better to fetch all the rest, and sort that.
+        connection.execute("SET enable_bitmapscan TO off")
         # A transaction of ours is sent as a whole; one that stands still belongs to a dead process.
         connection.execute("SET idle_in_transaction_session_timeout TO '10s'")
         return connection
