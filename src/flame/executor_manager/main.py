@@ -320,7 +320,15 @@ Examples:
     metavar="SECONDS",
     help="End, with all stacks in the log, when the event loop hangs for so long; 0: never.",
 )
-@click.option("--die-with-parent", is_flag=True, help="End when the process that started us does.")
+@click.option(
+    "--die-with-parent",
+    "parent",
+    is_flag=False,
+    flag_value="0",
+    type=click.IntRange(min=0),
+    metavar="[PID]",
+    help="End when the process that started us does. With its PID also if it has ended already.",
+)
 def main(
     config: str | None,
     endpoint: str | None,
@@ -344,11 +352,11 @@ def main(
     package_space: int,
     volumes: tuple[str, ...],
     ready_fd: int | None,
-    die_with_parent: bool,
+    parent: int | None,
     stuck_after: float,
 ) -> None:
     """Offer this machine to a Flame cluster and run executors on it."""
-    parent = os.getppid() if die_with_parent else None
+    parent = os.getppid() if parent == 0 else parent
     log_to_stderr("info")
     temporary = None
     try:

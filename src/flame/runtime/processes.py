@@ -29,7 +29,8 @@ class ParentWatch:
     """Calls back, once, when the process that started this one has ended.
 
     Create it on the running loop, early: a parent that ends before is noticed too, as long as
-    ``parent`` (its pid, read with os.getppid() at the start of the program) is given.
+    ``parent`` (its pid) is given, and was told by the parent itself: what os.getppid() says at the
+    start of the program is somebody else if the parent ended before that.
     """
 
     def __init__(self, gone: Callable[[], None], parent: int | None = None) -> None:

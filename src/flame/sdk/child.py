@@ -55,11 +55,12 @@ class Child:
         """Start it, once or again. The caller waits for its ready line next."""
         self.close()
         self._ready_fd, theirs = os.pipe()
+        ours = ("--die-with-parent", str(os.getpid()))  # not at its making: we may be a fork
         try:
             with open(self.log, "ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
-                    [*self._command, "--ready-fd", str(theirs)],
+                    [*self._command, *ours, "--ready-fd", str(theirs)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -175,13 +175,13 @@ class LocalCluster:
     def _manager_command(self, where: Endpoint) -> list[str]:
         storage = self._storage or f"sqlite://{self.directory / 'flame.db'}"
         command = ["-m", "flame.session_manager", "--listen", where.target, "--storage", storage]
-        command += ["--token-file", str(self.token_file), "--die-with-parent", *self._config]
+        command += ["--token-file", str(self.token_file), *self._config]
         return [*command, "--anonymous"] if self._anonymous else command
 
     def _node_command(self, endpoint: str) -> list[str]:
         command = ["-m", "flame.executor_manager", "--endpoint", endpoint]
         command += ["--token-file", str(self.token_file), "--node", socket.gethostname()]
-        command += ["--directory", str(self.directory / "node"), "--die-with-parent", *self._config]
+        command += ["--directory", str(self.directory / "node"), *self._config]
         return (
             command if self._executors is None else [*command, "--executors", str(self._executors)]
         )

@@ -86,7 +86,13 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
     help="End, with all stacks in the log, when the event loop hangs for so long; 0: never.",
 )
 @click.option(
-    "--die-with-parent", is_flag=True, help="Stop when the process that started this ends."
+    "--die-with-parent",
+    "parent",
+    is_flag=False,
+    flag_value="0",
+    type=click.IntRange(min=0),
+    metavar="[PID]",
+    help="Stop when the process that started this ends. With its PID also if it has ended already.",
 )
 def main(
     config: Path | None,
@@ -100,11 +106,11 @@ def main(
     lease: float | None,
     advertise: str | None,
     ready_fd: int | None,
-    die_with_parent: bool,
+    parent: int | None,
     stuck_after: float,
 ) -> None:
     """Run Flame's session manager."""
-    parent = os.getppid() if die_with_parent else None
+    parent = os.getppid() if parent == 0 else parent
     logging.basicConfig(
         stream=sys.stderr,
         level=_log_level(os.environ.get("FLAME_LOG", "info")),
