@@ -191,9 +191,10 @@ def _pieces(
     while found := reader.rows(
         "SELECT session, first_id, count, submitter, first_number, created_ms, check_sum,"
         " length(inputs) FROM batches WHERE session = ?1 AND first_id > ?2"
-        f" ORDER BY first_id LIMIT {PAGE}",  # noqa: S608 - our own number
+        " ORDER BY first_id LIMIT ?3",
         session,
         after,
+        PAGE,
     ):
         submitted: dict[bytes, list[SubmittedRange]] = {}
         for row in found:
@@ -230,9 +231,10 @@ def _mark_final(
     while found := reader.rows(
         "SELECT session, first_position, count, min_id, max_id, succeeded, failed, cancelled,"
         " finished_ms, check_sum, ids FROM outcomes WHERE session = ?1 AND first_position >= ?2"
-        " ORDER BY first_position LIMIT 1000",
+        " ORDER BY first_position LIMIT ?3",
         session,
         log_end,
+        PAGE,
     ):
         for row in found:
             verify_outcomes(row)
