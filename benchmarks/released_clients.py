@@ -1,31 +1,28 @@
 """Tasks per second for clients of the v1 API: for each task one call that creates it and one stream
 that watches it, as released clients work.
 
-Two clients: our own load client (``grpc.aio``, with nothing but the two calls), and ``flamepy``, the
-released SDK, in an environment of its own (``make test`` makes it; FLAME_TEST_FLAMEPY_PYTHON names its
-interpreter). On two cores the clients are half of what there is to do, so the CPU time that each side
+Two clients: our own load client (:mod:`benchmarks.v1_load`, with nothing but the two calls), and
+``flamepy``, the released SDK, in an environment of its own (``make test`` makes it;
+FLAME_TEST_FLAMEPY_PYTHON names its interpreter). On two cores the clients are half of what there is to do, so the CPU time that each side
 spends on a task stands beside the rate.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import resource
 import subprocess
-import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import psutil
-import uvloop
 
 from benchmarks.clusters import ROOT, Bench, bench
 from benchmarks.options import Rounds, parse
 from benchmarks.report import report, summary
-from benchmarks.work import Payloads, check
-from flame.wire import v1
+from benchmarks.v1_load import LoadClient
+from benchmarks.work import Payloads
 
 TASKS = 6_000
 RELEASED_TASKS = 1_000
@@ -84,32 +81,6 @@ def _seconds(pid: int) -> float:
     return nanoseconds / 1e9
 
 
-async def load(target: str, session: str, payloads: list[bytes], outstanding: int) -> float:
-    """Create and watch every task, so many at a time; seconds for all of them."""
-    outputs: list[bytes | None] = [None] * len(payloads)
-    work = iter(enumerate(payloads))
-    async with grpc.aio.insecure_channel(target) as channel:
-        create, watch = (v1.FRONTEND[name].on(channel) for name in ("CreateTask", "WatchTask"))
-
-        async def client() -> None:
-            for index, payload in work:
-                spec = v1.TaskSpec(session_id=session, input=payload)
-                task = await create(v1.CreateTaskRequest(task=spec))
-                request = v1.WatchTaskRequest(session_id=session, task_id=task.metadata.id)
-                async for seen in watch(request):
-                    task = seen
-                assert task.status.state == v1.TaskState.Succeed, task
-                outputs[index] = task.spec.output
-
-        begin = time.perf_counter()
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(outstanding):
-                clients.create_task(client())
-        seconds = time.perf_counter() - begin
-    check(payloads, outputs)
-    return seconds
-
-
 def released_python() -> str | None:
     """The interpreter that has flamepy, if there is one."""
     named = os.environ.get("FLAME_TEST_FLAMEPY_PYTHON") or str(ROOT / ".venv-flamepy/bin/python")
@@ -134,22 +105,24 @@ def measure(cluster: Bench, rounds: Rounds) -> list[dict[str, Any]]:
     target = cluster.cluster.endpoint.partition("//")[2]
     python = released_python()
     found: dict[tuple[str, int | None, int], list[tuple[float, ...]]] = {}
-    with cluster.warm_session() as session:
-        uvloop.run(load(target, session.name, payloads.make(500), 64))
+    with cluster.warm_session() as session, closing(LoadClient(target, session.name)) as load:
+        load.run(payloads.make(500), 64)
         for number in range(rounds.count):
             for outstanding in LOOPS:
                 count = rounds.scaled(TASKS if outstanding == max(LOOPS) else TASKS // 4)
                 work = payloads.make(count)
                 cpu, own = Cpu(cluster), _own()
-                seconds = uvloop.run(load(target, session.name, work, outstanding))
-                key = ("load client", outstanding, count)
-                found.setdefault(key, []).append((seconds, _own() - own, *cpu.spent()))
+                seconds = load.run(work, outstanding)
+                found.setdefault(("load client", outstanding, count), []).append(
+                    (seconds, _own() - own, *cpu.spent())
+                )
             if python is not None:
                 count = rounds.scaled(RELEASED_TASKS)
                 cpu = Cpu(cluster)
                 seconds, own = released(python, cluster, session.name, count, number)
-                key = ("flamepy 0.6.0", None, count)
-                found.setdefault(key, []).append((seconds, own, *cpu.spent()))
+                found.setdefault(("flamepy 0.6.0", None, count), []).append(
+                    (seconds, own, *cpu.spent())
+                )
     return [
         {
             **cluster.labels(),

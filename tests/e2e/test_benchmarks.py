@@ -72,6 +72,7 @@ def test_a_benchmark_names_its_storage_and_journal() -> None:
         "fleet",
         "faces",
         "host_service",
+        "released_clients",
         "memory",
         "flatness",
     ],
