@@ -223,11 +223,11 @@ class GrpcServer(grpc.aio.Server):
             self._refuse(core, grpc.StatusCode.UNIMPLEMENTED, f"there is no method {path}")
             return
         direct = type(handler) is Direct
-        if not direct or handler.lasting:
+        if not direct:
             call.attend()
-        if not direct and handler.request_streaming:
-            self._start(path, handler, call, call)
-            return
+            if handler.request_streaming:
+                self._start(path, handler, call, call)
+                return
 
         def received(event: Any) -> None:
             data = event.batch_operations[0].message()
@@ -235,6 +235,8 @@ class GrpcServer(grpc.aio.Server):
                 call.fail(grpc.StatusCode.UNIMPLEMENTED, f"{path} takes exactly one message")
             elif direct:
                 handler.handle(data, call)
+                if handler.lasting and not call.is_over:
+                    call.attend()
             else:
                 self._start(path, handler, call, data)
 

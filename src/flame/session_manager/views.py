@@ -25,6 +25,7 @@ from flame.core.effects import (
 from flame.model.errors import ResourceExhausted
 from flame.model.resources import format_bytes
 from flame.model.specs import Event, EventCode
+from flame.model.task_notes import NO_NOTES
 from flame.wire import admin, codec, v1
 
 
@@ -66,32 +67,33 @@ def session_message(view: SessionView) -> v1.Session:
 
 def task_message(view: TaskView) -> v1.Task:
     """A task; its failure is an event."""
-    text = str(view.task_id)
-    message = v1.Task(
-        metadata=v1.Metadata(id=text, name=text),
-        spec=v1.TaskSpec(
-            session_id=view.session_name,
-            input=view.input,
-            output=view.output,
-            labels=codec.labels_to(view.notes.labels),
-            input_location=view.notes.input_location,
-            output_location=view.notes.output_location,
-        ),
-        status=v1.TaskStatus(
-            state=cast(v1.TaskState, int(view.state)),
-            creation_time=view.created_ms,
-            completion_time=view.finished_ms,
-            attempt=view.attempt,
-        ),
-    )
+    # Filled in place: a message that is handed to a constructor is serialised and parsed to be copied,
+    # and this is done twice for every task of a released client.
+    message = v1.Task()
+    metadata, spec, status = message.metadata, message.spec, message.status
+    metadata.id = metadata.name = str(view.task_id)
+    spec.session_id = view.session_name
+    if view.input is not None:
+        spec.input = view.input
+    if view.output is not None:
+        spec.output = view.output
+    if view.notes is not NO_NOTES:
+        spec.labels.extend(codec.labels_to(view.notes.labels))
+        spec.input_location = view.notes.input_location
+        spec.output_location = view.notes.output_location
+    status.state = cast(v1.TaskState, int(view.state))
+    status.creation_time = view.created_ms
+    if view.finished_ms is not None:
+        status.completion_time = view.finished_ms
+    status.attempt = view.attempt
     if view.failure is not None:
-        message.status.events.extend(
+        status.events.extend(
             codec.event_to(event)
             for event in codec.failure_events(view.failure, view.finished_ms or view.created_ms)
         )
     for attempt in view.history:
         event = Event(EventCode.ATTEMPT_SPENT, str(attempt), attempt.ended_ms)
-        message.status.events.append(codec.event_to(event))
+        status.events.append(codec.event_to(event))
     return message
 
 
