@@ -81,7 +81,7 @@ class FakeManager:
         self.confirm_exits = True
         self.refuse_nodes = False
         self.counts_windows = False
-        self.is_mute = False  # takes what nodes say, and answers nothing
+        self.is_mute = False  # takes what nodes and executors say, and sends no heartbeat
         self.lines: list[ExecutorLine] = []
         self.node_orders: asyncio.Queue[frames.NodeOrder | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -224,11 +224,19 @@ class FakeManager:
         )
         await self._note(lambda: self.lines.append(line))
         writing = asyncio.create_task(_pump(line.orders, context))
+        beating = asyncio.create_task(self._beat(line))
         try:
             async for frame in requests:
                 await self._note(lambda frame=frame: line.take(frame))  # type: ignore[misc]
         finally:
             writing.cancel()
+            beating.cancel()
+
+    async def _beat(self, line: ExecutorLine) -> None:
+        while True:
+            await asyncio.sleep(self.heartbeat)
+            if not self.is_mute:
+                line.order(heartbeat=frames.Heartbeat())
 
     async def _note(self, change: Callable[[], None]) -> None:
         async with self._changed:

@@ -276,5 +276,6 @@ async def test_an_executor_says_hello_again_when_the_session_manager_falls_silen
 ) -> None:
     line = await bound(manager)
     await run(manager, line, {1: b"echo x"})
+    manager.is_mute = True
     await manager.until(lambda: len(manager.lines) > 1, "another hello")
     assert manager.lines[-1].hello.executor == line.hello.executor
