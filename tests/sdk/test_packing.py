@@ -116,6 +116,16 @@ def test_an_archive_is_sent_as_it_is_and_another_file_is_packed(tmp_path: Path) 
         assert (tar.getnames(), sent.name) == (["run.sh"], "run.sh.tar.gz")
 
 
+def test_a_damaged_archive_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    wheel = tmp_path / "app-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("app.py", b"x" * 1000)
+    wheel.write_bytes(wheel.read_bytes().replace(b"x" * 100, b"y" * 100))
+    damaged = r"whl: the package's archive is damaged: .*app\.py"
+    with pytest.raises(InvalidRequest, match=damaged), packed(wheel):
+        pass
+
+
 def test_the_installer_follows_from_what_is_there(tmp_path: Path) -> None:
     project = lay_out(tmp_path / "project", "pyproject.toml", "src/app.py")
     program = lay_out(tmp_path / "program", "bin/app", "lib/helper.py")
@@ -133,5 +143,5 @@ def test_the_installer_follows_from_what_is_there(tmp_path: Path) -> None:
     assert find_installer(release) == "python"
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"nothing like an archive")
-    with pytest.raises(InvalidRequest, match="cannot be read as an archive"):
+    with pytest.raises(InvalidRequest, match="no archive that can be read"):
         find_installer(broken)

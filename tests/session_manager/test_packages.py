@@ -1,7 +1,9 @@
 """The package store and its services, over real gRPC where they are called."""
 
 import hashlib
+import io
 import os
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,7 +41,18 @@ from tests.session_manager.conftest import TOKEN
 from tests.session_manager.fake_manager import FakeManager
 
 RESEARCH = Tenant("research/credit-risk")
-CONTENT = b"what an application is made of" * 1000
+
+
+def tar_of(path: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(path)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+CONTENT = tar_of("code", b"what an application is made of" * 1000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -51,6 +64,7 @@ def keep(store: PackageStore, content: bytes = CONTENT, tenant: Tenant = DEFAULT
 
 def bring(upload: Upload, content: bytes) -> None:
     upload.write(content)
+    upload.end()
     upload.finish()
 
 
@@ -223,7 +237,7 @@ async def listener(tmp_path: Path, manager: FakeManager) -> AsyncIterator[Listen
 
 async def test_a_package_comes_back_as_it_was_sent(listener: Listener) -> None:
     client = Client(listener)
-    content = os.urandom(3 * PART_BYTES + 17)
+    content = tar_of("data", os.urandom(3 * PART_BYTES + 17))
     sha256 = hashlib.sha256(content).hexdigest()
     assert not (await client.find(sha256)).present
     assert (await client.upload(*parts(content))).sha256 == sha256
@@ -240,6 +254,9 @@ async def test_a_package_comes_back_as_it_was_sent(listener: Listener) -> None:
         ([*parts(CONTENT), *parts(CONTENT)], "a second header"),
         ([UploadPart(header=Package(sha256="..", size=1))], "64 lower-case"),
         ([UploadPart(header=Package(sha256=SHA256, size=2**60))], "max_size"),
+        (parts(b"#!/bin/sh\n"), r"no archive that can be read.*allowed are \.tar\.gz"),
+        (parts(CONTENT[: len(CONTENT) // 2]), "archive is damaged"),
+        (parts(tar_of("../../etc/passwd", b"x")), r"'\.\./\.\./etc/passwd', which leads out"),
     ],
 )
 async def test_a_wrong_upload_says_what_is_wrong_and_leaves_nothing(

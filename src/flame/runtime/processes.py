@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -19,8 +20,21 @@ def become_subreaper() -> None:
     Raises:
         OSError: The kernel refused.
     """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def be_killed_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(option, value, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 

@@ -11,7 +11,6 @@ import os
 import stat
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flame.model.errors import InvalidRequest
-from flame.model.packages import BINARY, PYTHON, ZIP_HEADS
+from flame.model.packages import BINARY, PYTHON
+from flame.runtime.archives import BadArchive, check, reading
 
 #: Never packed: histories, caches, environments and builds are no part of a program.
 EXCLUDES = (
@@ -192,9 +192,10 @@ def packed(path: Path, excludes: Iterable[str] = ()) -> Iterator[Packed]:
     """Pack a directory or a file, for as long as the block lasts; an archive is taken as it is.
 
     Raises:
-        InvalidRequest: See ``list_files`` and ``write_archive``.
+        InvalidRequest: See ``list_files``, ``write_archive`` and ``check_archive``.
     """
     if is_archive(path):
+        check_archive(path)
         yield _as_packed(path, path.name)
         return
     listed = list_files(path, excludes)
@@ -212,6 +213,18 @@ def _as_packed(archive: Path, name: str) -> Packed:
             return Packed(archive, name, sha256, file.tell())
     except OSError as error:
         raise InvalidRequest(f"{archive}: {error.strerror}") from error
+
+
+def check_archive(path: Path) -> None:
+    """Make sure that nodes can unpack an archive, before it is sent.
+
+    Raises:
+        InvalidRequest: They cannot; the text says why.
+    """
+    try:
+        check(path)
+    except BadArchive as error:
+        raise InvalidRequest(f"{path}: {error}") from error
 
 
 def is_archive(path: Path) -> bool:
@@ -250,12 +263,7 @@ def names_in(path: Path) -> list[str]:
         InvalidRequest: It is none of these, or damaged.
     """
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(4) in ZIP_HEADS
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                return archive.namelist()
-        with tarfile.open(path) as tar:
-            return tar.getnames()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise InvalidRequest(f"{path} cannot be read as an archive: {error}") from error
+        with reading(path) as entries:
+            return [entry.path for entry in entries]
+    except BadArchive as error:
+        raise InvalidRequest(f"{path}: {error}") from error

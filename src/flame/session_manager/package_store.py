@@ -129,12 +129,16 @@ class PackageStore:
 
 
 class Upload:
-    """A package whose bytes are coming. Exactly one of ``finish`` and ``abandon`` ends it."""
+    """A package whose bytes are coming. Exactly one of ``finish`` and ``abandon`` ends it.
+
+    Attributes:
+        part: Where they are until then.
+    """
 
     def __init__(self, path: Path, part: str, size: int, promised: "dict[Upload, int]") -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
-        self._part = part
+        self.part = Path(part)
         self._left = size
         self._hash = hashlib.sha256()
         self._promised = promised
@@ -157,11 +161,11 @@ class Upload:
         except OSError as error:
             raise _disk_trouble(error) from error
 
-    def finish(self) -> None:
-        """Put the package into its place.
+    def end(self) -> None:
+        """No more bytes come.
 
         Raises:
-            InvalidRequest: The bytes are not those that the header named.
+            InvalidRequest: They are not those that the header named.
             ResourceExhausted: The disk is full.
         """
         if self._left:
@@ -175,7 +179,17 @@ class Upload:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._part, self._path)
+        except OSError as error:
+            raise _disk_trouble(error) from error
+
+    def finish(self) -> None:
+        """Put the package, of which all bytes are there, into its place.
+
+        Raises:
+            ResourceExhausted: The disk does not allow it.
+        """
+        try:
+            os.replace(self.part, self._path)
         except OSError as error:
             raise _disk_trouble(error) from error
         self._promised.pop(self, None)
@@ -185,7 +199,7 @@ class Upload:
         self._promised.pop(self, None)
         with suppress(OSError):
             self._file.close()
-        Path(self._part).unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,13 +1,17 @@
 """The package services: clients upload what applications are made of, nodes download it.
 
-Bytes go to disk as they come, and never through the engine or the store of sessions. What no
-application refers to is deleted some time after its last use.
+Bytes go to disk as they come, and never through the engine or the store of sessions. What nodes could
+not unpack is refused: a process of its own reads each to the end. What no application refers to is
+deleted some time after its last use.
 """
 
 import asyncio
 import logging
+import signal
+import sys
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -56,6 +60,7 @@ class Packages:
         self._in_use = in_use
         self._keep_seconds = keep_seconds
         self._tasks = Tasks("packages")
+        self._checking = asyncio.Semaphore(1)
 
     def handler(self) -> Any:
         """Return what a gRPC server needs to serve both services."""
@@ -105,6 +110,9 @@ class Packages:
                 if part.WhichOneof("part") != "data":
                     raise InvalidRequest("a second header arrived in one upload")
                 await asyncio.to_thread(upload.write, part.data)
+            await asyncio.to_thread(upload.end)
+            async with self._checking:
+                await check_archive(upload.part)
             await asyncio.to_thread(upload.finish)
         except FlameError as error:
             await refuse(context, error)
@@ -146,3 +154,27 @@ class Packages:
         )
         for tenant, sha256 in gone:
             log.info("package-deleted tenant=%s sha256=%s", tenant, sha256)
+
+
+async def check_archive(archive: Path) -> None:
+    """Make sure that nodes can unpack a package.
+
+    Raises:
+        InvalidRequest: They cannot; the text says why.
+    """
+    reader = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "flame.runtime.archives", str(archive)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        said, _ = await reader.communicate()
+    except asyncio.CancelledError:
+        reader.kill()
+        await reader.wait()
+        raise
+    if reader.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise InvalidRequest("the package's archive takes too long to read")
+    if reader.returncode:
+        why = said.decode(errors="replace").strip()
+        raise InvalidRequest(why or f"the package's archive ended its reader ({reader.returncode})")

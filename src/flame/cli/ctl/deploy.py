@@ -17,7 +17,7 @@ from flame.cli.progress import StderrBar
 from flame.cli.tables import document
 from flame.model.errors import AlreadyExists
 from flame.model.packages import INSTALLERS
-from flame.sdk.packing import is_archive
+from flame.sdk.packing import check_archive, is_archive
 
 EXAMPLES = """
 \b
@@ -120,6 +120,8 @@ def deploy(
     )
     planned = plan_deployment(chosen, name, given, exclude)
     if dry_run:
+        if planned.files is None:
+            check_archive(chosen)
         click.echo(_shown(planned, form, {"dry_run": True}))
         return
     with connection.open() as client:
