@@ -30,8 +30,8 @@ from flame.executor_manager.channel import ExecutorChannel
 from flame.executor_manager.guardian_process import CONTROL_FD
 from flame.executor_manager.hand import Hand
 from flame.executor_manager.host import Host
-from flame.executor_manager.logs import log_to_stderr
 from flame.executor_manager.reports import SERVICE_DIED
+from flame.runtime.logs import log_to_stderr
 from flame.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)

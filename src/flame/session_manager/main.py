@@ -16,12 +16,14 @@ import msgspec
 import uvloop
 
 from flame.model.errors import FlameError, InvalidConfiguration
+from flame.runtime.logs import log_to_stderr
 from flame.runtime.processes import ParentWatch
+from flame.runtime.program import Readiness, options_of_its_starter
 from flame.runtime.watchdog import STUCK_AFTER, Watchdog, on_stop_signals
 from flame.session_manager.access import read_or_create_token
 from flame.session_manager.configuration import Configuration, load
 from flame.session_manager.configuration_file import DEFAULT_STORAGE, Tls
-from flame.session_manager.term import Failed, Readiness, Settings, Term
+from flame.session_manager.term import Failed, Settings, Term
 from flame.wire.channels import Endpoint
 
 log = logging.getLogger("flame.session_manager")
@@ -76,24 +78,7 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
     metavar="URL",
     help="the address that standbys name to clients [default: the one it listens on]",
 )
-@click.option("--ready-fd", type=int, metavar="N", help="write a line of JSON here when serving")
-@click.option(
-    "--stuck-after",
-    type=click.FloatRange(min=0.0),
-    default=STUCK_AFTER,
-    show_default=True,
-    metavar="SECONDS",
-    help="End, with all stacks in the log, when the event loop hangs for so long; 0: never.",
-)
-@click.option(
-    "--die-with-parent",
-    "parent",
-    is_flag=False,
-    flag_value="0",
-    type=click.IntRange(min=0),
-    metavar="[PID]",
-    help="Stop when the process that started this ends. With its PID also if it has ended already.",
-)
+@options_of_its_starter
 def main(
     config: Path | None,
     listen: str | None,
@@ -106,17 +91,12 @@ def main(
     lease: float | None,
     advertise: str | None,
     ready_fd: int | None,
-    parent: int | None,
     stuck_after: float,
+    parent: int | None,
 ) -> None:
     """Run Flame's session manager."""
-    parent = os.getppid() if parent == 0 else parent
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=_log_level(os.environ.get("FLAME_LOG", "info")),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    directory = Path(os.environ.get("FLAME_CONFIG_DIR", "~/.flame")).expanduser()
+    log_to_stderr("info")
+    directory = Path(os.environ.get("FLAME_CONFIG_DIR") or "~/.flame").expanduser()
     try:
         settings = Settings(
             configuration=_available(
@@ -138,12 +118,6 @@ def main(
         sys.exit(USAGE_ERROR)
     except Failed:
         sys.exit(FAILED)  # its cause is in the log already
-
-
-def _log_level(text: str) -> int:
-    # Released versions also take filters per module here; those count as info.
-    level = logging.getLevelNamesMapping().get(text.upper())
-    return logging.INFO if level is None else level
 
 
 def _load_configuration(config: Path | None, directory: Path) -> Configuration:

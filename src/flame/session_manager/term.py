@@ -7,9 +7,7 @@ several terms in one process; nothing is carried over from one to the next but t
 import asyncio
 import contextlib
 import gc
-import json
 import logging
-import os
 import socket
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import msgspec
 
 from flame.core.state import Limits
 from flame.model.errors import NotLeading, Unavailable
+from flame.runtime.program import Readiness
 from flame.scheduling.policies import make_policy
 from flame.session_manager.admin import Admin
 from flame.session_manager.backend import backend_handler
@@ -57,25 +56,6 @@ class Settings(msgspec.Struct, frozen=True):
 
 class Failed(Exception):
     """The session manager stopped because of a bug or a broken store."""
-
-
-class Readiness:
-    """Tells once, on a file descriptor, that there is somebody to talk to."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-
-    def tell(self, endpoint: Endpoint, role: str) -> None:
-        """Write the line of JSON, unless it is written."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is None:
-            return
-        line = json.dumps({"endpoint": str(endpoint), "pid": os.getpid(), "role": role}) + "\n"
-        try:
-            os.write(descriptor, line.encode())
-            os.close(descriptor)
-        except OSError as error:  # nobody waits for it any more
-            log.warning("ready-line-not-written fd=%d error=%s", descriptor, error.strerror)
 
 
 class Term:
@@ -196,7 +176,7 @@ class Term:
             self._settings.anonymous,
             shell.epoch,
         )
-        self._ready.tell(where, "leader")
+        self._ready.tell({"endpoint": str(where), "role": "leader"})
 
     def _keep_packages(self) -> Packages:
         configuration = self._settings.configuration
@@ -220,7 +200,7 @@ class Term:
         self._duty.leader = leader
         log.info("standing-by endpoint=%s leader=%r", self.endpoint, leader)
         if self._availability.standby:
-            self._ready.tell(self.endpoint, "standby")
+            self._ready.tell({"endpoint": str(self.endpoint), "role": "standby"})
 
     async def _end(self, *tasks: asyncio.Task[object]) -> None:
         shell, shared = self._shell, self._shared
