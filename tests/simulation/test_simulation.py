@@ -6,10 +6,16 @@ how many are played, ``FLAME_SIMULATION_FIRST`` (default 0) where they start: fo
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flame.core import connecting
+from flame.core.executor import Executor
+from flame.core.session import Session
+from flame.core.state import State
 from flame.engine.engine import Engine, Group
+from flame.model.specs import ExecutorState
 from flame.storage.sqlite.store import SqliteStore
 from flame.testing import planted
 from flame.testing.machine import machine_of
@@ -96,6 +102,27 @@ def test_a_sync_session_that_is_not_synced_is_noticed_when_the_power_goes(
             assert f"flame.testing.simulation {seed} --machine" in capsys.readouterr().out
             return
     pytest.fail("60 seeds did not notice")
+
+
+def test_a_manager_that_believes_an_entering_executor_to_hold_what_never_arrived_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tasks come with a binding; its stream may break between the two."""
+    agree = connecting._agree
+
+    def forgets(state: State, session: Session, executor: Executor, *rest: Any) -> None:
+        if executor.state is not ExecutorState.BINDING:
+            agree(state, session, executor, *rest)
+
+    monkeypatch.setattr(connecting, "_agree", forgets)
+    for seed in range(40, 140):
+        try:
+            Simulation(seed).run()
+        except Broken as error:
+            if "not final" not in str(error):
+                raise
+            return
+    pytest.fail("100 seeds did not notice")
 
 
 def test_the_simulations_do_what_they_are_for() -> None:

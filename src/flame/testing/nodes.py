@@ -6,6 +6,7 @@ sequence numbers.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from flame.core import effects, events
@@ -23,7 +24,11 @@ Item = tuple[TaskId, int, bytes | None]
 
 
 class Node:
-    """An executor manager: starts and stops processes, reports their ends until told to forget."""
+    """An executor manager: starts and stops processes, reports their ends until told to forget.
+
+    Attributes:
+        on_rebound: Called when a warm process begins to enter another session; tasks may be with it.
+    """
 
     def __init__(
         self, world: World, manager: Manager, witness: Witness, name: str, slots: int
@@ -34,6 +39,7 @@ class Node:
         self.name = NodeName(name)
         self.processes: dict[tuple[str, int], Executor] = {}
         self.silent_until = 0.0
+        self.on_rebound: Callable[[Executor], None] = lambda _: None
         self._capacity = Resources(1000 * slots, GIB * slots)
         self._exits: dict[tuple[str, int], events.ExecutorExited] = {}
         self._stream: Stream | None = None
@@ -263,6 +269,8 @@ class Executor:
             if self._bound:
                 self._say(events.BindDone(self._id, self._incarnation, 0, ""))
             return
+        if message.incarnation != self.key[1]:
+            self._node.on_rebound(self)
         self._incarnation = message.incarnation
         self._session = message.session
         self._binding, self._bound, self._leaving = True, False, False

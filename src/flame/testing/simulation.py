@@ -108,6 +108,11 @@ class Simulation:
             Node(self.world, self.manager, self.witness, f"n{index}", count)
             for index, count in enumerate(slots)
         ]
+        #: How often somebody is still to be hit who enters, and may have got tasks with the binding.
+        self._entering_faults = 0
+        self._of_entering = Random(f"entering {seed}")
+        for node in self.nodes:
+            node.on_rebound = self._perhaps_hit_entering
         self.clients = self._make_clients()
         self._faults_end = START + dice.choice((dice.uniform(3.0, 15.0), dice.uniform(15.0, 60.0)))
 
@@ -273,6 +278,7 @@ class Simulation:
         fault()
         if self._of_disks.random() < 0.2:
             self._fill_disk()
+        self._entering_faults += self._of_entering.choice((0, 1, 3))
         if self._machine is not None and self._of_power.random() < 0.1:
             self.world.note("clock jumps")
             self.manager.jump(self._of_power.uniform(1.0, 300.0))
@@ -316,6 +322,24 @@ class Simulation:
             until = self.world.now + self.world.random.uniform(5.0, 45.0)
             self.world.random.choice(processes).stay_away(until)
 
+    def _perhaps_hit_entering(self, process: Executor) -> None:
+        """The moment is too short for the other faults to meet it."""
+        if not self._entering_faults:
+            return
+        self._entering_faults -= 1
+        dice = self._of_entering
+        until = self.world.now + dice.uniform(0.0, 8.0)
+        fault = dice.choice(
+            (
+                process.disconnect,
+                process.kill,
+                self._restart_manager,
+                lambda: process.stay_away(until),
+            )
+        )
+        self.world.note("fault while entering", process.key)
+        self.world.after(dice.choice((0.0, dice.uniform(0.0, 0.03))), fault)
+
     def _cut_client(self) -> None:
         self.world.random.choice(self.clients).disconnect()
 
@@ -341,6 +365,7 @@ class Simulation:
 
     def _heal(self) -> None:
         """The last fault has happened."""
+        self._entering_faults = 0
         self._empty_disk()
         self._start_manager()
         for node in self.nodes:
