@@ -350,7 +350,13 @@ class Shell:
             kept = 0 if batch is not None else store.first_kept(effect.session)
             return events.OutcomesFetched(effect.attachment, batch, kept)
 
-        self.post(await self._reader.read(store, read))
+        try:
+            fetched = await self._reader.read(store, read)
+        except Exception as error:
+            log.exception("outcomes-unread session=%d position=%d", effect.session, effect.position)
+            self.clients.cut_off(effect.attachment, error)
+        else:
+            self.post(fetched)
 
     def channel_handlers(self) -> list[Any]:
         """Return the generic rpc handlers of the three channels."""

@@ -84,6 +84,12 @@ class TaskChannels:
         """The core refused the attachment."""
         self._attached.pop(attachment, None)
 
+    def cut_off(self, attachment: AttachmentId, error: Exception) -> None:
+        """End the stream of a client that would wait for outcomes in vain; it comes back for them."""
+        known = self._attached.get(attachment)
+        if known is not None:
+            known[0].stream.close(Unavailable(f"the store cannot be read: {error}"))
+
     async def _connect(self, _requests: Any, context: Any) -> None:
         try:
             self._check_room()
