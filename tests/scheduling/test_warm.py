@@ -146,6 +146,43 @@ def test_an_executor_that_serves_somebody_is_no_longer_to_be_had() -> None:
     assert cluster.step() == (assign(1, "n0"),)
 
 
+def becomes_idle(cluster: SmallCluster, reusable: bool = True) -> ExecutorId:
+    """The first of those on their way out has left its session, and stays warm."""
+    first = next(e for e in cluster.executors.values() if e.leaving)
+    cluster._put(replace(first, leaving=False, reusable=reusable))
+    return first.executor
+
+
+def released(*, batch: int = 1, request: Resources = UNIT, wanted: int = 1) -> SmallCluster:
+    """Session 1 has both executors, and those that session 2 is owed are on their way out."""
+    cluster = SmallCluster([2])
+    cluster.wish(1, 4)
+    cluster.settle()
+    cluster.wish(2, wanted, batch=batch, request=request, priority=1)
+    cluster.step()
+    for executor in [e for e in cluster.executors.values() if e.leaving]:
+        cluster._put(replace(executor, session=None))
+    assert cluster.ledger.leaves[SessionNumber(2)].promised == wanted
+    return cluster
+
+
+def test_who_is_promised_room_has_the_warm_process_that_stays_there() -> None:
+    cluster = released()
+    executor = becomes_idle(cluster)
+    assert cluster.step() == (Reuse(SessionNumber(2), executor),)
+    assert cluster.have() == {1: 1, 2: 1}
+
+
+def test_a_warm_process_leaves_the_room_that_is_promised_to_who_cannot_use_it() -> None:
+    for batch, request, wanted in ((2, UNIT, 2), (1, SMALLER, 1)):
+        cluster = released(batch=batch, request=request, wanted=wanted)
+        executor = becomes_idle(cluster)
+        assert cluster.step() == (Evict(executor),), "and nobody else has it in the meantime"
+        cluster.leave()
+        cluster.step()
+        assert cluster.have()[2] == wanted
+
+
 SMALLER = Resources(1000, GIB // 2)
 
 

@@ -8,7 +8,15 @@ import pytest
 from flame.model.ids import Tenant
 from flame.model.resources import UNIT, Resources
 from flame.model.tenants import TenantSpec
-from flame.testing.capacity import ClusterSpec, Listed, Load, NodeGroup, Trace, constant
+from flame.testing.capacity import (
+    ClusterSpec,
+    Distribution,
+    Listed,
+    Load,
+    NodeGroup,
+    Trace,
+    constant,
+)
 from flame.testing.capacity.run import Run
 from flame.testing.capacity.sessions import Session
 from flame.testing.world import START
@@ -71,7 +79,6 @@ def sessions_of_one_tenant(
     executors: int,
     requests: list[Resources],
     *,
-    gangs: list[int] | None = None,
     room: int | None = None,
     tasks: float = 0.5,
     seconds: float = 120.0,
@@ -83,10 +90,7 @@ def sessions_of_one_tenant(
     name = Tenant("default")
     limited = () if room is None else (TenantSpec(name, limit=UNIT * executors),)
     load = Load(name, constant(int(executors * seconds / tasks)), constant(tasks), closes="never")
-    listed = tuple(
-        Listed(replace(load, resources=r, batch_size=gangs[n] if gangs else 1), 0.1 * n)
-        for n, r in enumerate(requests)
-    )
+    listed = tuple(Listed(replace(load, resources=r), 0.1 * n) for n, r in enumerate(requests))
     cluster = ClusterSpec((NodeGroup("n", 1, UNIT * (room or executors)),), limited, start=0.2)
     run = BySession(Trace(cluster, listed, until=seconds), 0, seconds)
     run.run()
@@ -127,7 +131,22 @@ def test_fractions_go_round_below_a_full_limit_too(executors: int, sessions: int
     assert sum(got) > 0.9 * executors * 120.0
 
 
+@pytest.mark.parametrize("reusable", [False, True])
+@pytest.mark.parametrize(("room", "others"), [(4, False), (4, True), (8, False)])
 @pytest.mark.parametrize("gang", [2, 3, 4])
-def test_a_gang_has_its_turn_below_a_full_limit(gang: int) -> None:
-    got = sessions_of_one_tenant(4, [UNIT, UNIT], gangs=[1, gang], room=8)
-    assert min(got) > 100.0, got
+def test_a_gang_has_its_turns_beside_endless_elastic_work(
+    gang: int, room: int, others: bool, reusable: bool
+) -> None:
+    """On a full cluster and below a full limit; whether executors end or go from one to the other."""
+    elastic, other = Tenant("default"), Tenant("other" if others else "default")
+    limited = () if room == 4 else (TenantSpec(elastic, limit=UNIT * 4),)
+    load = Load(elastic, constant(2_000), Distribution("uniform", 0.2, 2.0), closes="never")
+    listed = (Listed(load), Listed(replace(load, tenant=other, batch_size=gang), 1.0))
+    nodes = (NodeGroup("n", 1, UNIT * room),)
+    cluster = ClusterSpec(nodes, limited, start=0.2, reusable=reusable)
+    run = BySession(Trace(cluster, listed, until=120.0), 0, 120.0)
+    run.run()
+    got = list(run.got.values())
+    assert len(got) == 2, "the gang never ran"
+    assert min(got) > 0.4 * sum(got), got
+    assert sum(got) > 0.8 * 4 * 120.0, got

@@ -49,8 +49,8 @@ class Claims:
     def run(self, tiers: Sequence[int]) -> None:
         """Add the steps that make room."""
         ledger = self._ledger
-        if ledger.line is not None and ledger.with_idle:
-            self._clearing.line(ledger.line)
+        if ledger.slots.promised and ledger.with_idle:
+            self._clearing.promised()
         if ledger.returning or ledger.with_idle or ledger.surplus:
             for tier in tiers:
                 self._from_spare(tier)
@@ -149,6 +149,7 @@ class Claims:
                 entitled: bool = entitled,
                 may_take_back: bool = may_take_back,
                 due: bool = due,
+                had: int = mine.used,
                 mine: Leaf | Branch = mine,
             ) -> bool:
                 below = chain(giver)
@@ -163,7 +164,7 @@ class Claims:
                     return False
                 if not below and giver.taken - count < giver.wish.reserved:
                     return False
-                if due and gives_turn(theirs, mine):
+                if due and gives_turn(theirs, mine, had=had):
                     return True
                 if is_due(theirs, count * giver.price):
                     return False

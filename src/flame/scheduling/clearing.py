@@ -58,12 +58,17 @@ class Clearing:
                 self._note_giver(giver, step.count)
                 self._ledger.ask(giver, step.count)
 
-    def line(self, line: Leaf) -> None:
-        """Have idle executors leave the room that is kept, where that is enough."""
-        ledger = self._ledger
-        for node in sorted(line.promises):
-            self._evict(ledger.rooms.by_node[node], _NOTHING, 0)
-        for _, room in sorted(ledger.with_idle.items()):
+    def promised(self) -> None:
+        """Have idle executors leave the room that is promised, where that is enough."""
+        ledger, line = self._ledger, self._ledger.line
+        with_idle = [room for _, room in sorted(ledger.with_idle.items())]
+        for room in with_idle:
+            if room.promises:
+                kept = line.promises.get(room.machine.node, 0) if line is not None else 0
+                if line is not None and kept:  # there may never be enough for both
+                    self._evict(room, line.wish.request * -kept, 0)
+                self._evict(room, _NOTHING, 0)
+        for room in with_idle:
             while ledger.slots.coming < 0 and self._evict(room, _NOTHING, 1):
                 pass
 
@@ -77,9 +82,18 @@ class Clearing:
     ) -> bool:
         """Set room aside for the session's next executor, or its next gang, or for none of it."""
         ledger = self._ledger
+        if leaf is not ledger.line:
+            return self._make_room(leaf, givers, may_give, graceful=graceful)
+        kept = dict(leaf.promises)
+        ledger.forget_promises(leaf)
+        made = self._make_room(leaf, givers, may_give, graceful=graceful)
+        if not made:
+            ledger.keep_line(leaf, kept)
+        return made
+
+    def _make_room(self, leaf: Leaf, givers: Givers, may_give: MayGive, *, graceful: bool) -> bool:
+        ledger = self._ledger
         steps, undone = len(self._steps), len(self._undo)
-        if leaf is ledger.line:
-            return False  # what there is, is kept for it already
         relieved = self._relieve(leaf, givers, may_give, graceful=graceful)
         if relieved is None:
             self._roll_back(steps, undone)

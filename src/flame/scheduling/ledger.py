@@ -6,7 +6,7 @@ The core reports facts as they change. A plan marks what it expects to come of i
 then reports replaces the expectation, and what it did not do is forgotten at the next plan.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -571,6 +571,12 @@ class Ledger:
         if counts:
             leaf.promised += count
             self.tree.charge(leaf, count)
+
+    def keep_line(self, leaf: Leaf, places: Mapping[NodeName, int]) -> None:
+        """Keep so many places for the session, of what is not on its way yet."""
+        self.line = leaf
+        for node, count in places.items():
+            self.promise(leaf, self.rooms.by_node[node], count, counts=False)
 
     def forget_promises(self, leaf: Leaf) -> None:
         """Give up all room that is set aside for the session."""

@@ -2,7 +2,8 @@
 
 A session behind them that could have the process as it is would get on at once; where the order is
 strict, that is still theirs. Sessions that are compared by what they have are not kept from it:
-whoever has less takes back from whoever has more. Room that is kept for the first in line is nobody's.
+whoever has less takes back from whoever has more. Room that is promised, or kept for the first in line,
+is nobody's.
 """
 
 from flame.model.resources import Resources
@@ -26,8 +27,9 @@ class PassedOver:
     def claim(self, leaf: Leaf, room: Room) -> bool:
         """Whether one of them could have what the idle processes of the node take, before ``leaf``."""
         line = self._ledger.line
-        if line is not None and leaf.tier <= line.tier and room.machine.node in line.promises:
-            return not Resources().fits_in(room.coming)
+        first_in_line = line is not None and room.machine.node in line.promises
+        if not Resources().fits_in(room.coming):
+            return not (first_in_line and line is not None and leaf.tier > line.tier)
         return any(
             first is not line and self._is_before(first, leaf) and self._could_have(first, room)
             for first in self._first.values()

@@ -128,6 +128,12 @@ class _Planning:
 
     def _honour_place(self, leaf: Leaf, room: Room, count: int) -> None:
         ledger = self._ledger
+        for executor, idle in sorted(room.idle.items()):
+            if count and ledger.warm.suits(leaf.wish, idle) and ledger.rooms.suits(leaf.wish, room):
+                ledger.promise(leaf, room, -1)
+                self._steps.append(Reuse(leaf.wish.session, executor))
+                ledger.reuse(leaf, idle)
+                count -= 1
         ready = self._ready(leaf, room, count)
         if ready:
             ledger.promise(leaf, room, -ready)
@@ -147,6 +153,8 @@ class _Planning:
 
     def _on_its_way(self, leaf: Leaf, room: Room, count: int) -> bool:
         left = self._left_for(leaf, room) + room.leaving
+        for idle in room.idle.values():  # it has to go, if it is needed
+            left = left + idle.resources
         return (
             self._ledger.slots.will_do
             and self._ledger.rooms.suits(leaf.wish, room)
@@ -237,11 +245,10 @@ class _Planning:
             missing -= more
         if missing:
             return False
-        ledger.line = leaf
-        for node, count in chosen.items():
-            if count:
-                ledger.promise(leaf, ledger.rooms.by_node[node], count, counts=False)
-                ledger.changed[node] = ledger.rooms.by_node[node]
+        chosen = {node: count for node, count in chosen.items() if count}
+        ledger.keep_line(leaf, chosen)
+        for node in chosen:
+            ledger.changed[node] = ledger.rooms.by_node[node]
         return True
 
     def _grant(self, leaf: Leaf) -> bool:

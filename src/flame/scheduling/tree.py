@@ -318,15 +318,16 @@ def is_due(child: Leaf | Branch, less: float = 0.0) -> bool:
     return standing.turn and (child.used - less) * (1 + EXACT) < standing.deserved
 
 
-def gives_turn(giver: Leaf | Branch, taker: Leaf | Branch) -> bool:
+def gives_turn(giver: Leaf | Branch, taker: Leaf | Branch, *, had: int) -> bool:
     """Whether it has more than it deserves, and is owed a turn less than the other one.
 
-    Where executors differ in size nobody may have more than it deserves, and one still have none.
+    Where executors differ in size, or come in gangs, nobody may have more than it deserves, and one still
+    have none. ``had``: what the taker had before it took the first of a gang.
     """
     theirs, mine = giver.standing, taker.standing
     if theirs.owed is None or mine.owed is None or mine.owed - theirs.owed < 1.0 - EXACT:
         return False
-    return not taker.used or giver.used > theirs.deserved * (1 + EXACT)
+    return not had or giver.used > theirs.deserved * (1 + EXACT)
 
 
 def in_turn(branch: Branch, tier: int, *, guaranteed: bool = False) -> Iterator[Leaf]:

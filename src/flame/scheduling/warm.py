@@ -48,6 +48,16 @@ class Warm:
         """Yield those that stand by for other sessions, or for itself."""
         yield from self._by_taker.get(_key(_STANDING_BY, wish), ())
 
+    @staticmethod
+    def suits(wish: Wish, idle: Holding) -> bool:
+        """Whether the session could have it as it is."""
+        takers = _takers(idle)
+        return wish.batch_size == 1 and (
+            wish.session in takers
+            or _key(_FREE, wish) in takers
+            or _key(_STANDING_BY, wish) in takers
+        )
+
     def has(self, wish: Wish) -> bool:
         """Whether there is any for the session. A gang has new ones."""
         return wish.batch_size == 1 and (

@@ -53,17 +53,19 @@ class Process:
 
     Attributes:
         since: When it was ordered.
+        number: The incarnation that it was started as; its node knows it by that.
         items: Tasks in its hand with their lengths; the first one runs since ``began``.
     """
 
     __slots__ = (
         "_leaving", "_place", "_plan", "_sequence",
-        "alive", "began", "executor", "incarnation", "items", "node", "resources",
+        "alive", "began", "executor", "incarnation", "items", "node", "number", "resources",
         "session", "since", "tenant",
     )  # fmt: skip
 
     def __init__(self, place: Place, order: effects.StartExecutor) -> None:
         self.executor, self.incarnation = order.executor, order.incarnation
+        self.number = order.incarnation
         self.node, self.resources, self.tenant = order.node, order.resources, order.tenant
         self.since = place.world.now
         self.alive = True
@@ -156,7 +158,7 @@ class Process:
         place.gone(self)
         place.post(
             events.ExecutorExited(
-                self.node, self.executor, self.incarnation, TaskId(0), 0, Cause.STOPPED, ""
+                self.node, self.executor, self.number, TaskId(0), 0, Cause.STOPPED, ""
             )
         )
 
