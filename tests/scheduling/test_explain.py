@@ -29,10 +29,56 @@ def test_a_limit_is_named() -> None:
 
 
 def test_a_gang_says_how_many_fit() -> None:
-    cluster = SmallCluster([3])
+    cluster = SmallCluster([4])
+    cluster.wish(2, 1)
+    cluster.settle()
     cluster.wish(1, 4, batch=4)
     cluster.settle()
     assert why(cluster, 1) == "needs 4 executors at once, 3 fit"
+
+
+def test_a_gang_for_which_there_are_too_few_nodes_says_so() -> None:
+    cluster = SmallCluster([3, 2])
+    cluster.wish(1, 8, batch=8)
+    cluster.settle()
+    assert why(cluster, 1) == "needs 8 executors at once, 5 fit even if all nodes are empty"
+
+
+def test_what_is_free_and_not_enough_is_not_called_full() -> None:
+    cluster = SmallCluster([4, 4])
+    cluster.wish(1, 1, request=UNIT * 3)
+    cluster.settle()
+    cluster.wish(2, 2, request=UNIT * 4)
+    cluster.settle()
+    assert cluster.have() == {1: 1, 2: 1}
+    said = why(cluster, 2)
+    assert said.startswith("no node has cpu=4,mem=4g free: n1 has the most, cpu=1,mem=1g; "), said
+    assert said.endswith("it has 1 of the 2 it could use")
+
+
+def test_nodes_with_the_label_are_full_and_others_are_not() -> None:
+    cluster = SmallCluster([4])
+    cluster.node("b", UNIT, (("zone", "b"),))
+    cluster.wish(1, 2, requires=(("zone", "b"),))
+    cluster.settle()
+    assert why(cluster, 1) == "every node with zone=b is full; it has 1 of the 2 it could use"
+
+
+def test_where_age_decides_no_share_is_promised() -> None:
+    cluster = SmallCluster([2], ["fifo"])
+    cluster.wish(1, 2)
+    cluster.wish(2, 1)
+    cluster.settle()
+    full = "the cluster is full; "
+    assert (
+        why(cluster, 2)
+        == f"{full}1 older session comes first (fifo); it has 0 of the 1 it could use"
+    )
+    cluster.wish(0, 1)
+    cluster.settle()
+    assert why(cluster, 0).startswith(
+        f"{full}nothing is taken back from others (fifo); it has 0 of"
+    )
 
 
 def test_what_no_node_has_is_said_with_what_the_largest_has() -> None:
@@ -65,7 +111,7 @@ def test_an_empty_or_full_cluster_is_said() -> None:
     cluster.wish(1, 4, priority=1)
     cluster.wish(2, 4)
     cluster.settle()
-    assert "1 session of higher priority come" in why(cluster, 2)
+    assert "1 session of higher priority comes first" in why(cluster, 2)
     cluster.wish(3, 8, priority=1)
     cluster.settle()
     assert "its fair share is 2.0 executors, it has 2 of the 8" in why(cluster, 3)

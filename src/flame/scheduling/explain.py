@@ -44,6 +44,13 @@ def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
             for room in ledger.rooms.by_node.values()
             if ledger.rooms.suits(wish, room)
         )
+        whole = sum(
+            wish.request.count_in(room.machine.capacity)
+            for room in ledger.rooms.by_node.values()
+            if match(wish.requires, room.machine.labels)
+        )
+        if whole < gang:
+            return f"needs {gang} executors at once, {whole} fit even if all nodes are empty"
         kept = ", room is kept for it" if leaf is ledger.line else ""
         return f"needs {gang} executors at once, {fit} fit{kept}"
     return _crowded(ledger, leaf)
@@ -102,14 +109,38 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
 
 
 def _crowded(ledger: Ledger, leaf: Leaf) -> str:
-    higher = sum(1 for other in ledger.leaves.values() if other.tier > leaf.tier and other.kept)
     has = f"it has {leaf.kept} of the {leaf.wish.wanted} it could use"
-    full = "the cluster is full" + _cordoned(ledger)
+    return f"{_full(ledger, leaf)}; {_others(ledger, leaf)}{has}"
+
+
+def _others(ledger: Ledger, leaf: Leaf) -> str:
+    """Say who comes before the session, or what it may hope for."""
+    others = [other for other in ledger.leaves.values() if other.kept and other is not leaf]
+    higher = sum(other.tier > leaf.tier for other in others)
     if higher:
-        sessions = "session" if higher == 1 else "sessions"
-        return f"{full}; {higher} {sessions} of higher priority come first; {has}"
-    share = deserved(ledger).get(leaf.wish.session, 0.0) * WHOLE / leaf.price
-    return f"{full}; its fair share is {share:.1f} executors, {has}"
+        return f"{_sessions(higher)} of higher priority {_come(higher)} first; "
+    if leaf.wish.requires:
+        return ""  # a share of the whole cluster says nothing of these nodes
+    if ledger.policies.sharing.takes_back:
+        share = deserved(ledger).get(leaf.wish.session, 0.0) * WHOLE / leaf.price
+        return f"its fair share is {share:.1f} executors, "
+    older = sum(other.tier == leaf.tier and other.wish.order < leaf.wish.order for other in others)
+    if older:
+        return f"{_sessions(older, 'older ')} {_come(older)} first (fifo); "
+    return "nothing is taken back from others (fifo); "
+
+
+def _full(ledger: Ledger, leaf: Leaf) -> str:
+    """Say that nothing is free where the session could be, or that it is not enough in any one place."""
+    wish = leaf.wish
+    rooms = [r for r in ledger.rooms.by_node.values() if ledger.rooms.suits(wish, r)]
+    node, most = largest([(room.machine.node, room.open) for room in rooms])
+    if most.cpu_millis > 0 or any(wish.request.fits_in(room.free) for room in rooms):
+        where = f"no node with {format_labels(wish.requires)}" if wish.requires else "no node"
+        left = f"{node} has the most, {most}" if most.cpu_millis > 0 else "what is free is promised"
+        return f"{where} has {wish.request} free: {left}"
+    where = f"every node with {format_labels(wish.requires)}" if wish.requires else "the cluster"
+    return f"{where} is full" + _cordoned(ledger)
 
 
 def _too_many(ledger: Ledger, leaf: Leaf) -> str:
@@ -130,6 +161,14 @@ def _cordoned(ledger: Ledger) -> str:
     if not count:
         return ""
     return f", {count} of its {len(machines)} nodes {'is' if count == 1 else 'are'} cordoned"
+
+
+def _sessions(count: int, kind: str = "") -> str:
+    return f"{count} {kind}{'session' if count == 1 else 'sessions'}"
+
+
+def _come(count: int) -> str:
+    return "comes" if count == 1 else "come"
 
 
 def _executors(count: int) -> str:
