@@ -40,6 +40,24 @@ def test_a_request_that_fits_no_node_is_refused_and_the_rest_goes_on(tmp_path: P
     assert "which no node has" in result.output
 
 
+def test_a_gang_that_never_begins_says_what_it_waits_for(tmp_path: Path) -> None:
+    text = f"{CLUSTER}sessions:\n  - {{tasks: 90, task_length: 1, batch_size: 90}}\n"
+    result = run(tmp_path, text)
+    assert result.exit_code == 0
+    assert (
+        "Waiting: session s1 of default, since 0 s: needs 90 executors at once, 4 fit"
+        in result.output
+    )
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    text = f"{CLUSTER}sessions:\n  - {{tasks: 1, task_length: 1}}\n"
+    (tmp_path / "file").touch()
+    result = run(tmp_path, text, "--report", str(tmp_path / "file" / "out"))
+    assert result.exit_code == 1
+    assert f"Error: {tmp_path / 'file' / 'out'}: Not a directory" in result.output
+
+
 @pytest.mark.parametrize("until", ["1", "0.001"])
 def test_nothing_may_arrive(tmp_path: Path, until: str) -> None:
     late = f"{CLUSTER}sessions:\n  - {{at: 5, tasks: 1, task_length: 1}}\n"

@@ -134,6 +134,11 @@ def _tables(figures: dict[str, Any]) -> str:
         f"Refused: session {each['session']} of {each['tenant']}: {each['reason']}"
         for each in figures["refused"][:SHOWN]
     ]
+    parts += [
+        f"Waiting: session {each['session']} of {each['tenant']}, since {each['since']:g} s: "
+        f"{each['reason'] or 'it has not begun'}"
+        for each in figures["waiting"][:SHOWN]
+    ]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -227,4 +227,4 @@ def expand(name: str, value: Value) -> list[str]:
 
 def _between(least: float, most: float, *, above: bool = False) -> str:
     low = f"above {least:g}" if above else f"from {least:g}"
-    return low if most >= MOST else f"{low} to {most:g}"
+    return low if most >= MOST else f"{low} to {most:.10g}"

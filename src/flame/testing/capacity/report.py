@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flame.model.ids import Tenant
+from flame.scheduling.explain import why_waiting
 from flame.testing.capacity import plots
 from flame.testing.capacity.measures import Measures, Sample
 from flame.testing.capacity.run import Run
@@ -61,6 +62,7 @@ class Report:
             self._by_tenant.setdefault(session.load.tenant, []).append(session)
         branches = run.cluster.state.ledger.branches
         self._weights = {name: branch.weight for name, branch in branches.items()}
+        self._ledger = run.cluster.state.ledger
         budget = run.cluster.state.budget
         self._refused_for_budget = budget.refused if budget is not None else 0
 
@@ -104,7 +106,12 @@ class Report:
                 if s.refused
             ][:MOST_LISTED],
             "waiting": [
-                {"session": s.name, "tenant": s.load.tenant, "since": round(s.arrived, 3)}
+                {
+                    "session": s.name,
+                    "tenant": s.load.tenant,
+                    "since": round(s.arrived, 3),
+                    "reason": why_waiting(self._ledger, s.number) or "",
+                }
                 for s in sessions
                 if s.began is None and s.ended is None and s.tasks
             ][:MOST_LISTED],
