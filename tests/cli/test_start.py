@@ -3,12 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import click
 import pytest
 
 from flame.cli.flame import flame
 from flame.cli.flmctl import flmctl
+from flame.cli.flmexec import flmexec
+from flame.cli.flmping import flmping
+from flame.executor_manager.main import main as executor_manager
+from flame.session_manager.main import main as session_manager
+from tests.cli.conftest import Run
 
 #: Each takes 20 to 80 ms to load, and most runs need none of them.
 SLOW = ("google.protobuf.internal.python_message", "rich", "yaml")
@@ -60,3 +66,9 @@ def test_help_says_in_one_whole_sentence_what_each_command_does(
     ]
     for command in group.commands.values():
         assert not command.params or "Example" in (command.epilog or ""), command.name
+
+
+def test_every_command_says_its_version(run: Run) -> None:
+    commands = (flame, flmctl, flmping, flmexec, session_manager, executor_manager)
+    said = {run(command, "--version").stdout for command in commands}
+    assert said == {f"flame {version('flame')}\n"}

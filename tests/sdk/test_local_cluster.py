@@ -199,3 +199,9 @@ def test_importing_flame_is_quick_and_loads_no_grpc() -> None:
     done = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
     assert done.split() == ["False", "False"]
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("address", ["here", "127.0.0.1:99999", "127.0.0.1"])
+def test_an_address_to_listen_on_is_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"listen is '{address}'; it must be HOST:PORT, like"):
+        LocalCluster(listen=address)

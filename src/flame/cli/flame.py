@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from flame.cli.outcomes import Group
+from flame.cli.outcomes import Group, version_option
 from flame.cli.simulate import simulate_command
 from flame.cli.up import up
 
@@ -20,6 +20,7 @@ Examples:
 
 
 @click.group(cls=Group, epilog=EXAMPLES)
+@version_option
 def flame() -> None:
     """Flame: elastic sessions of many small tasks."""
 

@@ -13,7 +13,7 @@ from flame.cli.ctl.storage import backup, migrate
 from flame.cli.ctl.tenants import tenant
 from flame.cli.ctl.tokens import token
 from flame.cli.ctl.view import view
-from flame.cli.outcomes import Group, end_with
+from flame.cli.outcomes import Group, end_with, version_option
 
 EXAMPLES = """
 \b
@@ -34,6 +34,7 @@ Examples:
 
 
 @click.group(cls=Group, epilog=EXAMPLES)
+@version_option
 def flmctl() -> None:
     """Look at a Flame cluster and change it."""
 

@@ -16,7 +16,7 @@ from flame.cli.amounts import as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
 from flame.cli.follow import Follow, Submitted
 from flame.cli.items import fill, has_places, numbered, read_items, with_place
-from flame.cli.outcomes import Command, end_with
+from flame.cli.outcomes import Command, end_with, version_option
 from flame.cli.progress import StderrBar
 from flame.model.errors import FlameError, InvalidRequest, TaskCancelled, TaskError
 from flame.model.resources import Resources
@@ -108,6 +108,7 @@ class Halted(FlameError):
     metavar="N",
     help="Start a cluster with N executors for this run instead of using a running one.",
 )
+@version_option
 @connection_options
 @click.pass_context
 def flmexec(

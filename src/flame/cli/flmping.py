@@ -15,7 +15,7 @@ import click
 import flame
 from flame.cli.amounts import as_bytes, as_resources, instance_resources
 from flame.cli.connection import Connection, connection_options
-from flame.cli.outcomes import Command, end_with
+from flame.cli.outcomes import Command, end_with, version_option
 from flame.cli.progress import Progress
 from flame.cli.tables import document, key_values
 from flame.model.errors import InvalidRequest, TaskError
@@ -130,6 +130,7 @@ class Payloads:
     metavar="N",
     help="Start a cluster with N executors for this run instead of using a running one.",
 )
+@version_option
 @connection_options
 @click.pass_context
 def flmping(

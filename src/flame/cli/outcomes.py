@@ -45,6 +45,12 @@ def end_with(command: Callable[[], object]) -> None:
         raise
 
 
+#: ``--version``, the same for every command.
+version_option = click.version_option(
+    package_name="flame", prog_name="flame", message="%(prog)s %(version)s"
+)
+
+
 class Failure(click.ClickException):
     """An error of Flame as the command line shows it."""
 
@@ -68,7 +74,10 @@ class _Ending(click.Command):
             raise click.exceptions.Exit(INTERRUPTED) from None
         except OSError as error:
             if error.errno != errno.EPIPE:
-                raise
+                if error.filename is None:
+                    raise
+                # A file or directory that somebody named: no bug of ours.
+                raise Failure(f"{os.fsdecode(error.filename)}: {error.strerror}") from error
             # Python flushes stdout once more at exit; give it something that takes the bytes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(READER_GONE) from None

@@ -45,6 +45,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
+@click.version_option(package_name="flame", prog_name="flame", message="%(prog)s %(version)s")
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
 @click.option(
     "--endpoint",

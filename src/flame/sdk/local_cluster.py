@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from flame.model.errors import FlameError, InvalidRequest
+from flame.model.errors import FlameError, InvalidConfiguration, InvalidRequest
 from flame.runtime.backoff import Backoff
 from flame.sdk.child import START_TIMEOUT, Child, PortTaken
 from flame.sdk.cluster_directory import ClusterDirectory, make_token
@@ -58,7 +58,12 @@ class LocalCluster:
         if executors is not None and executors < 0:
             raise InvalidRequest(f"executors is {executors}; it must be 0 or more")
         self._executors = executors
-        self._listen = Endpoint.parse(listen)
+        try:
+            self._listen = Endpoint.parse(listen)
+        except InvalidConfiguration:
+            raise InvalidRequest(
+                f"listen is {listen!r}; it must be HOST:PORT, like 127.0.0.1:8080 (port 0: a free one)"
+            ) from None
         self._storage = storage
         self._anonymous = anonymous
         self._config = [] if config is None else ["--config", os.path.abspath(config)]

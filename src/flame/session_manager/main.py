@@ -42,6 +42,7 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.version_option(package_name="flame", prog_name="flame", message="%(prog)s %(version)s")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
