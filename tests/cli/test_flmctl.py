@@ -11,7 +11,14 @@ import yaml
 from flame.cli.flmctl import flmctl
 from flame.model.errors import Unavailable
 from flame.model.resources import GIB, Resources
-from flame.model.specs import ApplicationSpec, SessionState, ShimKind, TaskState
+from flame.model.specs import (
+    ApplicationSpec,
+    Event,
+    EventCode,
+    SessionState,
+    ShimKind,
+    TaskState,
+)
 from tests.cli.builders import (
     a_node,
     a_session,
@@ -143,10 +150,48 @@ def test_a_task_is_shown_with_what_happened_to_it(client: FakeClient, run: Run) 
     shown = run(flmctl, "view", "-s", "s", "-t", "17").stdout
     assert re.search(r"State: +Failed", shown)
     assert re.search(r"Input: +/wA= \(2 bytes, base64\)", shown)
-    assert "3  Boom" in shown
+    assert "Failed  Boom" in shown
     document = json.loads(run(flmctl, "view", "-s", "s", "-t", "17", "-o", "json").stdout)
     assert document["spec"]["input"] == {"base64": "/wA="}
     assert document["status"]["events"][0]["message"] == "Boom\n  line 2"
+
+
+def test_a_lost_task_is_shown_with_each_attempt_once_and_whose_output_there_is(
+    client: FakeClient, run: Run
+) -> None:
+    attempts = [f"attempt {n} on node a, executor e{n}: exit: last\nwords" for n in (1, 2)]
+    why = "\n".join(["the executor died 2 times", *attempts])
+    events = (
+        Event(EventCode.LOST, why, 2000),
+        Event(EventCode.FAILED, why, 2000),
+        *(
+            Event(EventCode.ATTEMPT_SPENT, text, 1000 * n, f"e{n}")
+            for n, text in enumerate(attempts, 1)
+        ),
+        Event(4711, "of a newer manager", 3000),
+    )
+    client.sessions = [a_session(name="s")]
+    client.tasks = {1: replace(a_task(state=TaskState.FAILED), events=events)}
+    shown = run(flmctl, "view", "-s", "s", "-t", "1").stdout
+    lines = [line.strip() for line in shown[shown.index("Events:") :].splitlines()]
+    ends = [
+        "AttemptSpent  attempt 1 on node a, executor e1: exit: last",
+        "words",
+        "AttemptSpent  attempt 2 on node a, executor e2: exit: last",
+        "words",
+        "Lost  the executor died 2 times",
+        "4711  of a newer manager",
+    ]
+    assert len(lines) == len(ends)
+    assert all(line.endswith(end) for line, end in zip(lines, ends, strict=True))
+    document = json.loads(run(flmctl, "view", "-s", "s", "-t", "1", "-o", "json").stdout)
+    seen = [(e["name"], e.get("executor")) for e in document["status"]["events"]]
+    assert seen[:1] + seen[2:] == [
+        ("Lost", None),
+        ("AttemptSpent", "e1"),
+        ("AttemptSpent", "e2"),
+        ("4711", None),
+    ]
 
 
 def test_what_view_prints_as_yaml_can_be_registered(

@@ -48,9 +48,9 @@ def test_a_lost_task_says_where_and_how_each_attempt_ended() -> None:
     (sent,) = b.took(effects.SendOutcomes)
     _, code, message = sent.failures[0]
     assert code == EventCode.LOST
-    assert "attempt 1 on node n, pid 4711: exit: exited with code 7" in message
+    assert "attempt 1 on node n, executor e1, pid 4711: exit: exited with code 7" in message
     assert "first words" in message
-    assert "attempt 2 on node n, pid 4711: out of memory: second words" in message
+    assert "attempt 2 on node n, executor e2, pid 4711: out of memory: second words" in message
 
 
 def test_what_a_dying_process_wrote_is_kept_up_to_a_limit() -> None:
@@ -137,7 +137,7 @@ def test_the_history_survives_a_restart_of_the_manager() -> None:
     b.bind(name)
     die(b, name, 1, Cause.SIGNAL, "second words")
     (sent,) = b.took(effects.SendOutcomes)
-    assert "attempt 1 on node n, pid 4711: exit: first words" in sent.failures[0][2]
+    assert "attempt 1 on node n, executor e1, pid 4711: exit: first words" in sent.failures[0][2]
     assert "attempt 2" in sent.failures[0][2]
 
 
@@ -174,7 +174,9 @@ def test_a_task_that_raises_is_tried_as_often_as_its_session_says() -> None:
         b.finish(1, sequence=sequence, attempts=[sequence], failures={0: RAISED})
     (sent,) = [s for s in b.took(effects.SendOutcomes) if 1 in s.task_ids]
     message = sent.failures[0][2]
-    assert message.startswith("ValueError: no\nbefore this:\nattempt 1 on node n: raised")
+    assert message.startswith(
+        "ValueError: no\nbefore this:\nattempt 1 on node n, executor e1: raised"
+    )
     assert "attempt 2" in message
     assert [r.attempt for r in b.stored(LeaseLost)] == [1, 2]
 

@@ -211,7 +211,7 @@ def test_of_10_000_tasks_only_the_poison_fails_and_it_shows_its_history(
     told = commands.good("flmctl", *view)
     assert len(spent) == 3
     for number, text in enumerate(spent, 1):
-        where = rf"attempt {number} on node {re.escape(node.name)}, pid [1-9][0-9]*: signal: "
+        where = rf"attempt {number} on node {re.escape(node.name)}, executor [0-9a-f-]+, pid [1-9][0-9]*: signal: "
         assert re.search(rf"{where}.*SIGSEGV.*last words of attempt {number}", text, re.DOTALL)
         assert re.search(rf"{where}.*SIGSEGV", told)
     ahead = re.search(r", ([0-9]+) ahead", spent[0])

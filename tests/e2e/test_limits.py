@@ -176,7 +176,7 @@ def test_a_lost_task_tells_of_each_attempt(cluster: LocalCluster) -> None:
         text = str(lost.value)
         node = client.list_nodes()[0].name
         for attempt in (1, 2):
-            assert f"attempt {attempt} on node {node}, pid " in text
+            assert f"attempt {attempt} on node {node}, executor " in text
             assert f"last words of attempt {attempt}" in text
         assert "exited with code 7" in text
         task = session.get_task(1)

@@ -61,8 +61,9 @@ class Attempt:
     raised: int = 0  # how many up to this one the service failed
 
     def __str__(self) -> str:
+        executor = f", executor {self.executor}" if self.executor else ""
         pid = f", pid {self.loss.pid}" if self.loss.pid else ""
-        return f"attempt {self.number} on node {self.node}{pid}: {self.loss}"
+        return f"attempt {self.number} on node {self.node}{executor}{pid}: {self.loss}"
 
 
 def bounded(text: str) -> str:

@@ -109,11 +109,16 @@ class EventCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, in ``created_ms`` milliseconds since the epoch."""
+    """Something that happened, in ``created_ms`` milliseconds since the epoch.
+
+    Attributes:
+        executor: To which it happened; empty: to none, or it is not known.
+    """
 
     code: int
     message: str
     created_ms: int
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

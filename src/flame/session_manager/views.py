@@ -92,7 +92,7 @@ def task_message(view: TaskView) -> v1.Task:
             for event in codec.failure_events(view.failure, view.finished_ms or view.created_ms)
         )
     for attempt in view.history:
-        event = Event(EventCode.ATTEMPT_SPENT, str(attempt), attempt.ended_ms)
+        event = Event(EventCode.ATTEMPT_SPENT, str(attempt), attempt.ended_ms, attempt.executor)
         status.events.append(codec.event_to(event))
     return message
 

@@ -350,12 +350,17 @@ def _milliseconds(field: str, value: int) -> int:
 
 def events_of(messages: Iterable[v1.Event]) -> tuple[Event, ...]:
     """Read what happened to a session or a task, oldest first."""
-    return tuple(Event(m.code, m.message, m.creation_time) for m in messages)
+    return tuple(Event(m.code, m.message, m.creation_time, m.executor) for m in messages)
 
 
 def event_to(event: Event) -> v1.Event:
     """Write one thing that happened."""
-    return v1.Event(code=event.code, message=event.message, creation_time=event.created_ms)
+    return v1.Event(
+        code=event.code,
+        message=event.message,
+        creation_time=event.created_ms,
+        executor=event.executor,
+    )
 
 
 def failure_events(failure: Failure, finished_ms: int) -> tuple[Event, ...]:

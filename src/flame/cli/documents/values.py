@@ -1,12 +1,12 @@
 """What the documents of all things are made of: times, states, payloads, resources, events."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from flame.model.resources import Resources
-from flame.model.specs import Event
+from flame.model.specs import Event, EventCode
 
 Document = dict[str, Any]
 
@@ -59,14 +59,42 @@ def resources_document(resources: Resources) -> Document:
     }
 
 
-def event_lines(events: Iterable[Event]) -> str:
-    return "\n".join(
-        f"{date_time(event.created_ms) or '-'}  {event.code}  {event.message}" for event in events
-    )
+def event_lines(events: Sequence[Event]) -> str:
+    """Lines for people, in the order in which it happened, and nothing twice.
+
+    Why a task is lost is told with all its attempts, which are events, too; and once more for released
+    clients.
+    """
+    attempts = [event for event in events if event.code == EventCode.ATTEMPT_SPENT]
+    lines: dict[tuple[int, str], str] = {}
+    for event in [*attempts, *(event for event in events if event not in attempts)]:
+        message = event.message
+        if event not in attempts:
+            for attempt in attempts:
+                message = message.replace(f"\n{attempt.message}", "")
+            message = message.removesuffix("\nbefore this:")
+        when = date_time(event.created_ms) or "-"
+        line = f"{when}  {_event_name(event.code)}  {message}"
+        lines.setdefault((event.created_ms, message), line)
+    return "\n".join(line for _, line in sorted(lines.items(), key=lambda entry: entry[0][0]))
 
 
 def event_documents(events: Iterable[Event]) -> list[Document] | None:
     return [
-        {"code": event.code, "message": event.message, "created": date_time(event.created_ms)}
+        present(
+            code=int(event.code),
+            name=_event_name(event.code),
+            message=event.message,
+            executor=event.executor or None,
+            created=date_time(event.created_ms),
+        )
         for event in events
     ] or None
+
+
+def _event_name(code: int) -> str:
+    """What people read in place of the code; a number that only a newer manager knows stays one."""
+    try:
+        return state_name(EventCode(code))
+    except ValueError:
+        return str(code)

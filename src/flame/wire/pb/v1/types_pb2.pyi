@@ -110,14 +110,16 @@ class Metadata(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("code", "message", "creation_time")
+    __slots__ = ("code", "message", "creation_time", "executor")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     creation_time: int
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., creation_time: _Optional[int] = ...) -> None: ...
+    executor: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., creation_time: _Optional[int] = ..., executor: _Optional[str] = ...) -> None: ...
 
 class ResourceRequirement(_message.Message):
     __slots__ = ("cpu", "memory", "gpu", "cpu_millis", "extras")
