@@ -31,7 +31,9 @@ from flame.core import (
     recovery,
     sessions,
     submission,
+    subscribers,
     usage,
+    watchers,
 )
 from flame.core import tenants as tenants_
 from flame.core.allocation import Planner, replan
@@ -116,10 +118,10 @@ _NEED_ROOM = (
 _NOTICES: dict[type, Callable[[State, Any, float], None]] = {
     events.Detach: submission.on_detach,
     events.SubmitTasks: submission.on_submit,
-    events.GrantOutcomes: outcomes.on_grant,
-    events.OutcomesFetched: outcomes.on_fetched,
-    events.WatchTask: outcomes.on_watch,
-    events.UnwatchTask: outcomes.on_unwatch,
+    events.GrantOutcomes: subscribers.on_grant,
+    events.OutcomesFetched: subscribers.on_fetched,
+    events.WatchTask: watchers.on_watch,
+    events.UnwatchTask: watchers.on_unwatch,
     events.NodeConnected: nodes.on_node_connected,
     events.NodeRenewed: nodes.on_renewed,
     events.NodeDisconnected: nodes.on_node_disconnected,

@@ -4,11 +4,12 @@ from flame.core.attempts import lose_lease
 from flame.core.dispatch import dispatch, rebalance
 from flame.core.events import TasksTakenBack, TaskStarted, WindowChanged
 from flame.core.executor import MOST_WINDOW, Executor
-from flame.core.outcomes import end_without_result, notify_started, out_of_work
+from flame.core.outcomes import end_without_result, out_of_work
 from flame.core.session import Session
 from flame.core.state import State
 from flame.core.task import FINISHING, HELD, QUEUED, STARTED, Task
 from flame.core.task_limits import timeout_of
+from flame.core.watchers import notify_started
 from flame.model.attempts import Loss
 from flame.model.ids import TaskId
 from flame.model.specs import ExecutorState

@@ -1,47 +1,36 @@
 """Results become outcomes: recorded once, stored, then told to everybody who waits for them.
 
+Those are subscribers, who read a session's log (``subscribers``), and watchers of one task (``watchers``).
+
 The first result under the current lease counts. A result from an incarnation that has ended, for a
 task that was taken back, cancelled or finished, is an ordinary case: counted and dropped.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flame.core.attempts import lose_lease, may_retry
 from flame.core.dispatch import dispatch, give_credit_back, rebalance
 from flame.core.effects import (
-    FetchOutcomes,
-    FinalTask,
-    NotifyTask,
-    Refuse,
-    SendOutcomes,
     SendResultsStored,
-    SendSessionClosed,
-    TaskView,
 )
-from flame.core.events import GrantOutcomes, OutcomesFetched, TasksFinished, UnwatchTask, WatchTask
+from flame.core.events import TasksFinished
 from flame.core.executor import MOST_WINDOW, Executor
 from flame.core.keeping import acknowledge, acknowledge_taken
-from flame.core.outcome_log import MOST_CREDIT, Attachment, cut, up_to
 from flame.core.records import Barrier, OutcomesRecorded, TasksLogged
 from flame.core.session import Session
 from flame.core.state import State, milliseconds
+from flame.core.subscribers import serve
 from flame.core.task import FINISHING, QUEUED, STARTED, Task
-from flame.core.views import attempt_of, task_view
+from flame.core.watchers import notify_final
 from flame.model.attempts import Cause, Loss, bounded, history
-from flame.model.errors import NotFound
 from flame.model.ids import ExecutorId, TaskId
 from flame.model.logs import TaskLog
-from flame.model.specs import ExecutorState, Failure, SessionState, TaskState
-from flame.model.task_notes import NO_NOTES
+from flame.model.specs import ExecutorState, Failure, TaskState
 
 #: One recorded batch that did not come from an executor has at most this many tasks.
 RECORD_TASKS = 2048
-
-
-#: After so many parts of the log that hold nothing of its own a client is told how far it is: when it
-#: comes back it need not be read for it again.
-MOST_SKIPPED = 64
 
 
 @dataclass(slots=True)
@@ -220,7 +209,7 @@ def outcomes_stored(state: State, batch: OutcomesRecorded, cause: OutcomesStored
     if cause.executor is not None:
         results_dropped(state, cause)
     if session.watchers:
-        _notify(state, session, batch)
+        notify_final(state, session, batch)
     _count(session, batch)
     session.log_end = batch.first_position + len(batch.task_ids)
     subscribed = [a for a in session.attachments.values() if a.subscribed]
@@ -253,18 +242,13 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
     live = session.live
     for task_id in batch.task_ids:
         live.pop(task_id, None)
-    if session.history:
-        for task_id in batch.task_ids:
-            session.history.pop(task_id, None)
-    if session.notes:
-        for task_id in batch.task_ids:
-            session.notes.pop(task_id, None)
-    if session.limits:
-        for task_id in batch.task_ids:
-            session.limits.pop(task_id, None)
-    if session.preempted:
-        for task_id in batch.task_ids:
-            session.preempted.pop(task_id, None)
+    said: tuple[dict[TaskId, Any], ...] = (
+        session.history, session.notes, session.limits, session.preempted,
+    )  # fmt: skip
+    for known in said:
+        if known:
+            for task_id in batch.task_ids:
+                known.pop(task_id, None)
     if not live and len(batch.task_ids) > 1:
         live.clear()  # a dictionary that held a million keeps their room, though it is empty
     session.succeeded += len(batch.task_ids) - len(batch.failures)
@@ -273,145 +257,3 @@ def _count(session: Session, batch: OutcomesRecorded) -> None:
             session.cancelled += 1
         else:
             session.failed += 1
-
-
-# --- subscribers -------------------------------------------------------------------------------
-
-
-def serve(state: State, session: Session, attachment: Attachment) -> None:
-    """Send an attachment what it has credit for."""
-    if not attachment.subscribed or attachment.fetching:
-        return
-    while attachment.cursor < session.log_end and attachment.credit > 0:
-        batch = session.tail.find(attachment.cursor)
-        if batch is None:
-            attachment.fetching = True
-            state.emit(
-                FetchOutcomes(attachment.id, session.number, attachment.cursor, attachment.credit)
-            )
-            return
-        _send(state, session, attachment, batch)
-    if (
-        session.state is SessionState.CLOSED
-        and attachment.cursor == session.log_end == session.next_position
-        and not attachment.told_closed
-    ):
-        attachment.told_closed = True
-        state.emit(SendSessionClosed(attachment.id))
-
-
-def _send(state: State, session: Session, attachment: Attachment, batch: OutcomesRecorded) -> None:
-    if attachment.own:
-        # Of a thousand clients in one session, each gets what is its own, not a thousand times that.
-        submitter = session.submitters.get(attachment.submitter)
-        if submitter is None or not submitter.has_any(batch.task_ids):
-            end = batch.first_position + len(batch.task_ids)
-            if attachment.taken == attachment.cursor:
-                attachment.taken = end  # else it has not taken yet what was sent before
-            attachment.cursor = end
-            attachment.skipped += 1
-            if attachment.skipped == MOST_SKIPPED:
-                attachment.skipped = 0
-                state.emit(SendOutcomes(attachment.id, end, [], [], {}))
-            return
-    attachment.skipped = 0
-    part, cost = cut(batch, attachment.cursor, attachment.credit)
-    attachment.cursor += len(part.task_ids)
-    attachment.credit -= cost
-    state.emit(
-        SendOutcomes(attachment.id, part.first_position, part.task_ids, part.outputs, part.failures)
-    )
-
-
-def on_grant(state: State, event: GrantOutcomes, now: float) -> None:
-    """The client took some outcomes and has room for more."""
-    attachment = state.attachments.get(event.attachment)
-    if attachment is None:
-        return
-    session = state.sessions.get(attachment.session)
-    if session is None:
-        return
-    attachment.taken = max(attachment.taken, min(event.position, attachment.cursor))
-    attachment.credit = min(MOST_CREDIT, attachment.credit + event.credit)
-    if session.is_volatile and attachment.subscribed:
-        acknowledge_taken(state, session)
-    serve(state, session, attachment)
-
-
-def on_fetched(state: State, event: OutcomesFetched, now: float) -> None:
-    """The store answered a FetchOutcomes."""
-    attachment = state.attachments.get(event.attachment)
-    if attachment is None:
-        return
-    attachment.fetching = False
-    session = state.sessions.get(attachment.session)
-    if session is None:
-        return
-    if event.batch is not None:
-        # The store may be ahead of us: what it has just stored is announced by its own commit.
-        _send(state, session, attachment, up_to(event.batch, session.log_end))
-    else:
-        # A memory session's older outcomes are no longer kept: go on with the first that is.
-        attachment.cursor = max(attachment.cursor + 1, event.first_kept)
-    serve(state, session, attachment)
-
-
-# --- watchers of one task ----------------------------------------------------------------------
-
-
-def on_watch(state: State, event: WatchTask, now: float) -> None:
-    """Tell a watcher of one task's changes, or at once if it is final."""
-    session = state.names.get((event.tenant, event.name))
-    if session is None or not 1 <= event.task_id < session.next_id:
-        what = "session" if session is None else f"task {event.task_id} in session"
-        state.emit(Refuse(event.watcher, NotFound(f"there is no {what} {event.name!r}")))
-        return
-    task = session.live.get(event.task_id)
-    if task is None:
-        state.emit(FinalTask(event.watcher, session.number, event.task_id))
-        return
-    session.watchers.setdefault(event.task_id, []).append(event.watcher)
-    if task.stage == STARTED:
-        state.emit(NotifyTask(event.watcher, task_view(session, task)))
-
-
-def on_unwatch(state: State, event: UnwatchTask, now: float) -> None:
-    """A watcher has gone."""
-    session = state.sessions.get(event.session)
-    watchers = session.watchers.get(event.task_id) if session is not None else None
-    if session is None or watchers is None or event.watcher not in watchers:
-        return
-    watchers.remove(event.watcher)
-    if not watchers:
-        del session.watchers[event.task_id]
-
-
-def notify_started(state: State, session: Session, task: Task) -> None:
-    """Tell the task's watchers that it runs."""
-    for watcher in session.watchers.get(task.id, ()):
-        state.emit(NotifyTask(watcher, task_view(session, task)))
-
-
-def _notify(state: State, session: Session, batch: OutcomesRecorded) -> None:
-    for index, task_id in enumerate(batch.task_ids):
-        watchers = session.watchers.pop(task_id, None)
-        task = session.live.get(task_id)
-        if watchers is None or task is None:
-            continue
-        failure = batch.failures.get(index)
-        view = TaskView(
-            session.number,
-            session.name,
-            task_id,
-            failure[0] if failure else TaskState.SUCCEEDED,
-            task.input,
-            batch.outputs[index],
-            task.created_ms,
-            batch.finished_ms,
-            failure,
-            attempt_of(failure, task.attempts),
-            tuple(session.history.get(task_id, ())),
-            session.notes.get(task_id, NO_NOTES),
-        )
-        for watcher in watchers:
-            state.emit(NotifyTask(watcher, view))

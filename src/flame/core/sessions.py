@@ -17,7 +17,6 @@ from flame.core.events import (
 )
 from flame.core.executor import LEAVE_TIMEOUT
 from flame.core.leaving import unbind
-from flame.core.outcomes import serve
 from flame.core.records import (
     ApplicationDeleted,
     ApplicationPut,
@@ -28,6 +27,7 @@ from flame.core.records import (
 )
 from flame.core.session import Closing, Session
 from flame.core.state import State, await_client, milliseconds
+from flame.core.subscribers import serve
 from flame.core.views import session_view
 from flame.core.waiting import check_possible
 from flame.model.errors import (

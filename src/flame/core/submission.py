@@ -14,11 +14,11 @@ from flame.core.effects import (
 from flame.core.events import Attach, AttachmentId, CreateTask, Detach, Reply, SubmitTasks
 from flame.core.keeping import came_back, check_kept, went_away
 from flame.core.outcome_log import MOST_CREDIT, OUTCOME_COST, Attachment
-from flame.core.outcomes import serve
 from flame.core.records import Barrier, SubmittedRange, TasksSubmitted
 from flame.core.session import Session
 from flame.core.state import State, await_client, milliseconds
 from flame.core.submitter import Submitter
+from flame.core.subscribers import serve
 from flame.core.task import Task
 from flame.core.task_limits import limit
 from flame.core.views import task_view
