@@ -21,7 +21,7 @@ import grpc
 import grpc.aio
 
 from flame.executor_manager.capacity import node_info, own_address
-from flame.executor_manager.packages.preparer import Key, Report
+from flame.executor_manager.packages.preparation import Key, Report
 from flame.executor_manager.supervisor import Supervisor
 from flame.model.errors import FlameError, Unauthenticated
 from flame.model.labels import Labels

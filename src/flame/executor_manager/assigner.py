@@ -9,7 +9,7 @@ from flame.executor_manager.guardian import Guardian
 from flame.executor_manager.limits import Limits
 from flame.executor_manager.node import Leader, Node
 from flame.executor_manager.packages.place import Place
-from flame.executor_manager.packages.preparer import Key
+from flame.executor_manager.packages.preparation import Key
 from flame.executor_manager.processes import COMMAND, Process, Processes
 from flame.executor_manager.sandbox import command_of_executor, interpreter_paths, takes_process
 from flame.executor_manager.shims import ServiceUnusable

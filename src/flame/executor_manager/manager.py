@@ -18,7 +18,9 @@ from flame.executor_manager.accounts import Accounts
 from flame.executor_manager.agent import Identity, NodeAgent
 from flame.executor_manager.limits import LimitOptions, Limits
 from flame.executor_manager.node import Node
-from flame.executor_manager.packages.preparer import Preparer, Report, Runs
+from flame.executor_manager.packages.making import Runs
+from flame.executor_manager.packages.preparation import Report
+from flame.executor_manager.packages.preparer import Preparer
 from flame.executor_manager.packages.releases import Releases
 from flame.executor_manager.packages.sources import Sources
 from flame.executor_manager.sandbox import find_bubblewrap

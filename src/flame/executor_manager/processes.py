@@ -14,7 +14,7 @@ from flame.executor_manager.assignment import ASSIGNED, Assignment, Stop, encode
 from flame.executor_manager.guardian import Guardian
 from flame.executor_manager.limits import Limits
 from flame.executor_manager.node import Leader, Node
-from flame.executor_manager.packages.preparer import Key
+from flame.executor_manager.packages.preparation import Key
 from flame.executor_manager.relay import Relay
 from flame.executor_manager.surroundings import base_environment
 from flame.executor_manager.watch import Overrun

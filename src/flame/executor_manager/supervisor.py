@@ -22,8 +22,10 @@ from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
 from flame.executor_manager.node import Leader, Node
 from flame.executor_manager.packages.errands import Errands, Transcript
+from flame.executor_manager.packages.making import Runs
 from flame.executor_manager.packages.place import Place
-from flame.executor_manager.packages.preparer import Key, Preparer, Runs, Unprepared, Wanted
+from flame.executor_manager.packages.preparation import Key, Unprepared, Wanted
+from flame.executor_manager.packages.preparer import Preparer
 from flame.executor_manager.processes import Process, Processes
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
 from flame.executor_manager.sandbox import status_in

@@ -8,7 +8,8 @@ import pytest
 
 from flame.executor_manager.packages.errands import Transcript
 from flame.executor_manager.packages.jobs import succeed
-from flame.executor_manager.packages.preparer import Preparer, Report, Unprepared, Wanted
+from flame.executor_manager.packages.preparation import Report, Unprepared, Wanted
+from flame.executor_manager.packages.preparer import Preparer
 from flame.executor_manager.packages.releases import Releases
 from flame.executor_manager.packages.sources import Sources
 from flame.wire.channels import Endpoint
