@@ -45,6 +45,9 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, FlameError]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     error = caught.value
+    print(
+        error.debug_error_string()
+    )  # shown with a failure: what gRPC knows and the status does not
     trailing = [(key, value) for key, value in error.trailing_metadata() or ()]
     return error.code(), error_of(error.code(), error.details() or "", trailing)
 
