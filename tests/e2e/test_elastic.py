@@ -12,7 +12,7 @@ import flame
 from flame.model.specs import ExecutorState
 from flame.sdk.applications import application_of
 from flame.sdk.local_cluster import LocalCluster
-from tests.e2e.test_faults import wait_until
+from tests.waiting import wait_until
 
 FINISH = 60.0
 EXECUTORS = 4

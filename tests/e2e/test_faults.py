@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,9 @@ from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
 from tests.e2e.services import HostileService, LoggingService, NeverEnters, Poisoned, transform
 from tests.e2e.test_commands import Commands
+from tests.waiting import wait_until
 
 FINISH = 90.0  # seconds within which everything must be over
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    """Wait for a named condition."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
-        time.sleep(0.01)
 
 
 def inputs_of(count: int) -> list[bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from flame.sdk.local_cluster import LocalCluster
 from tests.e2e.test_commands import COMMAND_TIMEOUT, Commands
-from tests.e2e.test_faults import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

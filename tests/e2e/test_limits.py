@@ -14,7 +14,7 @@ import flame
 from flame.model.specs import EventCode
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
-from tests.e2e.test_faults import wait_until
+from tests.waiting import wait_until
 
 FINISH = 60.0
 

@@ -19,8 +19,8 @@ from flame.model.specs import ApplicationSpec, ShimKind
 from flame.sdk.live_logs import TaskLogs
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
-from tests.e2e.test_faults import wait_until
 from tests.e2e.test_operations import flmctl
+from tests.waiting import wait_until
 
 FINISH = 60.0
 

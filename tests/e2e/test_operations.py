@@ -13,7 +13,8 @@ import pytest
 import flame
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
-from tests.e2e.test_faults import join_node, wait_until
+from tests.e2e.test_faults import join_node
+from tests.waiting import wait_until
 
 FINISH = 60.0
 TASKS = 600

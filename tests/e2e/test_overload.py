@@ -12,7 +12,7 @@ from flame.model.errors import InvalidRequest, ResourceExhausted, Unavailable
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
-from tests.e2e.test_faults import wait_until
+from tests.waiting import wait_until
 
 FINISH = 60.0
 MIB = 1024 * 1024

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import flame
 from tests.conftest import StartCluster
-from tests.e2e.test_faults import join_node, wait_until
+from tests.e2e.test_faults import join_node
+from tests.waiting import wait_until
 
 FINISH = 60.0
 

@@ -6,8 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from flame.sdk.child import child_environment
 from flame.sdk.cluster_directory import make_token
 from flame.sdk.local_cluster import free_port
 from flame.wire.channels import Endpoint
+from tests.waiting import wait_until
 
 PATIENCE = 60.0  # seconds; the machine may be busy
 
@@ -145,11 +144,3 @@ class Managers:
                 self._node.wait()
         for manager in self.all:
             manager.kill()
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
-    """Wait for a named condition."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s"
-        time.sleep(0.02)

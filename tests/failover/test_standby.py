@@ -14,8 +14,9 @@ import pytest
 import flame
 from flame.model.errors import NotLeading, Unavailable
 from flame.model.specs import SessionState
-from tests.failover.managers import Managers, wait_until
+from tests.failover.managers import Managers
 from tests.postgres_server import PostgresServer, postgres_server
+from tests.waiting import wait_until
 
 TAKEOVER = 5.0
 

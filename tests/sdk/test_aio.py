@@ -12,7 +12,7 @@ from flame.model.specs import EventCode
 from flame.sdk.async_future import Delivery
 from flame.wire import frames, v1
 from tests.sdk.fake_manager import TOKEN, FakeManager
-from tests.sdk.test_task_channel import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_cancelling_a_future_cancels_its_task(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(future, 0.01)
     assert future.cancelled()
-    await asyncio.to_thread(until, lambda: manager.cancelled == [1], "the cancel arrived")
+    await asyncio.to_thread(wait_until, lambda: manager.cancelled == [1], "the cancel arrived")
     manager.hold_outcomes = False
     manager.release()
     assert await session.run(b"ab") == b"ba"
@@ -99,7 +99,7 @@ async def test_submit_waits_for_room_without_blocking_the_loop(
             futures.append(await session.submit(b"x"))  # noqa: PERF401
 
     task = asyncio.create_task(submit())
-    await asyncio.to_thread(until, lambda: len(session._pile) >= 10, "the pile is full")
+    await asyncio.to_thread(wait_until, lambda: len(session._pile) >= 10, "the pile is full")
     assert not task.done()
     manager.hold_accepts = False
     await asyncio.to_thread(manager.release)

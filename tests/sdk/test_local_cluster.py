@@ -15,7 +15,7 @@ import flame
 from flame.model.errors import FlameError, InvalidRequest
 from flame.sdk.local_cluster import LocalCluster
 from tests.processes import is_alive
-from tests.sdk.test_task_channel import until
+from tests.waiting import wait_until
 
 ROOT = Path(flame.__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_what_runs_when_a_cluster_is_stopped_ends_as_usual(tmp_path: Path) -> No
         client = flame.connect(cluster.endpoint, token=cluster.token)
         session = client.create_session(slow, name="s")
         future = session.run(b"abc")
-        until(began.exists, "the start of the task")
+        wait_until(began.exists, "the start of the task")
         client.close()
     assert "cause=stopped code=0 signal=0" in (directory / "executor-manager.log").read_text()
     with (
@@ -105,7 +105,7 @@ def test_clients_share_the_embedded_cluster_and_the_last_one_takes_it_along() ->
         pids = list(first.embedded.pids.values())
         with first.create_session(reverse) as session:
             assert session.invoke(b"ab", timeout=30) == b"ba"
-    until(lambda: not any(map(is_alive, pids)), "the cluster's processes have ended")
+    wait_until(lambda: not any(map(is_alive, pids)), "the cluster's processes have ended")
 
 
 def test_an_embedded_cluster_is_not_asked_for_together_with_an_endpoint() -> None:
@@ -138,7 +138,7 @@ def test_the_embedded_cluster_ends_with_its_process_however_that_ends(how: str) 
     assert done.returncode == (0 if how == "leave" else -signal.SIGKILL), done.stderr
     *pids, directory = done.stdout.split()
     assert len(pids) == 2
-    until(lambda: not any(is_alive(int(pid)) for pid in pids), "its processes have ended")
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in pids), "its processes have ended")
     if how == "leave":
         assert not Path(directory).exists()
 

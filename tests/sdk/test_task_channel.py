@@ -3,7 +3,6 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -21,14 +20,7 @@ from flame.model.errors import (
 from flame.model.specs import EventCode
 from flame.wire import frames, v1
 from tests.sdk.fake_manager import TOKEN, FakeManager
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a named condition."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"not within 60 s: {what}"
-        time.sleep(0.002)
+from tests.waiting import wait_until
 
 
 def test_ten_thousand_tasks_each_get_their_own_output(client: flame.Client) -> None:
@@ -121,7 +113,7 @@ def test_a_lost_stream_resubmits_exactly_what_was_not_acknowledged(
     assert session.invoke(b"first", timeout=10) == b"tsrif"
     manager.hold_accepts = True
     futures = [session.run(str(index).encode()) for index in range(3000)]
-    until(lambda: sum(count for _, _, count in manager.submits) == 3001, "all were submitted")
+    wait_until(lambda: sum(count for _, _, count in manager.submits) == 3001, "all were submitted")
     before = list(manager.submits)
     manager.hold_accepts = False
     manager.drop_streams()
@@ -160,7 +152,7 @@ def test_streams_that_break_again_and_again_lose_and_repeat_nothing(
         futures += [session.run(f"{step}.{index}".encode()) for index in range(500)]
         stored = manager.sessions[session.name].inputs
         count = len(futures)
-        until(lambda stored=stored, count=count: len(stored) == count, "all are stored")  # type: ignore[misc]
+        wait_until(lambda stored=stored, count=count: len(stored) == count, "all are stored")  # type: ignore[misc]
         manager.lose_accepts = False
         manager.drop_streams()
     outputs = [future.result(20) for future in futures]
@@ -269,7 +261,7 @@ def test_a_session_that_piles_up_more_than_it_may_blocks_and_goes_on(
 
     thread = threading.Thread(target=submit)
     thread.start()
-    until(lambda: len(session._pile) >= 100, "the pile is full")
+    wait_until(lambda: len(session._pile) >= 100, "the pile is full")
     assert thread.is_alive()
     assert len(session._pile) <= 101
     manager.hold_accepts = False
@@ -321,7 +313,7 @@ def test_cancel_reaches_the_manager(client: flame.Client, manager: FakeManager) 
     manager.hold_outcomes = True
     future = session.run(b"x")
     assert future.cancel()
-    until(lambda: manager.cancelled == [future.task_id], "the cancel arrived")
+    wait_until(lambda: manager.cancelled == [future.task_id], "the cancel arrived")
 
 
 def test_a_session_opened_again_sees_only_its_own_outcomes(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from flame.storage.rows import Column
 from flame.storage.store import CorruptStore
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.storage.records import S1, S2, deleted, read, recorded, session_put, submitted
+from tests.waiting import wait_until
 
 PATIENCE = 30.0
 ENOUGH = 1 << 30
@@ -498,13 +499,7 @@ def test_the_numbers_of_old_groups_are_forgotten(url: str, monkeypatch: pytest.M
         store.commit([session_put()], sync=False)
         for task_id in range(1, 20):
             store.commit([submitted(task_id, b"1")], sync=False)
-        wait_until(lambda: other.execute("SELECT * FROM flame.groups").fetchall() == [(20,)])
+        groups = "SELECT * FROM flame.groups"
+        wait_until(lambda: other.execute(groups).fetchall() == [(20,)], "the last group's row")
     with loaded(url) as store:  # and counting goes on
         store.commit([submitted(20, b"1")], sync=False)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
