@@ -223,7 +223,8 @@ def _oversize(state: State, inputs: Sequence[bytes | None]) -> InvalidRequest | 
         if value is not None and len(value) > limit:
             return InvalidRequest(
                 f"a task's input has {len(value)} bytes; at most {limit} are allowed. "
-                "Put large data into the object cache or a file, and its name into the task"
+                "Put large data where its executors can read it, a volume for example, and its name into "
+                "the task"
             )
     return None
 
