@@ -69,10 +69,10 @@ bench-peers: venv $(PEERS_VENV)/.stamp ## Install what Flame is compared with (R
 	$(BIN)/python -m benchmarks --peers throughput latency --append benchmarks/results.jsonl
 	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
 
-# Such as SEED=7 MINUTES=30 ONLY=R1,R6
+# Such as SEED=7 MINUTES=30 ONLY=R1,R6; BUG=DropsARecord plants a bug, which must be found.
 chaos: venv ## Break clusters of real processes, and check what they promise
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --minutes $(or $(MINUTES),0) \
-		$(if $(ONLY),--only $(ONLY))
+		$(if $(ONLY),--only $(ONLY)) $(if $(BUG),--bug $(BUG))
 
 sim: venv ## Whole clusters in virtual time, from SEEDS=20000 seeds
 	FLAME_SIMULATION_SEEDS=$(or $(SEEDS),20000) FLAME_SIMULATION_FIRST=$(or $(FIRST),0) \

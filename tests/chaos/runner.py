@@ -39,6 +39,8 @@ EXPERIMENTS: dict[str, Callable[[Experiment], None]] = {
     "F2": f2,
     "F3": f3,
 }
+#: These break a store alone.
+WITHOUT_MANAGER = ("R4", "R5", "R9")
 #: Seconds of faults in an experiment, unless they are said.
 SECONDS = 120.0
 LONGER = {"R6": 300.0, "R7": 300.0}  # waiting alone takes so long

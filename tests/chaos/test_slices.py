@@ -1,5 +1,6 @@
 """A short slice of every experiment; ``make chaos`` runs them whole."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,18 @@ def test_a_run_with_a_planted_bug_exits_with_1_and_says_how_to_repeat_it() -> No
         "replay: python -m tests.chaos --only R14 --seed 5 --scale 0.02 --bug DropsARecord"
         in ran.stdout
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "R99"], "R99 is not known; there are R1, "),
+        (["--bug", "Nonsense"], "choose from .*DropsARecord"),
+        (["--bug", "DropsARecord", "--only", "R5"], "R5 has no session manager"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "tests.chaos", *options]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert re.search(said, ran.stderr)
