@@ -1,4 +1,8 @@
-"""The other ways to wait: ``as_completed``, ``wait`` and the asyncio face, beside the fast face."""
+"""The other ways to wait: ``as_completed``, ``wait`` and the asyncio face, beside the fast face.
+
+The last row is ``asyncio.gather`` with no Flame: as many plain futures, made, completed by the loop and
+gathered. What a gathered task takes beyond an awaited one is that.
+"""
 
 import argparse
 import asyncio
@@ -9,10 +13,12 @@ from typing import Any
 import flame
 from benchmarks.clusters import Bench, bench
 from benchmarks.options import Rounds, parse
-from benchmarks.report import report, summary
+from benchmarks.report import NO_FLAME, labels, report, summary
 from benchmarks.work import Payloads, bulk, check
+from flame.wire.frames import FRAME_TASKS
 
 FAST = "run, result"
+ALONE = "asyncio: gather alone"
 
 
 def completed(session: flame.Session, payloads: list[bytes]) -> float:
@@ -56,6 +62,26 @@ async def gathered(session: flame.aio.AsyncSession, payloads: list[bytes]) -> fl
     return seconds
 
 
+async def gathered_alone(payloads: list[bytes]) -> float:
+    """``asyncio.gather`` of futures that the loop itself completes, a frame's worth a turn."""
+    loop = asyncio.get_running_loop()
+    begin = time.perf_counter()
+    futures: list[asyncio.Future[bytes]] = [loop.create_future() for _ in payloads]
+
+    def complete(first: int) -> None:
+        last = min(first + FRAME_TASKS, len(futures))
+        for index in range(first, last):
+            futures[index].set_result(payloads[index][::-1])
+        if last < len(futures):
+            loop.call_soon(complete, last)
+
+    loop.call_soon(complete, 0)
+    outputs = await asyncio.gather(*futures)
+    seconds = time.perf_counter() - begin
+    check(payloads, list(outputs))
+    return seconds
+
+
 SYNC: dict[str, Callable[[flame.Session, list[bytes]], float]] = {
     FAST: bulk,
     "as_completed": completed,
@@ -82,6 +108,8 @@ async def measure(cluster: Bench, session: flame.Session, rounds: Rounds) -> dic
             for name, arun in ASYNC.items():
                 work = payloads.make(rounds.many)
                 rates.setdefault(name, []).append(len(work) / await arun(same, work))
+            work = payloads.make(rounds.many)
+            rates.setdefault(ALONE, []).append(len(work) / await gathered_alone(work))
     return rates
 
 
@@ -89,13 +117,13 @@ def main() -> None:
     _, rounds = parse(argparse.ArgumentParser(description=__doc__))
     with bench() as cluster, cluster.warm_session() as session:
         rates = asyncio.run(measure(cluster, session, rounds))
-        labels = cluster.labels()
+        ours = cluster.labels()
     rows: list[dict[str, Any]] = []
     for name, values in rates.items():
         ratios = [rate / fast for rate, fast in zip(values, rates[FAST], strict=True)]
         rows.append(
             {
-                **labels,
+                **(labels(NO_FLAME, "-") if name == ALONE else ours),
                 "face": name,
                 "tasks": rounds.many,
                 "unit": "tasks/s",

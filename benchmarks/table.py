@@ -157,6 +157,12 @@ TARGETS = (
         picked("faces", "of the fast face", face="asyncio: gather"),
     ),
     Target(
+        "`asyncio.gather` alone, with no Flame, over the fast face",
+        None,
+        "",
+        picked("faces", "of the fast face", face="asyncio: gather alone"),
+    ),
+    Target(
         "`as_completed` over the fast face",
         0.7,
         "",
