@@ -93,10 +93,15 @@ class HostShim:
             session_id=context.session_id,
             input=data,
             attempt=context.attempt,
-            labels=[v1.Label(name=name, value=value) for name, value in context.labels.items()],
-            input_path=context.input_path,
-            output_path=context.output_path,
         )
+        if context.__class__ is not TaskContext:
+            message.labels.extend(
+                v1.Label(name=name, value=value) for name, value in context.labels.items()
+            )
+            if context.input_path is not None:
+                message.input_path = context.input_path
+            if context.output_path is not None:
+                message.output_path = context.output_path
         result = self._calls.call("OnTaskInvoke", message, "the task", size=len(data or b""))
         if result.return_code != 0:
             raise ServiceFailure(
