@@ -49,7 +49,7 @@ from flame.model.volumes import Volume
 
 if _TYPE_CHECKING:
     from flame.sdk import aio
-    from flame.sdk.admin import TenantInfo, TokenInfo
+    from flame.sdk.admin_calls import TenantInfo, TokenInfo
     from flame.sdk.client import Client, connect
     from flame.sdk.future import Future
     from flame.sdk.results import Result
@@ -82,8 +82,8 @@ _LAZY = {
     "Session": "flame.sdk.session",
     "SessionInfo": "flame.sdk.views",
     "Task": "flame.sdk.views",
-    "TenantInfo": "flame.sdk.admin",
-    "TokenInfo": "flame.sdk.admin",
+    "TenantInfo": "flame.sdk.admin_calls",
+    "TokenInfo": "flame.sdk.admin_calls",
     "as_completed": "flame.sdk.waiting",
     "connect": "flame.sdk.client",
     "run_service": "flame.sdk.service",

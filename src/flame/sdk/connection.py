@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
 from flame.model.packages import package_url
-from flame.sdk.admin import AdminCalls
+from flame.sdk.admin_calls import AdminCalls
 from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked

@@ -5,7 +5,7 @@ import click
 from flame.cli.connection import Connection, connection_options
 from flame.cli.outcomes import Command
 from flame.model.errors import FlameError
-from flame.sdk.admin import DrainProgress
+from flame.sdk.admin_calls import DrainProgress
 
 DRAIN_EXAMPLES = """
 \b

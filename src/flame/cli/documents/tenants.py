@@ -3,7 +3,7 @@
 from flame.cli.documents.values import Document, date_time, present
 from flame.model.resources import Resources, format_bytes
 from flame.model.tenant_text import format_amount, write_tenant
-from flame.sdk.admin import TenantInfo, TokenInfo
+from flame.sdk.admin_calls import TenantInfo, TokenInfo
 
 TENANTS = {
     "NAME": 20,
