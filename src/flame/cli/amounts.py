@@ -27,6 +27,10 @@ def _read_with(parse: Callable[[str], Value]) -> Callback[Value]:
 as_bytes = _read_with(parse_bytes)
 as_resources = _read_with(parse_resources)
 
+slots_option = click.option(
+    "-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance."
+)
+
 
 def instance_resources(slots: int | None, resreq: Resources | None) -> Resources | None:
     """What an instance takes, said as unit executors or in full; None leaves it to the cluster.

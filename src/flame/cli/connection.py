@@ -76,6 +76,15 @@ class Connection:
         )
 
 
+#: What :meth:`Connection.open` takes.
+executors_option = click.option(
+    "--executors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Start a cluster with N executors for this run instead of using a running one.",
+)
+
+
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which receives them as one argument, ``connection``."""
 

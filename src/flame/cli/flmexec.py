@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 import flame
-from flame.cli.amounts import as_resources, instance_resources
-from flame.cli.connection import Connection, connection_options
+from flame.cli.amounts import as_resources, instance_resources, slots_option
+from flame.cli.connection import Connection, connection_options, executors_option
 from flame.cli.follow import Follow, Submitted
 from flame.cli.items import fill, has_places, numbered, read_items, with_place
 from flame.cli.outcomes import Command, end_with, version_option
@@ -99,15 +99,10 @@ class Halted(FlameError):
     default="text",
     help="json: an object for each task, one a line.",
 )
-@click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
+@slots_option
 @click.option("--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-P", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
-@click.option(
-    "--executors",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Start a cluster with N executors for this run instead of using a running one.",
-)
+@executors_option
 @version_option
 @connection_options
 @click.pass_context

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import flame
-from flame.cli.amounts import as_bytes, as_resources, instance_resources
-from flame.cli.connection import Connection, connection_options
+from flame.cli.amounts import as_bytes, as_resources, instance_resources, slots_option
+from flame.cli.connection import Connection, connection_options, executors_option
 from flame.cli.outcomes import Command, end_with, version_option
 from flame.cli.progress import Progress
 from flame.cli.tables import document, key_values
@@ -95,7 +95,7 @@ class Payloads:
     help="Milliseconds that each task takes.",
 )
 @click.option("-m", "--memory", callback=as_bytes, help="Memory that each task takes, such as 64m.")
-@click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
+@slots_option
 @click.option(
     "-r", "--resreq", callback=as_resources, help="Resources per instance, such as cpu=1,mem=1g."
 )
@@ -124,12 +124,7 @@ class Payloads:
     default="text",
     show_default=True,
 )
-@click.option(
-    "--executors",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Start a cluster with N executors for this run instead of using a running one.",
-)
+@executors_option
 @version_option
 @connection_options
 @click.pass_context

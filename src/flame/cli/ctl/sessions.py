@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import flame
-from flame.cli.amounts import as_resources, instance_resources
+from flame.cli.amounts import as_resources, instance_resources, slots_option
 from flame.cli.connection import Connection, connection_options
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.documents.sessions import session_document
@@ -52,7 +52,7 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 
 @click.command(cls=Command, epilog=CREATE_EXAMPLES)
 @click.option("-a", "--application", metavar="APP", required=True, help="What it runs.")
-@click.option("-s", "--slots", type=click.IntRange(min=1), help="Unit executors per instance.")
+@slots_option
 @click.option("-r", "--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-p", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
 @click.option("--min-instances", type=click.IntRange(min=0), help="Kept warm, idle too.")
