@@ -29,7 +29,12 @@ class Client:
     def start(self, rpc: str, metadata: Metadata = (), /, **fields: Any) -> Any:
         method = v1.FRONTEND[rpc]
         message = method.request(**fields)
-        return method.on(self.channel)(message, metadata=(*bearer(TOKEN), *metadata), timeout=10)
+        return method.on(self.channel)(
+            message,
+            metadata=(*bearer(TOKEN), *metadata),
+            timeout=30,
+            wait_for_ready=True,  # a connection that a busy machine did not make is tried again
+        )
 
 
 @pytest.fixture
