@@ -54,14 +54,17 @@ def test_of_tasks_beyond_the_limits_those_that_fit_are_taken(cluster: LocalClust
     with connect(cluster) as client:
         session = client.create_session("flmping")
         futures = [session.run(b"x") for _ in range(60)]
-        session.flush()
+        with pytest.raises(ResourceExhausted, match=r"10 tasks were not stored .*max_queued_tasks"):
+            session.flush()
+        session.flush()  # it has been told
         assert sum(not f.done() for f in futures) == 50
         assert "max_queued_tasks" in refusal_of(futures)
         session.close(cancel_running=True)
 
         session = client.create_session("flmping")
         futures = [session.run(bytes(10_000)) for _ in range(10)]
-        session.flush()
+        with pytest.raises(ResourceExhausted, match=r"4 tasks were not stored .*max_queued_bytes"):
+            session.flush()
         assert sum(not f.done() for f in futures) == 6
         assert "max_queued_bytes" in refusal_of(futures)
         for future in futures:

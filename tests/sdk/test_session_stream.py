@@ -379,6 +379,9 @@ def test_a_refused_batch_fails_its_futures_and_the_rest_goes_on_as_a_new_submitt
     assert [h.futures[i].task_id for i in (0, 2048, 4096)] == [1, None, 2049]
     assert isinstance(error_of(h.futures[2048]), ResourceExhausted)
     assert not h.futures[4096].done()
+    count, first = h.stream.take_refusals()
+    assert (count, str(first)) == (2048, "the disk is full")
+    assert h.stream.take_refusals() == (0, None)
 
 
 def test_what_was_refused_is_settled_even_if_the_connection_is_lost_before_the_last_answer() -> (
@@ -431,6 +434,7 @@ def test_a_refused_attachment_ends_the_stream_with_its_reason() -> None:
     h.stream.attach_refused(error)
     assert error_of(a) is error
     assert h.stream.error is error
+    assert h.stream.take_refusals() == (1, error)
 
 
 # --- waiting -----------------------------------------------------------------------------------

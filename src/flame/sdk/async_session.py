@@ -143,12 +143,12 @@ class AsyncSession:
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every task that was submitted so far is stored; see ``Session.flush``."""
-        await self._connection.io.arun(self._connection.settle(self._stream, timeout))
+        await self._connection.io.arun(self._connection.flush(self._stream, timeout))
 
     async def create_task(self, input: Input = None) -> Task:
         """Submit one task, wait until it is stored, and return it as it is then."""
         future = self.run(input)
-        await self.flush()
+        await self._connection.io.arun(self._connection.settle(self._stream))
         if future.task_id is None:
             await future  # it was refused, and this says why
         return await self.get_task(future.task_id or 0)

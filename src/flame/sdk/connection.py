@@ -211,6 +211,22 @@ class Connection:
                 f"by {self.where} within {seconds:g} s; they are still being sent"
             )
 
+    async def flush(self, stream: SessionStream, timeout: float | None) -> None:
+        """Wait until every task so far is stored.
+
+        Raises:
+            FlameError: Some since the last time are not: the error of the first of them.
+            Unavailable: Also if nobody knows yet; see ``settle``.
+        """
+        await self.settle(stream, timeout)
+        count, refusal = stream.take_refusals()
+        if refusal is not None:
+            what = "task was" if count == 1 else "tasks were"
+            raise type(refusal)(
+                f"{count} {what} not stored in session {stream.name!r}, as the futures say; the"
+                f" first: {refusal}"
+            ) from refusal
+
     async def result_of(self, name: str, task_id: int, timeout: float | None) -> bytes | None:
         """Wait until a task is final, whoever submitted it, and return its output.
 

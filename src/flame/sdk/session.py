@@ -146,13 +146,15 @@ class Session:
 
         Raises:
             Unavailable: That took longer than ``timeout`` (default: the client's ``retry``) seconds.
+            ResourceExhausted: Tasks since the last call were refused, for a full disk, say, and are
+                not stored; which, their futures tell. Or another error, for what refused the first.
         """
-        self._connection.io.run(self._connection.settle(self._stream, timeout))
+        self._connection.io.run(self._connection.flush(self._stream, timeout))
 
     def create_task(self, input: Input = None) -> Task:
         """Submit one task, wait until it is stored, and return it as it is then."""
         future = self.run(input)
-        self.flush()
+        self._connection.io.run(self._connection.settle(self._stream))
         if future.task_id is None:
             future.result()  # it was refused, and this says why
         return self.get_task(future.task_id or 0)

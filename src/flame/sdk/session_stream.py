@@ -95,6 +95,8 @@ class SessionStream:
         self._early: dict[int, Outcome] = {}
         self._owed = 0
         self._answered = 0
+        self._refused = 0  # of these, since somebody asked
+        self._refusal: FlameError | None = None  # the first one's
         self._settled: list[tuple[int, Callable[[], object]]] = []
         self._emptied: list[Callable[[], object]] = []
         self._ended: list[Callable[[], object]] = []
@@ -115,6 +117,12 @@ class SessionStream:
         """Call back once every task that is here now is stored or refused."""
         self._settled.append((self._answered + self.unacknowledged, callback))
         self._tell_who_waits()
+
+    def take_refusals(self) -> tuple[int, FlameError | None]:
+        """Return how many tasks were not stored since this was last asked, and why the first was not."""
+        taken = self._refused, self._refusal
+        self._refused, self._refusal = 0, None
+        return taken
 
     def when_empty(self, callback: Callable[[], object]) -> None:
         """Call back once no task is without an outcome."""
@@ -234,8 +242,7 @@ class SessionStream:
         for batch in self.submitter.refused(first_number, count, closed=closed):
             if closed and self.error is None:
                 self.error = error
-            self._answered += len(batch.futures)
-            self._deliver(batch.futures, [error] * len(batch.futures))
+            self._refuse(batch.futures, error)
         self._tell_who_waits()
 
     def outcomes(self, frame: frames.Outcomes) -> None:
@@ -297,13 +304,14 @@ class SessionStream:
         self.state = State.ENDED
         self.error = error
         unanswered = self.submitter.abandon()
-        self._answered += len(unanswered)
-        futures = [*self._waiting.values(), *unanswered]
+        stored = list(self._waiting.values())
         self._waiting = {}
         self._early.clear()
         self.cancels.clear()
-        if futures:
-            self._deliver(futures, [error] * len(futures))
+        if stored:
+            self._deliver(stored, [error] * len(stored))
+        if unanswered:
+            self._refuse(unanswered, error)
         self._refuse_pile(error)
 
     # --- parts ----------------------------------------------------------------------------------
@@ -357,9 +365,15 @@ class SessionStream:
         """Nothing more can be submitted: answer what piled up."""
         while futures := self.pile.take(frames.FRAME_TASKS):
             self.pile.taken(sizes_of([future._task for future in futures]))
-            self._answered += len(futures)
-            self._deliver(futures, [error] * len(futures))
+            self._refuse(futures, error)
         self._tell_who_waits()
+
+    def _refuse(self, futures: Sequence[AnyFuture], error: FlameError) -> None:
+        """Answer tasks that are not stored."""
+        self._answered += len(futures)
+        self._refused += len(futures)
+        self._refusal = self._refusal or error
+        self._deliver(futures, [error] * len(futures))
 
     def _tell_who_waits(self) -> None:
         if self._settled:
