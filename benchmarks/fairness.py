@@ -25,17 +25,22 @@ import flame
 from benchmarks.clusters import DATABASE, application, file_labels
 from benchmarks.options import parse
 from benchmarks.report import report
+from benchmarks.work import check
 from flame.model.specs import ApplicationSpec
 from flame.sdk.local_cluster import LocalCluster
 
 EXECUTORS = 8
 SETTLED = 2.0
 OUTSTANDING = 100
+SIZE = 16  # bytes of a payload
 APPLICATION = "bench-Logged"
 
 
 class Logged(flame.FlameService):
-    """Sleeps for the milliseconds that the session says, and writes down from when to when."""
+    """Sleeps for the milliseconds that the session says, and writes down from when to when.
+
+    Answers with its input reversed.
+    """
 
     def on_session_enter(self, context: flame.SessionContext) -> None:
         told = json.loads(context.common_data or b"{}")
@@ -47,7 +52,7 @@ class Logged(flame.FlameService):
         begin = time.monotonic()
         time.sleep(self._seconds)
         self._log.write(f"{begin} {time.monotonic()}\n")
-        return context.input
+        return context.input and context.input[::-1]
 
     def on_session_leave(self) -> None:
         self._log.close()
@@ -71,10 +76,10 @@ class Tenant:
         while time.monotonic() < end or window:
             while len(window) < OUTSTANDING and time.monotonic() < end:
                 self.tasks += 1
-                payload = self.tasks.to_bytes(8, "big")
+                payload = os.urandom(SIZE)
                 window.append((session.run(payload), payload))
             future, payload = window.popleft()
-            assert future.result() == payload
+            check([payload], [future.result()])
 
     def runs(self) -> Iterator[tuple[float, float]]:
         """When its services were busy."""
@@ -203,8 +208,9 @@ def gang_beside_filler(length: float, executors: int = EXECUTORS) -> list[dict[s
         time.sleep(4.0)
         session = open_session(stack, cluster, gang, batch_size=2, max_instances=2)
         begin = time.monotonic()
-        futures = [session.run(b"%d" % n) for n in range(8)]
-        assert [future.result() for future in futures] == [b"%d" % n for n in range(8)]
+        payloads = [os.urandom(SIZE) for _ in range(8)]
+        futures = [session.run(payload) for payload in payloads]
+        check(payloads, [future.result() for future in futures])
         thread.join()
         started = sorted(min(a for a, _ in runs) for runs in _by_log(gang))
         info = elastic.info()

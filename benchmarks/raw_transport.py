@@ -28,6 +28,7 @@ import uvloop
 
 from benchmarks.options import QUICK, Rounds, parse
 from benchmarks.report import NO_FLAME, labels, percentile, report, summary
+from benchmarks.work import check
 from flame.wire.channels import channel_options
 from flame.wire.frames import (
     EXECUTOR_CHANNEL,
@@ -268,33 +269,36 @@ async def bulk(client: Client, payloads: list[bytes]) -> float:
     for start in range(0, len(payloads), FRAME_TASKS):
         futures += [client.submit(payload) for payload in payloads[start : start + FRAME_TASKS]]
         await asyncio.sleep(0)  # a full frame may go: a sixth faster than all submits first
-    outputs = [await future.result() for future in futures]
+    outputs: list[bytes | None] = [await future.result() for future in futures]
     seconds = time.perf_counter() - begin
-    assert all(output == payload[::-1] for output, payload in zip(outputs, payloads, strict=True))
+    check(payloads, outputs)
     return seconds
 
 
 async def closed_loop(client: Client, payloads: list[bytes], outstanding: int) -> float:
     """Keep so many outstanding; seconds from the first submit to the last result."""
+    outputs: list[bytes | None] = []
+    window: deque[Future] = deque()
     begin = time.perf_counter()
-    window: deque[tuple[bytes, Future]] = deque()
     for payload in payloads:
         if len(window) == outstanding:
-            sent, future = window.popleft()
-            assert await future.result() == sent[::-1]
-        window.append((payload, client.submit(payload)))
-    for sent, future in window:
-        assert await future.result() == sent[::-1]
-    return time.perf_counter() - begin
+            outputs.append(await window.popleft().result())
+        window.append(client.submit(payload))
+    outputs += [await future.result() for future in window]
+    seconds = time.perf_counter() - begin
+    check(payloads, outputs)
+    return seconds
 
 
 async def round_trips(client: Client, payloads: list[bytes]) -> list[float]:
     """One at a time; the sorted milliseconds."""
-    times = []
+    times: list[float] = []
+    outputs: list[bytes | None] = []
     for payload in payloads:
         begin = time.perf_counter()
-        assert await client.submit(payload).result() == payload[::-1]
+        outputs.append(await client.submit(payload).result())
         times.append((time.perf_counter() - begin) * 1000)
+    check(payloads, outputs)
     return sorted(times)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import xml.dom.minidom
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import other_systems, plot, table
 from benchmarks.report import labels
 from benchmarks.results import Results
+from flame.storage.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 110.0  # seconds
@@ -59,6 +61,18 @@ def test_a_benchmark_names_its_storage_and_journal() -> None:
     levels = {row["durability"]: row["synchronous"] for row in rows if row["storage"] == "sqlite"}
     assert levels == {"durable": "NORMAL", "sync": "FULL"}
     assert {row["journal"] for row in rows if row["storage"] == "sqlite"} == {"wal"}
+
+
+def test_the_synchronous_level_in_a_row_is_the_one_that_the_store_commits_with(
+    tmp_path: Path,
+) -> None:
+    levels = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+    with closing(SqliteStore(tmp_path / "flame.db")) as store:
+        store.load()
+        for durability in ("durable", "sync", "durable"):
+            store.commit([], sync=durability == "sync")
+            level = levels[store._writer._connection.pragma("synchronous")]
+            assert labels("sqlite", durability)["synchronous"] == level
 
 
 @pytest.mark.slow
