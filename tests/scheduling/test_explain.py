@@ -173,3 +173,15 @@ def test_repaying_never_takes_more_than_half_of_what_is_deserved() -> None:
     usage.note(0.0, {"a": Fairness(0.0, 0.5)})
     usage.advance(1000.0)
     assert usage.balances() == pytest.approx({"a": -0.25})
+
+
+def test_what_is_held_back_names_for_whom_and_how_much() -> None:
+    keepers = [tenant(name, quota=2, lends=False) for name in ("keeper", "other")]
+    cluster = SmallCluster([4], tenants=keepers)
+    cluster.wish(1, 1, "other")
+    cluster.wish(2, 4)
+    cluster.settle()
+    assert why(cluster, 2) == (
+        "what is free is held back for quota that is not lent (keeper uses 0 CPU of 2 CPU, other uses "
+        "1 CPU of 2 CPU); it has 0 of the 4 it could use"
+    )

@@ -9,7 +9,7 @@ from flame.scheduling.deserved import deserved
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import ceiling_of, held_back
 from flame.scheduling.sharing import WHOLE
-from flame.scheduling.tree import Branch, Leaf
+from flame.scheduling.tree import Branch, Leaf, chain
 
 #: Values of a label that are named when the one that is asked for is not there.
 VALUES_SHOWN = 5
@@ -37,20 +37,13 @@ def why_waiting(ledger: Ledger, session: SessionNumber) -> str | None:
     if ledger.slots.open < gang:
         return _too_many(ledger, leaf)
     if not held_back(ledger, leaf):
-        return "what is free is held back for tenants that do not lend their quota"
+        return _held_back(ledger, leaf)
     if gang > 1:
         fit = sum(
             wish.request.count_in(room.open)
             for room in ledger.rooms.by_node.values()
             if ledger.rooms.suits(wish, room)
         )
-        whole = sum(
-            wish.request.count_in(room.machine.capacity)
-            for room in ledger.rooms.by_node.values()
-            if match(wish.requires, room.machine.labels)
-        )
-        if whole < gang:
-            return f"needs {gang} executors at once, {whole} fit even if all nodes are empty"
         kept = ", room is kept for it" if leaf is ledger.line else ""
         return f"needs {gang} executors at once, {fit} fit{kept}"
     return _crowded(ledger, leaf)
@@ -99,6 +92,9 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
         name, most = largest([(r.machine.node, r.machine.capacity) for r in labelled])
         which = f"node with {format_labels(wish.requires)}" if wish.requires else "node"
         return f"an executor takes {wish.request}, but the largest {which}, {name}, has {most}"
+    whole = sum(wish.request.count_in(room.machine.capacity) for room in large)
+    if whole < wish.batch_size:
+        return f"needs {wish.batch_size} executors at once, {whole} fit even if all nodes are empty"
     if all(r.machine.cordoned for r in large):
         away = sum(r.machine.away for r in large)
         why = "cordoned" if not away else "away" if away == len(large) else "cordoned or away"
@@ -106,6 +102,25 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
             return f"the only node that could have it, {large[0].machine.node}, is {why}"
         return f"all of the {len(large)} nodes that could have it are {why}"
     return None
+
+
+def _held_back(ledger: Ledger, leaf: Leaf) -> str:
+    """Name those for whom it is, with what they could still have of their quota."""
+    mine = {id(branch) for branch in chain(leaf)}
+    owners = []
+    for name, branch in sorted(ledger.branches.items()):
+        quota, amount = branch.spec.quota, branch.amount
+        if branch.spec.lends or quota is None or amount is None or id(branch) in mine:
+            continue
+        used = dict(amount.named())
+        short = [(key, most) for key, most in quota.named() if used.get(key, 0) < most]
+        if short:
+            key, most = short[0]
+            owners.append(f"{name} uses {_shown(key, used.get(key, 0))} of {_shown(key, most)}")
+    more = f" and {len(owners) - VALUES_SHOWN} more" if len(owners) > VALUES_SHOWN else ""
+    which = ", ".join(owners[:VALUES_SHOWN]) + more
+    has = f"it has {leaf.kept} of the {leaf.wish.wanted} it could use"
+    return f"what is free is held back for quota that is not lent ({which}); {has}"
 
 
 def _crowded(ledger: Ledger, leaf: Leaf) -> str:
