@@ -75,6 +75,12 @@ def test_limits_on_what_waits_and_who_is_connected_are_read(tmp_path: Path) -> N
         load(write(tmp_path, SMALLEST + "  limits: {max_queued_bytes: many}"))
 
 
+def test_a_file_need_not_say_what_flame_up_does_not_use(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "cluster: {tenants: {a: {weight: 2}}}"))
+    assert (found.name, str(found.endpoint)) == ("flame", "http://127.0.0.1:8080")
+    assert [tenant.name for tenant in found.tenants] == ["a", "default"]
+
+
 def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
     text = "  tenants: {a: {weight: 2, max_sessions: 3, max_queued_bytes: 1k}}"
     _, tenant = sorted(
@@ -90,8 +96,8 @@ def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
         ("- 1", "the file cannot be [1]"),
         ("a: [", "not YAML"),
         ("a: !!python/object:os.system {}", "not YAML"),
-        ("cluster: {name: x}", "cluster.endpoint is missing"),
-        ("cluster: {endpoint: 'http://h:1'}", "cluster.name is missing"),
+        ("cluster: {name: 3}", "cluster.name cannot be 3"),
+        ("cluster: {endpoint: 'h'}", "cluster.endpoint: endpoint 'h' is not an address"),
         ("cache: {}", "cluster is missing"),
         (SMALLEST + "other: 1", "other is not known; allowed here are cache, cluster"),
         (SMALLEST + "  polices: []", "cluster.polices is not known; allowed here are endpoint, "),

@@ -117,13 +117,13 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
-    def end(self, deadline: float) -> None:
-        """Wait for the end of a terminated process; kill it at the deadline."""
+    def end(self, deadline: float, *, late: int = logging.WARNING) -> None:
+        """Wait for the end of a terminated process; kill it at the deadline, and say so at a level."""
         if self._process is not None:
             try:
                 self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _log.warning("process-killed name=%s pid=%d", self.name, self.pid)
+                _log.log(late, "process-killed name=%s pid=%d", self.name, self.pid)
                 self._process.send_signal(signal.SIGKILL)
                 self._process.wait()
 

@@ -122,10 +122,12 @@ class LocalCluster:
     def stop(self, grace: float = STOP_GRACE) -> None:
         """Stop both: each politely, and after ``grace`` seconds not so. Safe to call twice."""
         self._stopping.set()
+        # Who gives less time has reason to, and has said or will say something of more use.
+        late = logging.WARNING if grace >= STOP_GRACE else logging.DEBUG
         # The executor manager first, and alone: what its executors are about may still be stored.
         for child in reversed(self._children):
             child.terminate()
-            child.end(time.monotonic() + grace)
+            child.end(time.monotonic() + grace, late=late)
         for keeper in self._keepers:
             if keeper is not threading.current_thread():
                 keeper.join(timeout=5.0)

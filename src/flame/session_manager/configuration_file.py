@@ -163,8 +163,8 @@ class Cache(Strict, frozen=True):
 class Cluster(Strict, frozen=True):
     """The session manager's block."""
 
-    name: str
-    endpoint: str | list[str]
+    name: str = "flame"
+    endpoint: str | list[str] = "http://127.0.0.1:8080"
     resreq: str | None = None
     policies: list[Policy] = msgspec.field(default_factory=lambda: ["priority", "drf"])
     tenants: dict[str, TenantBlock] = {}
