@@ -21,14 +21,24 @@ the size of the cluster, or makes them fewer. What a plan has leave is no change
 where it is gone in the same moment (:meth:`~flame.scheduling.ledger.Ledger.ask`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flame.scheduling.best_served import BestServed
 from flame.scheduling.clearing import GIVERS_TRIED, Clearing, MayGive, these
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import allows, ceiling_of, is_entitled, may_lose
 from flame.scheduling.steps import Step
-from flame.scheduling.tree import EXACT, Branch, Leaf, chain, gives_turn, in_turn, is_due, leaves_of
+from flame.scheduling.tree import (
+    EXACT,
+    Branch,
+    Leaf,
+    Shape,
+    chain,
+    gives_turn,
+    in_turn,
+    is_due,
+    leaves_of,
+)
 
 #: Sessions that may fail to find a giver at one tenant before the others there are not tried.
 ATTEMPTS = 2
@@ -69,19 +79,20 @@ class Claims:
         self._clearing.end()
 
     def _from_spare(self, tier: int) -> None:
-        failed: dict[int, None] = {}
-        while len(failed) < SPARE_TRIED:
-            leaf = self._first_with_spare(tier, failed)
+        failed: dict[Shape, None] = {}
+        most = min(SPARE_TRIED, len(self._ledger.tree.wanted))
+        while len(failed) < most:
+            leaf = self._first_with_spare(tier, failed, most)
             if leaf is None:
                 return
             givers = [g for _, g in sorted(self._ledger.surplus.items()) if g is not leaf]
             if not self._clearing.make_room(leaf, these(givers), _surplus_only, graceful=True):
-                failed[id(leaf.shape)] = None
+                failed[leaf.shape] = None
 
     def _within_ceiling(self, full: Branch, tier: int) -> None:
         """Let those whom this tenant's ceiling stops have what others below it need least."""
         ledger = self._ledger
-        if all(allows(full, shape.request * shape.batch_size) for shape in ledger.tree.wanted):
+        if all(allows(full, shape.request * shape.batch_size) for shape in full.wanted[tier]):
             return
         takes_back = ledger.policies.sharing.takes_back
         failed: dict[int, None] = {}
@@ -102,10 +113,10 @@ class Claims:
 
     def _from_lower_tiers(self, tier: int) -> None:
         ledger = self._ledger
-        failed: dict[int, None] = {}
+        failed: dict[Shape, None] = {}
         givers: list[Leaf] | None = None
-        while len(failed) < SPARE_TRIED:
-            leaf = self._first(ledger.root, tier, failed, by_shape=True)
+        while len(failed) < min(SPARE_TRIED, len(ledger.tree.wanted)):
+            leaf = self._first(ledger.root, tier, {}, failed)
             if leaf is None:
                 return
             if givers is None:
@@ -113,7 +124,7 @@ class Claims:
             if not givers or not self._clearing.make_room(
                 leaf, these(givers), _unless_guaranteed(leaf)
             ):
-                failed[id(leaf.shape)] = None
+                failed[leaf.shape] = None
 
     def _from_better_served(self, branch: Branch, tier: int) -> None:
         """Let the least served below this tenant take from the best served below it."""
@@ -185,12 +196,15 @@ class Claims:
             if not self._clearing.make_room(leaf, givers, may_give, graceful=graceful):
                 failed[leaf.wish.order] = None
 
-    def _first_with_spare(self, tier: int, failed: dict[int, None]) -> Leaf | None:
-        """Return the first in turn for which one executor's room is spare, or may be."""
+    def _first_with_spare(self, tier: int, failed: dict[Shape, None], most: int) -> Leaf | None:
+        """Return the first in turn for which one executor's room is spare, or may be.
+
+        None, too, once so many shapes have failed.
+        """
         ledger = self._ledger
-        for leaf in in_turn(ledger.root, tier):
+        for leaf in in_turn(ledger.root, tier, failed):
             wish = leaf.wish
-            if id(leaf.shape) in failed or wish.order in self._limited or leaf is ledger.line:
+            if wish.order in self._limited or leaf is ledger.line:
                 continue
             full = ceiling_of(leaf, wish.batch_size)
             if full is not None:
@@ -198,19 +212,23 @@ class Claims:
             elif ledger.surplus or self._clearing.may_have_spare(leaf):
                 return leaf
             else:
-                failed[id(leaf.shape)] = None
-                if len(failed) == SPARE_TRIED:
+                failed[leaf.shape] = None
+                if len(failed) == most:
                     return None
         return None
 
     def _first(
-        self, branch: Branch, tier: int, failed: dict[int, None], *, by_shape: bool = False
+        self,
+        branch: Branch,
+        tier: int,
+        failed: Mapping[int, None],
+        shapes_failed: Collection[Shape] = (),
     ) -> Leaf | None:
         """Return the first in turn that may have more, if need be in place of others below ``branch``."""
         above = _from_here_up(branch)
-        for leaf in in_turn(branch, tier):
+        for leaf in in_turn(branch, tier, shapes_failed):
             wish = leaf.wish
-            if (id(leaf.shape) if by_shape else wish.order) in failed:
+            if wish.order in failed:
                 continue
             if wish.order not in self._limited:
                 full = ceiling_of(leaf, wish.batch_size)

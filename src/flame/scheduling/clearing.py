@@ -227,14 +227,15 @@ class Clearing:
     ) -> Room | None:
         """Have others leave a node until the request fits there; return the node."""
         ledger, request = self._ledger, leaf.wish.request
-        asked = [g for g in givers[:GIVERS_TRIED] if g is not leaf]
-        asked = [g for g in asked if may_give(g, g.wish.batch_size)]
-        for giver in asked:
+        asked: list[Leaf] = []
+        for giver in givers[:GIVERS_TRIED]:
+            if giver is leaf or not may_give(giver, giver.wish.batch_size):
+                continue
+            asked.append(giver)
+            missing = request - giver.wish.request
             for node in sorted(giver.rooms)[:NODES_TRIED]:
                 room = ledger.rooms.by_node[node]
-                if request.fits_in(room.coming + giver.wish.request) and ledger.rooms.suits(
-                    leaf.wish, room
-                ):
+                if missing.fits_in(room.coming) and ledger.rooms.suits(leaf.wish, room):
                     self._release(leaf, giver, node, giver.wish.batch_size, graceful=graceful)
                     return room
         for node in self._promising(leaf, asked):

@@ -374,9 +374,19 @@ class Ledger:
         shape.blocked_at = self.growths
         return True
 
-    def all_blocked(self) -> bool:
-        """Whether nothing will be found for anybody. Sessions are many; their shapes are few."""
-        return not self.tree.ready and all(self.is_blocked(shape) for shape in self.tree.wanted)
+    def blocked(self) -> dict[Shape, None]:
+        """Return the shapes for which nothing will be found. Sessions are many; their shapes are few."""
+        return {shape: None for shape in self.tree.wanted if self.is_blocked(shape)}
+
+    def with_warm(self) -> dict[int, None]:
+        """Return the orders of tenants below which somebody may have a warm executor as it is."""
+        found: dict[int, None] = {}
+        for tenant in self.warm.of_tenant:
+            branch: Branch | None = self.branches.get(tenant)
+            while branch is not None and branch.order not in found:
+                found[branch.order] = None
+                branch = branch.parent
+        return found
 
     def reprice(self) -> None:
         """Bring prices up to date, if the cluster's size changed."""

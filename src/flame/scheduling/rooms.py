@@ -182,6 +182,10 @@ class Rooms:
         ]
         return max(ranked)[2] if ranked else None
 
+    def roomiest(self) -> Iterator[Room]:
+        """Yield the nodes that are not cordoned, the emptiest first."""
+        return (room for _, _, room in reversed(self._all.entries))
+
     def score(self, wish: Wish, room: Room) -> float:
         """Return how good the node is for the session."""
         machine = room.machine

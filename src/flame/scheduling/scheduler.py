@@ -14,6 +14,7 @@ Scheduling System", JSSPP 1995, without run times, which nobody knows here).
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from flame.model.ids import ExecutorId, NodeName
 from flame.model.resources import Resources
@@ -23,10 +24,13 @@ from flame.scheduling.limits import ceiling_of, held_back, within_ceilings
 from flame.scheduling.passed import PassedOver
 from flame.scheduling.rooms import Room
 from flame.scheduling.steps import Assign, Plan, Reuse, Step
-from flame.scheduling.tree import Branch, Leaf, in_turn
+from flame.scheduling.tree import Branch, Leaf, Shape, comes_before
+from flame.scheduling.walk import Walk
 
 #: Sessions for which a line is tried in one plan.
 LINES_TRIED = 4
+#: Those that got nothing of which one is looked for that was in turn before another.
+PASSED_TRIED = 16
 
 
 class Scheduler:
@@ -173,8 +177,18 @@ class _Planning:
 
     def _grant_in_turn(self, tier: int, *, guaranteed: bool = False) -> None:
         ledger = self._ledger
+        blocked = ledger.blocked()
+        walk = Walk(ledger.root, tier, blocked, ledger.with_warm(), guaranteed=guaranteed)
+        passed: list[Leaf] = []
         while ledger.slots.open > 0 or ledger.with_idle:
-            leaf = self._next(tier, guaranteed=guaranteed)
+            wanted = ledger.tree.wanted
+            if (
+                not ledger.tree.ready
+                and len(blocked) >= len(wanted)
+                and all(shape in blocked for shape in wanted)
+            ):
+                return
+            leaf = self._next(walk, blocked, passed)
             if leaf is None:
                 return
             if self._grant(leaf):
@@ -184,37 +198,43 @@ class _Planning:
                 self._passed.note(leaf)
             else:
                 leaf.shape.blocked_at = ledger.growths
+                blocked[leaf.shape] = None
                 self._failed[leaf.wish.order] = None
 
-    def _next(self, tier: int, *, guaranteed: bool) -> Leaf | None:
-        """Return the first in turn for which something may be found."""
+    def _next(self, walk: Walk, blocked: dict[Shape, None], passed: list[Leaf]) -> Leaf | None:
+        """Return the first in turn for which something may be found.
+
+        ``passed``: those for which nothing was, so far.
+        """
         ledger = self._ledger
-        if ledger.all_blocked():
-            return None
-        passed: Leaf | None = None
-        for leaf in in_turn(ledger.root, tier, guaranteed=guaranteed):
+        for leaf in walk:
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
-            if order in self._failed or (
-                ledger.is_blocked(leaf.shape) and not ledger.warm.has(leaf.wish)
-            ):
+            if order in self._failed or (leaf.shape in blocked and not ledger.warm.has(leaf.wish)):
                 self._passed.note(leaf)
-                if passed is None and order not in self._lines_tried:
-                    passed = leaf
+                passed.append(leaf)
                 continue
             full = ceiling_of(leaf, leaf.wish.batch_size)
             if full is not None or (ledger.any_withheld and not held_back(ledger, leaf)):
                 self._limited[order] = full
                 continue
-            if passed is not None and self._is_larger(passed, leaf) and self._line_up(passed):
-                return self._next(tier, guaranteed=guaranteed)
+            first = self._first_before(leaf, passed)
+            if first is not None and self._is_larger(first, leaf) and self._line_up(first):
+                return self._next(walk, blocked, passed)
             return leaf
         return None
 
-    def _is_larger(self, passed: Leaf, leaf: Leaf) -> bool:
+    def _first_before(self, leaf: Leaf, passed: list[Leaf]) -> Leaf | None:
+        """Return who is in turn before the session and got nothing, unless that was tried already."""
         if self._ledger.line is not None or len(self._lines_tried) >= LINES_TRIED:
-            return False
+            return None
+        for first in islice(passed, PASSED_TRIED):
+            if first.wish.order not in self._lines_tried and comes_before(first, leaf):
+                return first
+        return None
+
+    def _is_larger(self, passed: Leaf, leaf: Leaf) -> bool:
         if passed.promises or not within_ceilings(passed, passed.wish.batch_size):
             return False
         mine, other = passed.wish, leaf.wish
@@ -225,11 +245,8 @@ class _Planning:
         ledger, wish = self._ledger, leaf.wish
         self._lines_tried[wish.order] = None
         places: list[tuple[int, float, NodeName, int]] = []
-        for node, room in ledger.rooms.by_node.items():
-            if not ledger.rooms.suits(wish, room):
-                continue
-            promised = room.free - room.open
-            could = wish.request.count_in(room.machine.capacity - promised)
+        for node, room in self._in_reach(leaf).items():
+            could = self._could_hold(leaf, room)
             if could:
                 now = min(could, wish.request.count_in(room.coming))
                 places.append((-now, -room.emptiness, node, could))
@@ -250,6 +267,22 @@ class _Planning:
         for node in chosen:
             ledger.changed[node] = ledger.rooms.by_node[node]
         return True
+
+    def _in_reach(self, leaf: Leaf) -> dict[NodeName, Room]:
+        """Return the nodes to choose from. For one executor those will do that soon have room, or most."""
+        ledger = self._ledger
+        if leaf.wish.batch_size > 1:
+            return ledger.rooms.by_node
+        roomiest = (r for r in ledger.rooms.roomiest() if self._could_hold(leaf, r))
+        return {**ledger.returning, **{r.machine.node: r for r in islice(roomiest, 1)}}
+
+    def _could_hold(self, leaf: Leaf, room: Room) -> int:
+        """How many of its executors would fit there, if nobody had any but those that are promised."""
+        if not self._ledger.rooms.suits(leaf.wish, room):
+            return 0
+        capacity = room.machine.capacity
+        left = capacity - (room.free - room.open) if room.promises else capacity
+        return leaf.wish.request.count_in(left)
 
     def _grant(self, leaf: Leaf) -> bool:
         ledger, wish = self._ledger, leaf.wish

@@ -5,7 +5,7 @@ session is found by walking down and one change costs O(depth · log children).
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -130,6 +130,7 @@ class Branch:
         standing: Among its siblings.
         keeping: Those of its leaves that have an executor.
         hungry: Children that want more, per tier, the least served first.
+        wanted: Shapes of the hungry below it, per tier, and how many want each.
     """
 
     spec: TenantSpec
@@ -147,6 +148,7 @@ class Branch:
     leaves: dict[int, Leaf] = field(default_factory=dict)
     keeping: dict[int, Leaf] = field(default_factory=dict)
     hungry: dict[int, list[Entry]] = field(default_factory=dict)
+    wanted: dict[int, dict[Shape, int]] = field(default_factory=dict)
     entry: Entry | None = None
     listed: dict[int, None] = field(default_factory=dict)
 
@@ -227,7 +229,7 @@ class Tree:
             return
         leaf.entry = None
         self.note_ready(leaf)
-        self._count_hungry(leaf.shape, -1)
+        self._count_hungry(leaf, -1)
         entries = parent.hungry[leaf.tier]
         del entries[bisect_left(entries, old)]
         if not entries:
@@ -242,7 +244,7 @@ class Tree:
         leaf.entry = fresh
         if old is None or fresh is None:
             self.note_ready(leaf)
-            self._count_hungry(leaf.shape, -1 if fresh is None else 1)
+            self._count_hungry(leaf, -1 if fresh is None else 1)
         entries = parent.hungry.get(tier)
         if entries is None:
             entries = parent.hungry[tier] = []
@@ -262,7 +264,17 @@ class Tree:
         else:
             self.ready.pop(leaf.wish.order, None)
 
-    def _count_hungry(self, shape: Shape, change: int) -> None:
+    def _count_hungry(self, leaf: Leaf, change: int) -> None:
+        shape = leaf.shape
+        branch: Branch | None = leaf.parent
+        while branch is not None:
+            wanted = branch.wanted.setdefault(leaf.tier, {})
+            left = wanted.get(shape, 0) + change
+            if left:
+                wanted[shape] = left
+            else:
+                del wanted[shape]
+            branch = branch.parent
         shape.hungry += change
         if shape.hungry:
             self.wanted[shape] = None
@@ -330,18 +342,35 @@ def gives_turn(giver: Leaf | Branch, taker: Leaf | Branch, *, had: int) -> bool:
     return not had or giver.used > theirs.deserved * (1 + EXACT)
 
 
-def in_turn(branch: Branch, tier: int, *, guaranteed: bool = False) -> Iterator[Leaf]:
+def in_turn(branch: Branch, tier: int, besides: Collection[Shape] = ()) -> Iterator[Leaf]:
     """Yield hungry leaves, the least served first. Stop iterating before anything changes.
 
-    ``guaranteed``: only those below a branch that has less than it is guaranteed.
+    ``besides``: not those of these shapes. It may grow meanwhile.
     """
     for entry in branch.hungry.get(tier, ()):
         child = entry[3]
         if isinstance(child, Leaf):
-            if not guaranteed:
+            if child.shape not in besides:
                 yield child
-        else:
-            yield from in_turn(child, tier, guaranteed=guaranteed and entry[0] != 0)
+        elif not besides or any(shape not in besides for shape in child.wanted[tier]):
+            yield from in_turn(child, tier, besides)
+
+
+def comes_before(first: Leaf, second: Leaf) -> bool:
+    """Whether the first of two hungry leaves of a tier is in turn before the second."""
+    above = {branch.order: child for branch, child in _steps_up(second)}
+    for branch, child in _steps_up(first):
+        other = above.get(branch.order)
+        if other is not None:
+            return child.entry is not None and other.entry is not None and child.entry < other.entry
+    return False
+
+
+def _steps_up(leaf: Leaf) -> Iterator[tuple[Branch, Leaf | Branch]]:
+    child: Leaf | Branch = leaf
+    while child.parent is not None:
+        yield child.parent, child
+        child = child.parent
 
 
 def leaves_of(branch: Branch) -> Iterator[Leaf]:

@@ -8,7 +8,7 @@ session, and are anybody's of their tenant and application.
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterator
 
-from flame.model.ids import ExecutorId, NodeName, SessionNumber
+from flame.model.ids import ExecutorId, NodeName, SessionNumber, Tenant
 from flame.scheduling.facts import Holding, Wish
 
 _FREE, _STANDING_BY = range(2)
@@ -19,14 +19,19 @@ class Warm:
 
     def __init__(self) -> None:
         self._by_taker: dict[Hashable, list[tuple[NodeName, ExecutorId]]] = {}
+        self.of_tenant: dict[Tenant, int] = {}  # how many there are of each
 
     def add(self, holding: Holding) -> None:
         """An executor serves nobody."""
+        self.of_tenant[holding.tenant] = self.of_tenant.get(holding.tenant, 0) + 1
         for key in _takers(holding):
             insort(self._by_taker.setdefault(key, []), (holding.node, holding.executor))
 
     def discard(self, holding: Holding) -> None:
         """It serves somebody, or is on its way out."""
+        left = self.of_tenant.pop(holding.tenant, 0) - 1
+        if left > 0:
+            self.of_tenant[holding.tenant] = left
         for key in _takers(holding):
             entries = self._by_taker.get(key, [])
             place = bisect_left(entries, (holding.node, holding.executor))
@@ -60,10 +65,14 @@ class Warm:
 
     def has(self, wish: Wish) -> bool:
         """Whether there is any for the session. A gang has new ones."""
-        return wish.batch_size == 1 and (
-            wish.session in self._by_taker
-            or _key(_FREE, wish) in self._by_taker
-            or _key(_STANDING_BY, wish) in self._by_taker
+        return (
+            wish.batch_size == 1
+            and wish.tenant in self.of_tenant
+            and (
+                wish.session in self._by_taker
+                or _key(_FREE, wish) in self._by_taker
+                or _key(_STANDING_BY, wish) in self._by_taker
+            )
         )
 
 
