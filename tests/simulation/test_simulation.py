@@ -6,15 +6,16 @@ how many are played, ``FLAME_SIMULATION_FIRST`` (default 0) where they start: fo
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flame.core import connecting
+from flame.core.events import ExecutorConnected
 from flame.core.executor import Executor
 from flame.core.session import Session
 from flame.core.state import State
 from flame.engine.engine import Engine, Group
+from flame.model.ids import TaskId
 from flame.model.specs import ExecutorState
 from flame.storage.sqlite.store import SqliteStore
 from flame.testing import planted
@@ -104,25 +105,26 @@ def test_a_sync_session_that_is_not_synced_is_noticed_when_the_power_goes(
     pytest.fail("60 seeds did not notice")
 
 
-def test_a_manager_that_believes_an_entering_executor_to_hold_what_never_arrived_is_noticed(
+def test_streams_break_between_a_binding_and_the_tasks_that_come_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tasks come with a binding; its stream may break between the two."""
+    """A moment of a few milliseconds, which faults at random times never met."""
     agree = connecting._agree
+    seen: list[TaskId] = []
 
-    def forgets(state: State, session: Session, executor: Executor, *rest: Any) -> None:
-        if executor.state is not ExecutorState.BINDING:
-            agree(state, session, executor, *rest)
+    def look(
+        state: State, session: Session, executor: Executor, hello: ExecutorConnected, now: float
+    ) -> None:
+        if executor.state is ExecutorState.BINDING:
+            seen.extend(task_id for task_id in executor.held if task_id not in hello.task_ids)
+        agree(state, session, executor, hello, now)
 
-    monkeypatch.setattr(connecting, "_agree", forgets)
-    for seed in range(40, 140):
-        try:
-            Simulation(seed).run()
-        except Broken as error:
-            if "not final" not in str(error):
-                raise
+    monkeypatch.setattr(connecting, "_agree", look)
+    for seed in range(200):
+        Simulation(seed).run()
+        if seen:
             return
-    pytest.fail("100 seeds did not notice")
+    pytest.fail("never, in 200 seeds")
 
 
 def test_the_simulations_do_what_they_are_for() -> None:

@@ -278,7 +278,7 @@ class Simulation:
         fault()
         if self._of_disks.random() < 0.2:
             self._fill_disk()
-        self._entering_faults += self._of_entering.choice((0, 1, 3))
+        self._entering_faults += self._of_entering.choice((0, 2, 5))
         if self._machine is not None and self._of_power.random() < 0.1:
             self.world.note("clock jumps")
             self.manager.jump(self._of_power.uniform(1.0, 300.0))
@@ -328,17 +328,12 @@ class Simulation:
             return
         self._entering_faults -= 1
         dice = self._of_entering
-        until = self.world.now + dice.uniform(0.0, 8.0)
-        fault = dice.choice(
-            (
-                process.disconnect,
-                process.kill,
-                self._restart_manager,
-                lambda: process.stay_away(until),
-            )
-        )
         self.world.note("fault while entering", process.key)
-        self.world.after(dice.choice((0.0, dice.uniform(0.0, 0.03))), fault)
+        if dice.random() < 0.6:  # what was sent with the order, never arrives
+            process.stay_away(self.world.now + dice.choice((0.0, dice.uniform(0.0, 8.0))))
+        else:
+            fault = dice.choice((process.disconnect, process.kill, self._restart_manager))
+            self.world.after(dice.uniform(0.0, 0.03), fault)
 
     def _cut_client(self) -> None:
         self.world.random.choice(self.clients).disconnect()
