@@ -206,7 +206,14 @@ def _major(initdb: Path) -> int:
 
 def _end_with_parent() -> Callable[[], object]:
     prctl = ctypes.CDLL(None).prctl  # found before the fork
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+        if os.getppid() != parent:  # it ended before the line above
+            os._exit(1)
+
+    return end_with_parent
 
 
 def _working_directories() -> Iterator[str]:

@@ -93,7 +93,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> object:
     if name == "aio":
-        value: object = _import_module("flame.sdk.aio")
+        value: object = _import_module("flame.aio")
     elif name in _LAZY:
         value = getattr(_import_module(_LAZY[name]), name)
     else:

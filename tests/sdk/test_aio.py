@@ -1,6 +1,7 @@
 """The asyncio face, against the fake manager."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,6 +20,10 @@ from tests.waiting import wait_until
 async def client(manager: FakeManager) -> AsyncIterator[aio.AsyncClient]:
     async with await aio.connect(manager.endpoint, token=TOKEN, timeout=10) as connected:
         yield connected
+
+
+def test_the_face_can_be_imported_in_any_way() -> None:
+    assert importlib.import_module("flame.aio").connect is aio.connect is flame.aio.connect
 
 
 async def test_futures_can_be_awaited_and_gathered(client: aio.AsyncClient) -> None:

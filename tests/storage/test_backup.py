@@ -86,6 +86,8 @@ def test_what_cannot_be_copied_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no database"):
         backup(f"sqlite://{path}", tmp_path / "copy.db")
     assert not path.exists()
+    with pytest.raises(InvalidConfiguration, match="nothing to copy"):
+        backup("memory", tmp_path / "copy.db")
     with pytest.raises(InvalidConfiguration, match="pg_dump"):
         backup("postgresql://host/db", tmp_path / "copy.db")
     path.write_bytes(b"no database at all, but long enough to be looked at as one" * 50)

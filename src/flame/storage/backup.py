@@ -39,6 +39,8 @@ def backup(url: str, path: Path) -> int:
             "PostgreSQL makes its own copies beside a running session manager: use"
             " `pg_dump --schema=flame`, or continuous archiving"
         )
+    if url == "memory":
+        raise InvalidConfiguration("storage 'memory' keeps nothing, so there is nothing to copy")
     source = sqlite_path(url)
     if not source.exists():
         raise NotFound(f"there is no database {source}")
