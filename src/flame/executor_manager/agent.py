@@ -17,30 +17,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import grpc.aio
 
 from flame.executor_manager.capacity import node_info, own_address
 from flame.executor_manager.packages.preparation import Key, Report
+from flame.executor_manager.streams import NotLetIn, reason_of_end
 from flame.executor_manager.supervisor import Supervisor
 from flame.model.errors import FlameError, Unauthenticated
 from flame.model.labels import Labels
 from flame.model.resources import Resources
 from flame.runtime.backoff import Backoff
-from flame.runtime.tasks import Tasks, is_cancelled
+from flame.runtime.tasks import Tasks
 from flame.wire import frames, v1
 from flame.wire.channels import Endpoint, bearer
 from flame.wire.codec import labels_to, resources_to
 from flame.wire.managers import CEILING_AMONG_SEVERAL, HELLO_AMONG_SEVERAL, Managers
-from flame.wire.status import error_of, error_of_refusal, raise_status
+from flame.wire.status import error_of_refusal, raise_status
 
 log = logging.getLogger(__name__)
 
 REGISTER_TIMEOUT = 15.0  # seconds for the answer
 LEAVE_TIMEOUT = 2.0  # seconds to say goodbye
 SILENT_HEARTBEATS = 3
-
-_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 Call = Any  # grpc.aio.StreamStreamCall[NodeFrame, NodeOrder], generic only in its stubs
 
@@ -108,21 +106,12 @@ class NodeAgent:
                 )
                 call = connect(metadata=bearer(self._identity.token))
                 try:
-                    reason = await self._converse(call, managers, backoff)
-                except grpc.aio.AioRpcError as error:
-                    reason = f"{error.code().name}: {error.details()}"
-                    if error.code() in _REFUSED and not self._ever_registered:
-                        raise error_of(error.code(), error.details() or "") from None
-                except asyncio.InvalidStateError:
-                    reason = "the stream ended while a frame was being written"
-                except asyncio.CancelledError:
-                    if is_cancelled():
-                        raise
-                    reason = "the session manager was silent"  # we ended the stream ourselves
-                    await managers.reopen(endpoint)
-                except TimeoutError:
-                    reason = "no answer to the registration"
-                    await managers.reopen(endpoint)
+                    conversation = self._converse(call, managers, backoff)
+                    reason = await reason_of_end(conversation, managers, endpoint)
+                except NotLetIn as refused:
+                    if not self._ever_registered:
+                        raise refused.error from None
+                    reason = str(refused)
                 finally:
                     self._registered = False
                     call.cancel()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import grpc
 import grpc.aio
 
 from flame.executor_manager.assignment import Assignment
@@ -18,9 +17,10 @@ from flame.executor_manager.binding import Binding
 from flame.executor_manager.cell import Cell
 from flame.executor_manager.connecting import Call, Connector
 from flame.executor_manager.hand import Hand
+from flame.executor_manager.streams import NotLetIn, reason_of_end
 from flame.runtime.backoff import Backoff
 from flame.runtime.framed_call import deliver, write_all
-from flame.runtime.tasks import Tasks, is_cancelled
+from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.managers import (
     CEILING_AMONG_SEVERAL,
@@ -35,9 +35,6 @@ log = logging.getLogger(__name__)
 HELLO_TIMEOUT = 15.0  # seconds that a session manager may take to answer a hello
 DEFAULT_HEARTBEAT = 5.0  # seconds, if the session manager names none
 SILENT_HEARTBEATS = 3  # after so many without a word the other side is gone
-
-#: These are about us, not about the connection: trying again cannot help.
-_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class ExecutorChannel:
@@ -93,22 +90,11 @@ class ExecutorChannel:
                 endpoint = managers.current
                 call = await self._connector.connect(endpoint, managers.channels[endpoint])
                 try:
-                    reason = await self._converse(call, managers, backoff)
-                except grpc.aio.AioRpcError as error:
-                    reason = f"{error.code().name}: {error.details()}"
-                    if error.code() in _REFUSED:
-                        self._refused(reason)
-                        return
-                except asyncio.InvalidStateError:
-                    reason = "the stream ended while a frame was being written"
-                except asyncio.CancelledError:
-                    if is_cancelled():
-                        raise
-                    reason = "the stream was given up"  # by ourselves: nobody spoke, or we failed
-                    await managers.reopen(endpoint)
-                except TimeoutError:
-                    reason = "no answer to the hello"
-                    await managers.reopen(endpoint)
+                    conversation = self._converse(call, managers, backoff)
+                    reason = await reason_of_end(conversation, managers, endpoint)
+                except NotLetIn as refused:
+                    self._refused(str(refused))
+                    return
                 finally:
                     call.cancel()
                 await managers.reopen_unless_connected(endpoint)
