@@ -13,6 +13,14 @@ def command(process: psutil.Process) -> list[str]:
         return []
 
 
+def works_in(process: psutil.Process) -> str:
+    """The directory where it runs; nowhere (an empty text) once it has ended."""
+    try:
+        return process.cwd()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended."""
     return [process for process in processes if _state(process) not in ("", psutil.STATUS_ZOMBIE)]

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from flame.sdk.local_cluster import LocalCluster
 from tests.e2e.test_commands import COMMAND_TIMEOUT, Commands
+from tests.processes import is_alive
 from tests.waiting import wait_until
 
 
@@ -27,7 +27,7 @@ def begun(directory: Path) -> list[int]:
 
 def running(directory: Path) -> list[int]:
     """Those of them that still are."""
-    return [number for number in begun(directory) if psutil.pid_exists(number)]
+    return [number for number in begun(directory) if is_alive(number)]
 
 
 def newest_session(commands: Commands) -> dict[str, object]:

@@ -13,6 +13,7 @@ from tests.compatibility.released import released_python
 from tests.executor_manager.conftest import HERE, SOURCES, NodeProcess, eventually
 from tests.executor_manager.manager import FakeManager, bind
 from tests.executor_manager.test_executor import bound, run
+from tests.processes import alive
 
 PROGRAM = os.path.join(HERE, "instance_program.py")
 MIB = 1024 * 1024
@@ -146,7 +147,7 @@ async def test_a_program_ends_with_its_binding(manager: FakeManager, node: NodeP
     service = psutil.Process(int(line.outputs[1] or b"0"))
     manager.order_stop("e1", line.hello.incarnation)
     await manager.until(lambda: manager.exits, "the report")
-    await eventually(lambda: not service.is_running(), "the program's end")
+    await eventually(lambda: not alive([service]), "the program's end")
 
 
 def test_only_names_that_are_set_are_expanded() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.executor_manager.conftest import HERE, NodeProcess, eventually, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import OBEDIENT, bound, run
-from tests.processes import alive, command
+from tests.processes import alive, command, named, works_in
 
 GONE_WITHIN = 5.0  # seconds in which everything of a dead owner has ended
 
@@ -240,15 +240,14 @@ async def test_two_executor_managers_do_not_share_a_directory(
 
 
 def is_executor(process: psutil.Process, executor: str = "") -> bool:
-    try:
-        return process.name() == "flame-executor" and executor in os.path.basename(process.cwd())
-    except psutil.Error:
-        return False
+    is_one = bool(named("flame-executor", [process]))
+    return is_one and executor in os.path.basename(works_in(process))
 
 
 def executors(node: NodeProcess) -> list[psutil.Process]:
     """The processes that are executors, not spares."""
-    return [p for p in node.family() if is_executor(p) and p.cwd() != str(node.directory)]
+    spares = ("", str(node.directory))  # or it has ended meanwhile
+    return [p for p in node.family() if is_executor(p) and works_in(p) not in spares]
 
 
 async def test_a_spare_becomes_an_executor_at_once(manager: FakeManager, node: NodeProcess) -> None:

@@ -185,7 +185,7 @@ async def test_daemons_end_with_what_started_them(
     await run(manager, line, {1: b"x", 2: b"x"})
     assert line.outputs == {1: b"done", 2: b"done"}
     if frames == "length":  # they live as long as the binding may need them
-        assert all(psutil.pid_exists(pid) for pid in _read_pids(pids))
+        assert all(is_alive(pid) for pid in _read_pids(pids))
 
         line.order(unbind=wire_frames.Unbind())
         await manager.until(lambda: line.received("left"), "left")
