@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -70,6 +70,18 @@ def file_labels(database: Path, durability: str = "durable") -> dict[str, Any]:
     with open(database, "rb") as file:
         journal = "wal" if file.read(JOURNAL_BYTE + 1)[JOURNAL_BYTE] == WAL else "rollback"
     return labels("sqlite", durability, journal)
+
+
+class CpuSeconds(NamedTuple):
+    """CPU time of the client, the session manager and all executors."""
+
+    client: float
+    manager: float
+    executors: float
+
+    def since(self, before: "CpuSeconds") -> "CpuSeconds":
+        """What was used after that."""
+        return CpuSeconds(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 class Bench:
@@ -167,6 +179,15 @@ class Bench:
         """The session manager's process."""
         return started_manager()
 
+    def cpu_seconds(self) -> CpuSeconds:
+        """What its parts have used until now; executors that have ended are left out."""
+        executors = 0.0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name() == "flame-executor":
+                    executors += _cpu_seconds(process)
+        return CpuSeconds(_cpu_seconds(psutil.Process()), _cpu_seconds(self.manager()), executors)
+
 
 def started_manager() -> psutil.Process:
     """The session manager among the processes that we started."""
@@ -175,6 +196,11 @@ def started_manager() -> psutil.Process:
             if any("flame.session_manager" in part for part in process.cmdline()):
                 return process
     raise LookupError("no session manager among the processes that we started")
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextlib.contextmanager
