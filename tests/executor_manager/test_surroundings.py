@@ -1,9 +1,15 @@
 """What a service finds around it, in real executors."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from flame.executor_manager.surroundings import thread_variables
+import pytest
+
+from flame.executor_manager.assignment import Assignment
+from flame.executor_manager.surroundings import Surroundings, thread_variables
+from flame.model.specs import ApplicationSpec
 from flame.wire import frames, v1
 from tests.executor_manager.conftest import HERE, NodeProcess, eventually, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
@@ -72,3 +78,48 @@ async def test_a_reused_process_keeps_nothing_that_its_last_application_asked_fo
     assert (result.return_code, result.message) == (0, "")
     after = await variables(manager, line, "ONLY", "BOTH", "PATH")
     assert after == ["", "second", os.environ["PATH"]]
+
+
+def test_what_a_session_changed_is_as_it_was_for_the_next_of_the_same_application(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("SAID", "by nobody")
+    surroundings = Surroundings(
+        Assignment(
+            executor="e",
+            incarnation=1,
+            node="n",
+            endpoint="",
+            ca_file=None,
+            credential="",
+            directory=str(tmp_path),
+            cell="",
+            socket="",
+            max_output_bytes=1,
+        )
+    )
+    application = ApplicationSpec(environments=(("SAID", "by it"), ("PYTHONPATH", "/of/it")))
+    surroundings.arrange(application)
+    path = list(sys.path)
+    assert path[:2] == ["/of/it", str(tmp_path)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    spoils: tuple[Callable[[], object], ...] = (
+        lambda: None,
+        lambda: os.environ.pop("SAID"),
+        lambda: os.environ.update(SAID="by its service"),
+        lambda: os.chdir(elsewhere),
+        lambda: sys.path.remove("/of/it"),
+        lambda: sys.path.insert(0, "/of/its/service"),
+    )
+    for spoil in spoils:
+        spoil()
+        surroundings.arrange(application)
+        assert os.environ["SAID"] == "by it"
+        assert os.getcwd() == str(tmp_path)
+        assert sys.path[:2] == path[:2]
+        assert len(sys.path) <= len(path) + 1  # what the service added itself is its own
+    surroundings.arrange(ApplicationSpec())
+    assert "/of/it" not in sys.path

@@ -81,6 +81,7 @@ class Host:
         self._session = ""
         self._volumes: list[Volume] = []
         self._last_read: tuple[v1.ApplicationSpec, ApplicationSpec] | None = None
+        self._last_owned: tuple[ApplicationSpec, dict[str, str], ApplicationSpec] | None = None
         self._woken = 0  # when the I/O thread was last woken for results
         hand.output.tell(cell.words)
         self._pid = os.getpid()
@@ -230,9 +231,12 @@ class Host:
         own |= {volume.variable: volume.path for volume in volumes}
         if not own:
             return application
-        return replace(
-            application, environments=tuple((dict(application.environments) | own).items())
-        )
+        last = self._last_owned
+        if last is None or last[0] is not application or last[1] != own:
+            variables = dict(application.environments) | own
+            owned = replace(application, environments=tuple(variables.items()))
+            last = self._last_owned = application, own, owned
+        return last[2]
 
     def _leave(self) -> None:
         shim, self._shim = self._shim, None

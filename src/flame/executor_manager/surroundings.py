@@ -79,6 +79,8 @@ class Surroundings:
         self._before: dict[str, str | None] = {}  # what the application's variables replaced
         self._set: dict[str, str] = {}
         self._added: list[str] = []
+        self._arranged: ApplicationSpec | None = None
+        self._entered = ""  # the directory
 
     def arrange(self, application: ApplicationSpec) -> None:
         """Make them what this application asks for, and undo what the one before asked for.
@@ -86,6 +88,9 @@ class Surroundings:
         Raises:
             ServiceUnusable: Its working directory cannot be entered.
         """
+        if application is self._arranged and self._is_untouched():
+            return
+        self._arranged = None
         self._restore()
         self._set = dict(application.environments)
         self._before = {name: os.environ.get(name) for name in self._set}
@@ -99,8 +104,22 @@ class Surroundings:
             ) from error
         # The interpreter read PYTHONPATH when it started, before it knew its application.
         paths = [path for path in self._set.get("PYTHONPATH", "").split(os.pathsep) if path]
-        self._added = [path for path in (*paths, os.getcwd()) if path not in sys.path]
+        self._entered = os.getcwd()
+        self._added = [path for path in (*paths, self._entered) if path not in sys.path]
         sys.path[:0] = self._added
+        self._arranged = application
+
+    def _is_untouched(self) -> bool:
+        """Whether the service left everything as it was arranged for it."""
+        try:
+            is_there = os.getcwd() == self._entered
+        except OSError:  # it was deleted
+            return False
+        return (
+            is_there
+            and sys.path[: len(self._added)] == self._added
+            and all(os.environ.get(name) == value for name, value in self._set.items())
+        )
 
     def _restore(self) -> None:
         """Take back what we did. What the service's own modules did stays: they are still loaded."""

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 SLOW = 100_000  # ns
 FIRST_TASKS = 64
 #: After a quiet session of the same service. With sessions of a hundred tasks to ask 64 of them each
-#: time costs four times what the tasks do.
-FIRST_AGAIN = 4
+#: time costs four times what the tasks do, and to ask four a third of it.
+FIRST_AGAIN = 1
 ALWAYS = -1
 
 #: A task's stdout and stderr.
