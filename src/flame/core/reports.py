@@ -43,7 +43,7 @@ def report(state: State, now: float) -> None:
             session = state.sessions.get(number)
             if session is None or session.state is not SessionState.OPEN:
                 ledger.drop_wish(number)
-            else:
+            elif not _is_as_reported(state, session, now):
                 ledger.put_wish(wish_of(state, session, now))
         state.touched_sessions.clear()
     if state.touched_executors:
@@ -56,12 +56,25 @@ def report(state: State, now: float) -> None:
         state.touched_executors.clear()
 
 
-def wish_of(state: State, session: Session, now: float) -> Wish:
-    """Return what the session wants."""
-    spec = session.spec
+def _is_as_reported(state: State, session: Session, now: float) -> bool:
+    """Whether the session wants what it wanted: the rest of its wish is its specification's."""
+    leaf = state.ledger.leaves.get(session.number)
+    if leaf is None or session.preempted or leaf.wish.protected:
+        return False
+    return leaf.wish.wanted == _wanted(state, session, now)
+
+
+def _wanted(state: State, session: Session, now: float) -> int:
     wanted = demand(state, session)
     if now < session.retry_at:
         wanted = min(wanted, kept_by(session))  # no new ones until the next attempt is due
+    return wanted
+
+
+def wish_of(state: State, session: Session, now: float) -> Wish:
+    """Return what the session wants."""
+    spec = session.spec
+    wanted = _wanted(state, session, now)
     return Wish(
         session.number,
         session.tenant,
