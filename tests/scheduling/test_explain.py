@@ -4,9 +4,10 @@ import pytest
 
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.resources import Resources
-from flame.scheduling.deserved import Fairness, deserved, fairness, water_fill
+from flame.scheduling.deserved import Fairness, deserved, fairness
 from flame.scheduling.explain import why_waiting
 from flame.scheduling.usage import Usage
+from flame.scheduling.vessel import Vessel
 from tests.scheduling.small_cluster import UNIT, SmallCluster, tenant
 
 
@@ -148,6 +149,14 @@ def test_who_needs_nothing_of_what_runs_out_gets_more() -> None:
     shares = deserved(cluster.ledger)
     assert shares[SessionNumber(1)] == pytest.approx(0.8, abs=0.21)
     assert shares[SessionNumber(2)] > 0.7
+
+
+def water_fill(amount: float, parts: list[tuple[float, float, float]]) -> list[float]:
+    """Divide ``amount`` by weight, everybody between its (weight, low, high)."""
+    vessel = Vessel()
+    vessel.put([], parts)
+    vessel.amount = amount
+    return vessel.divided()
 
 
 def test_water_stays_between_the_bounds() -> None:

@@ -18,7 +18,7 @@ them: they leave until the ceiling allows all that it is to get, a whole gang if
 So nothing goes round for ever where nothing changes. Of equals only those take who did not give; these
 lose nothing unless they give, and then they take no more: every claim either lets one of them grow, up to
 the size of the cluster, or makes them fewer. What a plan has leave is no change of circumstances, also
-where it is gone in the same moment (:meth:`~flame.scheduling.ledger.Ledger.ask`).
+where it is gone in the same moment (:meth:`~flame.scheduling.promises.Promises.ask`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

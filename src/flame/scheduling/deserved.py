@@ -7,7 +7,6 @@ not take flows to its siblings. Where sessions ask for different things, the lev
 resource is used up; who needs that one stays where it is, the others go on (progressive filling).
 """
 
-from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,12 +15,12 @@ from flame.model.resources import Resources
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.sharing import WHOLE
 from flame.scheduling.tree import Branch, Leaf
+from flame.scheduling.vessel import FLAT, Vessel
 
 #: What every executor uses one of, where there may be only so many.
 _EXECUTORS = "executors"
 _ROUNDS = 40  # at most, when a resource other than the dominant one may run out first
 _TOLERANCE = 1e-6  # of a resource that may be overdrawn
-_FLAT = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class _Vessels:
         self._have = dict(ledger.total.named())
         if ledger.slots.most is not None:
             self._have[_EXECUTORS] = ledger.slots.most
-        self._vessels: list[_Vessel] = []  # every tenant before those below it
+        self._vessels: list[Vessel] = []  # every tenant before those below it
         total = ledger.total
         capped: dict[int, list[Leaf]] = {}
         for session, cap in caps.items():
@@ -137,9 +136,9 @@ class _Vessels:
         def visit(branch: Branch) -> tuple[float, float] | None:
             """Return the tenant's bounds; None: nobody below it can have anything."""
             parts: list[tuple[float, float, float]] = []
-            below: list[_Vessel | Leaf] = []
+            below: list[Vessel | Leaf] = []
             place = len(self._vessels)
-            vessel = _Vessel()
+            vessel = Vessel()
             self._vessels.append(vessel)
             for child in branch.children:
                 first = len(self._vessels)
@@ -174,7 +173,7 @@ class _Vessels:
         self._vessels[0].amount = min(amount, self._most)
         for vessel in self._vessels:
             for child, part in zip(vessel.below, vessel.divided(), strict=True):
-                if isinstance(child, _Vessel):
+                if isinstance(child, Vessel):
                     child.amount = part
                 else:
                     got[child.wish.session] = part
@@ -196,7 +195,7 @@ class _Vessels:
                 high, above, short = middle, excess, names
             else:
                 low, below = middle, excess
-            if 0 <= excess <= _TOLERANCE or high - low < _FLAT:
+            if 0 <= excess <= _TOLERANCE or high - low < FLAT:
                 break
         return low, short
 
@@ -220,58 +219,6 @@ class _Vessels:
             if count and name not in self._spent
         }
         return max(over.values(), default=-1.0), [n for n, o in over.items() if o > _TOLERANCE]
-
-
-class _Vessel:
-    """One tenant's children, each with (weight, low, high).
-
-    The sum of what they get rises with the level, in straight lines between the corners, the levels
-    at which one of them starts or stops to rise.
-    """
-
-    __slots__ = ("_lows", "_parts", "_totals", "_levels", "_slopes", "amount", "below")
-
-    def __init__(self) -> None:
-        self.amount = 0.0
-        self.below: list[_Vessel | Leaf] = []
-
-    def put(self, below: "list[_Vessel | Leaf]", parts: list[tuple[float, float, float]]) -> None:
-        """Say who is in it."""
-        self.below, self._parts = below, parts
-        turns = sorted(
-            [(low / weight, weight) for weight, low, high in parts if high > low]
-            + [(high / weight, -weight) for weight, low, high in parts if high > low]
-        )
-        total = self._lows = sum([low for _, low, _ in parts])
-        level = slope = 0.0
-        self._totals, self._levels, self._slopes = [total], [level], [slope]
-        for at, change in turns:
-            total, level, slope = total + slope * (at - level), at, slope + change
-            self._totals.append(total)
-            self._levels.append(level)
-            self._slopes.append(slope)
-
-    def divided(self) -> list[float]:
-        """Return its amount's parts. If the lows are more than there is, they are cut in proportion."""
-        amount = self.amount
-        if self._lows > amount:
-            return [low * amount / self._lows for _, low, _ in self._parts]
-        corner = bisect_right(self._totals, amount) - 1
-        level, slope = self._levels[corner], self._slopes[corner]
-        if slope > _FLAT:
-            level += (amount - self._totals[corner]) / slope
-        return [
-            high if level * weight > high else low if level * weight < low else level * weight
-            for weight, low, high in self._parts
-        ]
-
-
-def water_fill(amount: float, parts: list[tuple[float, float, float]]) -> list[float]:
-    """Divide ``amount`` by weight, everybody between its (weight, low, high)."""
-    vessel = _Vessel()
-    vessel.put([], parts)
-    vessel.amount = amount
-    return vessel.divided()
 
 
 def _needs(leaf: Leaf, resources: Collection[str]) -> bool:
