@@ -27,9 +27,9 @@ from flame.core.records import (
 )
 from flame.model.errors import ResourceExhausted
 
-#: A group of at most so many records, tasks a record, and bytes of payload is small.
+#: A group of at most so many records, tasks, and bytes of payload is small.
 SMALL_RECORDS = 8
-SMALL_TASKS = 64
+SMALL_TASKS = 256
 SMALL_BYTES = 16 * 1024
 
 
@@ -44,7 +44,7 @@ class Group:
         """Whether the commit takes less time than handing it to another thread."""
         if self.sync or len(self.records) > SMALL_RECORDS:
             return False
-        size = 0
+        tasks = size = 0
         for record in self.records:
             if isinstance(record, TasksSubmitted):
                 payloads = record.inputs
@@ -54,7 +54,8 @@ class Group:
                 payloads = [s for log in record.logs for s in (log.stdout, log.stderr)]
             else:
                 continue
-            if len(payloads) > SMALL_TASKS:
+            tasks += len(payloads)
+            if tasks > SMALL_TASKS:
                 return False
             size += sum([len(p) for p in payloads if p is not None])
         return size <= SMALL_BYTES

@@ -284,7 +284,8 @@ class _Executor:
                 },
                 batches.unpack_logs(results.logged, results.logs),
                 results.window,
-            )
+            ),
+            pump=self._shell.pump_soon,
         )
 
 

@@ -231,7 +231,7 @@ class Shell:
         """Start the next commit if none is under way, and set the timer."""
         group = self._engine.take_group()
         while group is not None:
-            # A small group without a sync is in the log in some 30 us, less than a thread's
+            # A small group without a sync is in the log in 30 to 100 us, less than a thread's
             # hand-over takes; anything else must not hold up the loop.
             if self._writer is not None and not (self._store.is_quick and group.is_small()):
                 self._writer.commit(group)

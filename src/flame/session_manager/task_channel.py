@@ -257,7 +257,8 @@ class _Client:
         inputs = batches.unpack(submit.inputs, submit.absent)
         limits = limits_of(submit) if submit.limited else None
         notes = notes_of(submit) if submit.noted else None
-        self._shell.post(events.SubmitTasks(attachment, submit.first_number, inputs, limits, notes))
+        event = events.SubmitTasks(attachment, submit.first_number, inputs, limits, notes)
+        self._shell.post(event, pump=self._shell.pump_soon)
 
     def _hello(self, hello: frames.ClientHello) -> None:
         if self._greeted:
