@@ -231,6 +231,25 @@ def test_an_input_that_is_not_bytes_is_refused_with_its_type(
         session.run(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [-5, 2**63, 1.0, "1"])
+def test_a_wrong_position_is_refused_and_harms_nobody(client: flame.Client, wrong: object) -> None:
+    session = client.create_session("app")
+    with pytest.raises(InvalidRequest, match=f"from_position is {wrong!r}"):
+        next(session.results(wrong))  # type: ignore[arg-type]
+    assert session.run(b"ab").result(10) == b"ba"
+
+
+def test_a_session_that_cannot_be_asked_for_harms_no_other(client: flame.Client) -> None:
+    session = client.create_session("app")
+
+    async def read() -> object:
+        return await client._connection.read_results("\ud800", 0, follow=False).next_results()
+
+    with pytest.raises(InvalidRequest, match="cannot be asked for"):
+        client._call(read())
+    assert session.run(b"ab").result(10) == b"ba"
+
+
 def test_a_failed_task_carries_its_traceback_and_the_session_goes_on(
     client: flame.Client, manager: FakeManager
 ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flame.model.errors import FlameError, WrongState
+from flame.model.errors import FlameError, InvalidRequest, WrongState
 from flame.model.specs import EventCode, TaskState
 from flame.sdk.future import Outcome, error_of_failure
 from flame.sdk.session_stream import OUTCOME_RETURN, SessionStream
@@ -45,6 +45,9 @@ class ResultLog(SessionStream):
     Args:
         returned: Called when credit can be given back to the manager.
         follow: Go on until the session is closed; otherwise until where the log ended at first.
+
+    Raises:
+        InvalidRequest: The position is no such number.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ResultLog(SessionStream):
         *,
         follow: bool,
     ) -> None:
+        _check_position(position)
         super().__init__(name, _nobody, position=position)
         self.submitter.id = b""  # nobody: it submits nothing
         self._follow = follow
@@ -145,3 +149,8 @@ def output_of(task: Task) -> bytes | None:
 
 def _nobody(futures: Sequence[Any], outcomes: Sequence[Outcome]) -> None:
     """There are no futures in a stream that submits nothing."""
+
+
+def _check_position(value: object) -> None:
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise InvalidRequest(f"from_position is {value!r}; it must be a whole number from 0 on")

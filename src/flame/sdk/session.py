@@ -252,7 +252,7 @@ class Session:
 
         Raises:
             NotFound: The session is gone.
-            InvalidRequest: ``from_position`` is beyond the end of the log.
+            InvalidRequest: ``from_position`` is negative, or beyond the end of the log.
         """
         connection = self._connection
 

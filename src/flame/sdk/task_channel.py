@@ -19,7 +19,13 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
-from flame.model.errors import FlameError, PermissionDenied, Unauthenticated, Unavailable
+from flame.model.errors import (
+    FlameError,
+    InvalidRequest,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from flame.runtime.backoff import Backoff
 from flame.runtime.framed_call import FramedCall, deliver
 from flame.sdk.configuration import Credential
@@ -335,7 +341,11 @@ class TaskChannel:
             detach = frames.Detach(alias=stream.alias)
             await call.write(frames.ClientFrame(detach=detach))
         alias, self._next_alias = self._next_alias, self._next_alias + 1
-        frame = stream.attach_frame(alias)
+        try:
+            frame = stream.attach_frame(alias)
+        except (ValueError, TypeError) as error:  # of this session alone, so the others go on
+            stream.end(InvalidRequest(f"session {stream.name!r} cannot be asked for: {error}"))
+            return
         self._by_alias[alias] = stream
         await call.write(frame)
 
