@@ -18,6 +18,9 @@ def test_labels_are_sorted_and_locations_kept() -> None:
     [
         ({"": "x"}, "not empty"),
         ({"a": 1}, "texts"),
+        ("a", "mapping"),
+        ({"a": "\ud800"}, "surrogates"),
+        ({"\udcff": "a"}, "surrogates"),
         ({"a": "é" * 128}, "over 256 bytes"),
         ({str(i): "" for i in range(17)}, "at most 16"),
     ],

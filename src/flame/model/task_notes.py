@@ -29,6 +29,8 @@ def task_notes(
     Raises:
         InvalidRequest: There are too many labels, one is no text or too long, or a location is wrong.
     """
+    if not isinstance(labels, Mapping | None):
+        raise InvalidRequest(f"labels: {labels!r}; a mapping of names to texts is needed")
     found = dict(labels or {})
     texts: list[object] = [*found.keys(), *found.values()]
     if "" in found or not all(isinstance(text, str) for text in texts):
@@ -36,7 +38,13 @@ def task_notes(
     if len(found) > MAX_TASK_LABELS:
         raise InvalidRequest(f"labels: {len(found)}; a task may have at most {MAX_TASK_LABELS}")
     for name, value in found.items():
-        if len(f"{name}{value}".encode("utf-8", "replace")) > MAX_TASK_LABEL:
+        try:
+            size = len(f"{name}{value}".encode())
+        except UnicodeEncodeError:
+            raise InvalidRequest(
+                f"labels: {name[:64]!r} or its value has surrogates, which no UTF-8 has"
+            ) from None
+        if size > MAX_TASK_LABEL:
             raise InvalidRequest(
                 f"labels: {name[:64]!r} and its value have over {MAX_TASK_LABEL} bytes"
             )

@@ -328,7 +328,7 @@ class TaskChannel:
     async def _write_next(self, call: Any, stream: SessionStream) -> None:
         if stream.state is State.WANTED:
             await self._attach(call, stream)
-        frame = stream.next_frame()
+        frame = _frame_of(stream, stream.next_frame)
         if frame is not None:
             self._active[stream] = None
             self._spoke = True
@@ -341,13 +341,10 @@ class TaskChannel:
             detach = frames.Detach(alias=stream.alias)
             await call.write(frames.ClientFrame(detach=detach))
         alias, self._next_alias = self._next_alias, self._next_alias + 1
-        try:
-            frame = stream.attach_frame(alias)
-        except (ValueError, TypeError) as error:  # of this session alone, so the others go on
-            stream.end(InvalidRequest(f"session {stream.name!r} cannot be asked for: {error}"))
-            return
-        self._by_alias[alias] = stream
-        await call.write(frame)
+        frame = _frame_of(stream, lambda: stream.attach_frame(alias))
+        if frame is not None:
+            self._by_alias[alias] = stream
+            await call.write(frame)
 
     async def _say_something(self, call: Any) -> None:
         """Give back what outcome credit is left over; without any, just be heard."""
@@ -439,3 +436,15 @@ async def _raise_status(call: Any) -> NoReturn:
     if code is grpc.StatusCode.OK:
         raise Unavailable("the session manager ended the stream")
     raise error_of(code, await call.details() or "", await call.trailing_metadata())
+
+
+def _frame_of(
+    stream: SessionStream, make: Callable[[], frames.ClientFrame | None]
+) -> frames.ClientFrame | None:
+    """Return the frame; a session whose frame cannot be made ends, and the others go on."""
+    try:
+        return make()
+    except (ValueError, TypeError) as error:
+        _log.exception("frame-not-made session=%s", stream.name)
+        stream.end(InvalidRequest(f"what session {stream.name!r} has to say cannot be: {error}"))
+        return None
