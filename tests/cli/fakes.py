@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from flame.model.errors import FlameError, NotFound
+from flame.model.errors import FlameError, NotFound, WrongState
 
 Service = Callable[[bytes | None], bytes | None]
 
@@ -58,6 +58,8 @@ class FakeSession:
         return self._tasks[task_id]
 
     def close(self, cancel_running: bool = False) -> None:
+        if getattr(self._info, "running", 0) and not cancel_running:
+            raise WrongState("Cannot close session with running tasks")
         self.closed.append(cancel_running)
 
     def __enter__(self) -> "FakeSession":

@@ -271,6 +271,16 @@ def test_close_cancels_running_tasks_only_when_told(client: FakeClient, run: Run
     assert [session.closed for session in client.opened] == [[False], [True]]
 
 
+def test_a_session_with_running_tasks_is_not_closed_without_a_word_on_how(
+    client: FakeClient, run: Run
+) -> None:
+    client.sessions = [replace(a_session(name="s"), running=2)]
+    refused = run(flmctl, "close", "-s", "s")
+    assert refused.exit_code == 1
+    assert "running tasks: 2 tasks run; --cancel-running ends them, too" in refused.stderr
+    assert run(flmctl, "close", "-s", "s", "--cancel-running").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -11,7 +11,7 @@ from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.documents.sessions import session_document
 from flame.cli.outcomes import Command
 from flame.cli.tables import document
-from flame.model.errors import NotFound
+from flame.model.errors import NotFound, WrongState
 from flame.model.resources import Resources
 
 CREATE_EXAMPLES = """
@@ -111,5 +111,13 @@ def create(
 def close(connection: Connection, *, session: str, cancel_running: bool) -> None:
     """Close a session; tasks that are pending are cancelled."""
     with connection.open() as client:
-        named_session(client, session).close(cancel_running=cancel_running)
+        found = named_session(client, session)
+        try:
+            found.close(cancel_running=cancel_running)
+        except WrongState as error:
+            running = 0 if cancel_running else found.info().running
+            if not running:
+                raise
+            tasks = "1 task runs" if running == 1 else f"{running:,} tasks run"
+            raise WrongState(f"{error}: {tasks}; --cancel-running ends them, too") from error
     click.echo(f"Session {session} is closed.")
