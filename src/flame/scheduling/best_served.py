@@ -15,10 +15,15 @@ class BestServed:
 
     def __init__(self, branch: Branch, share: Callable[[float, float], float]) -> None:
         self._share = share
-        children: list[Leaf | Branch] = [c for c in branch.children if c.used]
-        children += branch.keeping.values()
-        self._best = [(-self._served(c), -_order(c), c) for c in children]
-        heapify(self._best)
+        best: list[tuple[float, int, Leaf | Branch]] = [
+            (-share(c.used + c.tips, c.spec.weight), -c.order, c) for c in branch.children if c.used
+        ]
+        best += [
+            (-share(leaf.used + leaf.tips, leaf.wish.weight), -leaf.wish.order, leaf)
+            for leaf in branch.keeping.values()
+        ]
+        heapify(best)
+        self._best = best
 
     def __bool__(self) -> bool:
         return bool(self._best)
@@ -76,7 +81,3 @@ class BestServed:
         for entry in aside:
             heappush(best, entry)
         return givers
-
-
-def _order(child: Leaf | Branch) -> int:
-    return child.wish.order if isinstance(child, Leaf) else child.order

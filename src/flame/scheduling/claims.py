@@ -21,7 +21,7 @@ the size of the cluster, or makes them fewer. What a plan has leave is no change
 where it is gone in the same moment (:meth:`~flame.scheduling.promises.Promises.ask`).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flame.scheduling.best_served import BestServed
 from flame.scheduling.clearing import GIVERS_TRIED, Clearing, MayGive, these
@@ -44,6 +44,8 @@ from flame.scheduling.tree import (
 ATTEMPTS = 2
 #: Shapes for which nothing spare was found before the others are not tried.
 SPARE_TRIED = 16
+
+_NONE: dict[Shape, object] = {}
 
 
 class Claims:
@@ -222,7 +224,7 @@ class Claims:
         branch: Branch,
         tier: int,
         failed: Mapping[int, None],
-        shapes_failed: Collection[Shape] = (),
+        shapes_failed: Mapping[Shape, object] = _NONE,
     ) -> Leaf | None:
         """Return the first in turn that may have more, if need be in place of others below ``branch``."""
         above = _from_here_up(branch)

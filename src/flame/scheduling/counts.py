@@ -66,7 +66,10 @@ class Counts:
 
     def occupy(self, room: Room, amount: Resources) -> None:
         """Take room for an executor."""
-        room.free, room.open = room.free - amount, room.open - amount
+        left = room.free - amount
+        # Mostly nothing is promised, and both are the same.
+        room.open = left if room.open is room.free else room.open - amount
+        room.free = left
         self.rooms.update(room)
 
     def hold(self, leaf: Leaf, room: Room, count: int) -> None:

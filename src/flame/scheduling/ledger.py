@@ -167,7 +167,9 @@ class Ledger(Planted):
         if not holding.leaving and not self._was_asked(holding):
             self.circumstances += 1  # nobody told it to leave
         self._keep(holding, room, -1)
-        room.free, room.open = room.free + holding.resources, room.open + holding.resources
+        left = room.free + holding.resources
+        room.open = left if room.open == room.free else room.open + holding.resources
+        room.free = left
         self.rooms.update(room)
         self._roomier(room)
         self._note_room(room)

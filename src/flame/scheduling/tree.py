@@ -5,7 +5,7 @@ session is found by walking down and one change costs O(depth · log children).
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -38,6 +38,9 @@ class Shape:
     blocked_at: int = -1
     none_spare_at: int = -1
     hungry: int = 0
+
+
+_NONE: dict[Shape, object] = {}
 
 
 @dataclass(slots=True)
@@ -179,12 +182,12 @@ class Tree:
     def key(self, child: Leaf | Branch) -> Entry:
         """Return where the child belongs among its siblings."""
         # Webster's rule: with half of the next executor, whole executors stay nearest to the share.
-        half = (child.price if isinstance(child, Leaf) else self.unit) / 2
-        share = self._sharing.share(child.used + child.tips + half, child.weight)
         if isinstance(child, Leaf):
-            wish = child.wish
-            below, order = child.kept + child.promised < wish.reserved, wish.order
+            wish, price, taken = child.wish, child.price, child.kept + child.promised
+            share = self._sharing.share(taken * price + child.tips + price / 2, wish.weight)
+            below, order = taken < wish.reserved, wish.order
         else:
+            share = self._sharing.share(child.used + child.tips + self.unit / 2, child.weight)
             below, order = is_below(child), child.order
         level = 0 if below else 1 if child.standing.turn and is_due(child) else 2
         return (level, share, order, child)
@@ -342,7 +345,7 @@ def gives_turn(giver: Leaf | Branch, taker: Leaf | Branch, *, had: int) -> bool:
     return not had or giver.used > theirs.deserved * (1 + EXACT)
 
 
-def in_turn(branch: Branch, tier: int, besides: Collection[Shape] = ()) -> Iterator[Leaf]:
+def in_turn(branch: Branch, tier: int, besides: Mapping[Shape, object] = _NONE) -> Iterator[Leaf]:
     """Yield hungry leaves, the least served first. Stop iterating before anything changes.
 
     ``besides``: not those of these shapes. It may grow meanwhile.
@@ -352,7 +355,7 @@ def in_turn(branch: Branch, tier: int, besides: Collection[Shape] = ()) -> Itera
         if isinstance(child, Leaf):
             if child.shape not in besides:
                 yield child
-        elif not besides or any(shape not in besides for shape in child.wanted[tier]):
+        elif not besides or not child.wanted[tier].keys() <= besides.keys():
             yield from in_turn(child, tier, besides)
 
 

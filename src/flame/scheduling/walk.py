@@ -7,7 +7,7 @@ passed over as a whole.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from flame.scheduling.tree import Branch, Entry, Leaf, Shape, in_turn
 
@@ -25,13 +25,15 @@ class Walk:
         self,
         root: Branch,
         tier: int,
-        blocked: Collection[Shape],
+        blocked: Mapping[Shape, object],
         with_warm: Collection[int],
         *,
         guaranteed: bool,
     ) -> None:
         self._root, self._tier, self._guaranteed = root, tier, guaranteed
         self._blocked, self._with_warm = blocked, with_warm
+        # Of tenants that are passed over as a whole, the first of each shape stands for the others.
+        self._stood_for: dict[Shape, None] = {}
         self._past: dict[int, Entry] = {}  # by a tenant's order: the last that was passed over
 
     def __iter__(self) -> Iterator[Leaf]:
@@ -50,20 +52,14 @@ class Walk:
             if isinstance(child, Leaf):
                 if not guaranteed:
                     yield child
-            elif guaranteed or self._may_find(child):
+            elif (
+                guaranteed
+                or child.order in self._with_warm
+                or not child.wanted[self._tier].keys() <= self._blocked.keys()
+            ):
                 yield from self._below(child, guaranteed=guaranteed and entry[0] != 0)
-            else:
-                yield from self._first_of_each(child)
+            elif not child.wanted[self._tier].keys() <= self._stood_for.keys():
+                for leaf in in_turn(child, self._tier, self._stood_for):
+                    self._stood_for[leaf.shape] = None
+                    yield leaf
             self._past[branch.order] = entry
-
-    def _may_find(self, branch: Branch) -> bool:
-        return branch.order in self._with_warm or any(
-            shape not in self._blocked for shape in branch.wanted[self._tier]
-        )
-
-    def _first_of_each(self, branch: Branch) -> Iterator[Leaf]:
-        """Yield the first of each shape: it stands for the others, who are passed over as well."""
-        seen: dict[Shape, None] = {}
-        for leaf in in_turn(branch, self._tier, seen):
-            seen[leaf.shape] = None
-            yield leaf
