@@ -158,7 +158,7 @@ def _session(reader: Reader, put: SessionPut) -> RecoveredSession:
         failed=counts[1],
         cancelled=counts[2],
         events=list(_events(reader, session)),
-        submitters=submitters,
+        submitters={submitter: merged(ranges) for submitter, ranges in submitters.items()},
         pending=_pending(reader, session, pieces, spent, limits, notes),
         notes=notes,
         limits=limits,
@@ -199,7 +199,8 @@ def _pieces(
         submitted: dict[bytes, list[SubmittedRange]] = {}
         for row in found:
             after, count, _ = verified_batch(row)
-            submitter, first_number, length = row[3], row[4], row[7]
+            submitter, first_number = row[3], row[4]
+            length = row[7] or 0  # NULL is damage, found where the inputs are read
             if submitter:
                 submitted.setdefault(submitter, []).append(
                     SubmittedRange(first_number, TaskId(after), count)
@@ -215,7 +216,7 @@ def _pieces(
                     yield _Piece(begin, last, bytes(final[begin:end]))
                     begin = 0
         for submitter, ranges in submitted.items():
-            submitters[submitter] = merged([*submitters.get(submitter, ()), *ranges])
+            submitters.setdefault(submitter, []).extend(merged(ranges))
     if begin:
         yield _Piece(begin, last, bytes(final[begin:end]))
 
