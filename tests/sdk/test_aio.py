@@ -26,6 +26,18 @@ def test_the_face_can_be_imported_in_any_way() -> None:
     assert importlib.import_module("flame.aio").connect is aio.connect is flame.aio.connect
 
 
+async def test_what_is_opened_can_be_entered_without_awaiting_it(manager: FakeManager) -> None:
+    opened = aio.connect(manager.endpoint, token=TOKEN, timeout=10)
+    async with opened as client, client.create_session("app") as session:
+        assert await session.run(b"ab") == b"ba"
+        name = session.name
+    with pytest.raises(WrongState):
+        await client.list_sessions()
+    again = await asyncio.create_task(aio.connect(manager.endpoint, token=TOKEN, timeout=10))
+    async with again:
+        assert (await (await again.get_session(name)).info()).name == name
+
+
 async def test_futures_can_be_awaited_and_gathered(client: aio.AsyncClient) -> None:
     session = await client.create_session("app")
     assert await session.run(b"ab") == b"ba"

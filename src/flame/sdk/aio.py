@@ -1,7 +1,6 @@
 """The asyncio face: the same client, awaited.
 
-    client = await flame.aio.connect()
-    async with client, await client.create_session(work) as session:
+    async with flame.aio.connect() as client, client.create_session(work) as session:
         futures = [session.run(data) for data in inputs]
         outputs = [await future for future in futures]
 
@@ -27,6 +26,7 @@ from flame.sdk.client import CONNECT_TIMEOUT, RETRY_SECONDS, Client, choose
 from flame.sdk.configuration import resolve
 from flame.sdk.connection import Connection
 from flame.sdk.io_thread import check_not_forked, io_thread
+from flame.sdk.opening import opening
 from flame.sdk.session_options import SessionArguments, SessionOptions, new_session
 from flame.sdk.session_stream import Deliver
 from flame.sdk.views import Application, Executor, Node, Package, SessionInfo
@@ -50,6 +50,7 @@ class AsyncClient:
         """Where the session manager is; of several, the one that led last."""
         return str(self._connection.managers.current)
 
+    @opening
     async def create_session(
         self,
         application: object,
@@ -62,6 +63,7 @@ class AsyncClient:
         info, stream = await self._call(self._connection.create_session(new, self._delivery))
         return AsyncSession(self, info, stream)
 
+    @opening
     async def open_session(
         self,
         name: str,
@@ -78,6 +80,7 @@ class AsyncClient:
         )
         return AsyncSession(self, info, stream)
 
+    @opening
     async def get_session(self, name: str) -> AsyncSession:
         """Get a session, open or closed."""
         info, stream = await self._call(self._connection.get_session(name, self._delivery))
@@ -175,6 +178,7 @@ class AsyncClient:
         return f"<flame.aio.AsyncClient of {self.endpoint}>"
 
 
+@opening
 async def connect(
     endpoint: str | None = None,
     *,
