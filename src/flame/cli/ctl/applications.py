@@ -4,6 +4,7 @@ import click
 
 from flame.cli.application_files import read_applications
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.outcomes import Command
 
 REGISTER_EXAMPLES = """
@@ -54,7 +55,14 @@ def update(connection: Connection, *, path: str) -> None:
 
 
 @click.command(cls=Command, epilog="\b\nExample:\n  flmctl unregister -a pi")
-@click.option("-a", "--application", metavar="APP", required=True, help="Its name.")
+@click.option(
+    "-a",
+    "--application",
+    metavar="APP",
+    shell_complete=names.applications,
+    required=True,
+    help="Its name.",
+)
 @connection_options
 def unregister(connection: Connection, *, application: str) -> None:
     """Forget an application; it must have no open session."""

@@ -8,6 +8,7 @@ import click
 
 import flame
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.ctl.sessions import named_session
 from flame.cli.documents.values import Document
@@ -29,9 +30,17 @@ Examples:
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.option("-s", "--session", metavar="SSN", help="Its id, or its number.")
+@click.option(
+    "-s", "--session", metavar="SSN", shell_complete=names.sessions, help="Its id, or its number."
+)
 @click.option("-t", "--task", metavar="TASK", help="One task of it; otherwise all that wrote.")
-@click.option("-e", "--executor", metavar="ID", help="An executor's files, in place of tasks.")
+@click.option(
+    "-e",
+    "--executor",
+    metavar="ID",
+    shell_complete=names.executors,
+    help="An executor's files, in place of tasks.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Show what is written from now on, too.")
 @form_option
 @connection_options

@@ -3,6 +3,7 @@
 import click
 
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.outcomes import Command
 from flame.model.errors import FlameError
 from flame.sdk.admin_calls import DrainProgress
@@ -21,7 +22,7 @@ is spent. The node stays drained, also over restarts, until it is uncordoned.
 
 
 @click.command(cls=Command, epilog="\b\nExample:\n  flmctl cordon node-1")
-@click.argument("node")
+@click.argument("node", shell_complete=names.nodes)
 @connection_options
 def cordon(connection: Connection, *, node: str) -> None:
     """Start nothing new on NODE; what runs there goes on."""
@@ -31,7 +32,7 @@ def cordon(connection: Connection, *, node: str) -> None:
 
 
 @click.command(cls=Command, epilog="\b\nExample:\n  flmctl uncordon node-1")
-@click.argument("node")
+@click.argument("node", shell_complete=names.nodes)
 @connection_options
 def uncordon(connection: Connection, *, node: str) -> None:
     """Use NODE again after a cordon or a drain."""
@@ -41,7 +42,7 @@ def uncordon(connection: Connection, *, node: str) -> None:
 
 
 @click.command(cls=Command, epilog=DRAIN_EXAMPLES)
-@click.argument("node")
+@click.argument("node", shell_complete=names.nodes)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

@@ -7,6 +7,7 @@ import click
 import flame
 from flame.cli.amounts import as_resources, instance_resources, slots_option
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.documents.sessions import session_document
 from flame.cli.outcomes import Command
@@ -51,7 +52,14 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
 
 
 @click.command(cls=Command, epilog=CREATE_EXAMPLES)
-@click.option("-a", "--application", metavar="APP", required=True, help="What it runs.")
+@click.option(
+    "-a",
+    "--application",
+    metavar="APP",
+    shell_complete=names.applications,
+    required=True,
+    help="What it runs.",
+)
 @slots_option
 @click.option("-r", "--resreq", callback=as_resources, help="Resources per instance: cpu=1,mem=1g.")
 @click.option("-p", "--priority", type=click.IntRange(min=0), default=0, help="Higher goes first.")
@@ -105,7 +113,14 @@ def create(
 
 
 @click.command(cls=Command, epilog=CLOSE_EXAMPLES)
-@click.option("-s", "--session", metavar="SSN", required=True, help="Its id, or its number.")
+@click.option(
+    "-s",
+    "--session",
+    metavar="SSN",
+    shell_complete=names.open_sessions,
+    required=True,
+    help="Its id, or its number.",
+)
 @click.option("--cancel-running", is_flag=True, help="Also cancel tasks that are running.")
 @connection_options
 def close(connection: Connection, *, session: str, cancel_running: bool) -> None:

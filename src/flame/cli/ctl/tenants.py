@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.documents.tenants import (
     TENANTS,
@@ -93,7 +94,7 @@ def create(connection: Connection, *, name: str, **options: Any) -> None:
 
 
 @tenant.command(epilog="\b\nExample:\n  flmctl tenant update research --weight 2 --limit none")
-@click.argument("name")
+@click.argument("name", shell_complete=names.tenants)
 @_specification_options
 @connection_options
 def update(connection: Connection, *, name: str, **options: Any) -> None:
@@ -120,7 +121,7 @@ def apply(connection: Connection, *, path: str) -> None:
 
 
 @tenant.command(epilog="\b\nExample:\n  flmctl tenant delete research/credit-risk")
-@click.argument("name")
+@click.argument("name", shell_complete=names.tenants)
 @connection_options
 def delete(connection: Connection, *, name: str) -> None:
     """Forget a tenant that nothing uses any more.
@@ -149,7 +150,7 @@ def list_(connection: Connection, *, form: str) -> None:
 
 
 @tenant.command(epilog="\b\nExample:\n  flmctl tenant view research")
-@click.argument("name")
+@click.argument("name", shell_complete=names.tenants)
 @form_option
 @connection_options
 def view(connection: Connection, *, name: str, form: str) -> None:

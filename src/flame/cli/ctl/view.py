@@ -3,6 +3,7 @@
 import click
 
 from flame.cli.connection import Connection, connection_options
+from flame.cli.ctl import names
 from flame.cli.ctl.forms import TABLE, form_option
 from flame.cli.ctl.sessions import named_session
 from flame.cli.documents import applications, nodes, sessions
@@ -21,10 +22,18 @@ Examples:
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.option("-a", "--application", metavar="APP", help="An application.")
-@click.option("-s", "--session", metavar="SSN", help="A session: its id, or its number.")
+@click.option(
+    "-a", "--application", metavar="APP", shell_complete=names.applications, help="An application."
+)
+@click.option(
+    "-s",
+    "--session",
+    metavar="SSN",
+    shell_complete=names.sessions,
+    help="A session: its id, or its number.",
+)
 @click.option("-t", "--task", metavar="TASK", help="A task of that session.")
-@click.option("-n", "--node", metavar="NODE", help="A node.")
+@click.option("-n", "--node", metavar="NODE", shell_complete=names.nodes, help="A node.")
 @form_option
 @connection_options
 def view(
