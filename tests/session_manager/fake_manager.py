@@ -56,7 +56,7 @@ def a_task(task_id: int = 1, **fields: Any) -> TaskView:
         failure=None,
         attempt=0,
     )
-    return replace(view, **fields)
+    return view._replace(**fields)
 
 
 def an_application(name: str = "flmping", **fields: Any) -> ApplicationView:

@@ -6,6 +6,7 @@ back to the core, which then emits what had to wait for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flame.core.events import AttachmentId, Reply
 from flame.core.records import Record
@@ -312,9 +313,8 @@ class SessionView:
     standing_by: int = 0  # executors that it has no work for, and that anybody may have
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A task as callers see it."""
+class TaskView(NamedTuple):
+    """A task as callers see it. A tuple, as two are made for every task that has a call of its own."""
 
     session: SessionNumber
     session_name: str
