@@ -223,7 +223,7 @@ def test_a_poison_task_fails_after_its_attempts_while_the_others_return_free() -
     assert (state, code) == (TaskState.FAILED, EventCode.LOST)
     assert "3 times" in message
     for number in (1, 2, 3):
-        assert f"attempt {number} on node n: signal {number}" in message
+        assert f"attempt {number} on node n, executor e{number}: signal {number}" in message
     assert b.session().live[2].attempts == 0  # type: ignore[index]
     assert [r.loss.cause for r in b.stored(LeaseLost)] == ["signal 1", "signal 2", "signal 3"]
     assert not b.session().history
