@@ -445,6 +445,6 @@ def _frame_of(
     try:
         return make()
     except (ValueError, TypeError) as error:
-        _log.exception("frame-not-made session=%s", stream.name)
+        _log.exception("frame-not-made session=%r", stream.name)
         stream.end(InvalidRequest(f"what session {stream.name!r} has to say cannot be: {error}"))
         return None
