@@ -99,6 +99,8 @@ class _Planning:
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
+            if ledger.is_blocked(leaf.shape):
+                blocked[leaf.shape] = None  # it may have become so: others took what there was
             if order in self._failed or (leaf.shape in blocked and not ledger.warm.has(leaf.wish)):
                 self._passed.note(leaf)
                 passed.append(leaf)
