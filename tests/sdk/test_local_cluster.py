@@ -1,5 +1,6 @@
 """A cluster of this process's own: real processes, started, killed, restarted, stopped."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import flame
 from flame.model.errors import FlameError, InvalidRequest
+from flame.sdk.child import Child, Readiness
 from flame.sdk.local_cluster import LocalCluster
 from tests.processes import is_alive
 from tests.waiting import wait_until
@@ -87,6 +89,24 @@ def test_what_does_not_start_says_why(tmp_path: Path) -> None:
         cluster.start()
     assert "session-manager.log" in str(caught.value)
     assert cluster.wait(0)
+
+
+def test_interrupted_during_its_start_it_ends_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = LocalCluster(executors=1)
+    pids: list[int] = []
+
+    def interrupted(child: Child, deadline: float) -> Readiness:
+        pids.extend(cluster.pids.values())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Child, "wait_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.start()
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert len(pids) == 2
+    assert not any(map(is_alive, pids))
 
 
 def test_a_port_in_use_is_refused_by_its_number(cluster: LocalCluster) -> None:

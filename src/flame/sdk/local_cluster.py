@@ -26,6 +26,7 @@ from flame.wire.channels import Endpoint
 _log = logging.getLogger(__name__)
 
 STOP_GRACE = 10.0  # seconds from SIGTERM to SIGKILL
+ABANDON_GRACE = 1.0  # the same, of processes that are not needed after all
 PORT_TRIES = 5  # another program may take the port that we picked before our child does
 STEADY = 30.0  # seconds after which a restart counts as a success
 
@@ -116,7 +117,7 @@ class LocalCluster:
                 self._keepers.append(keeper)
                 keeper.start()
         except BaseException:
-            self.stop(grace=1.0)
+            self.stop(grace=ABANDON_GRACE)
             raise
 
     def stop(self, grace: float = STOP_GRACE) -> None:
@@ -173,9 +174,12 @@ class LocalCluster:
             for child in self._children[1:]:
                 child.wait_ready(deadline)
         except BaseException:
+            # Interrupted, or one did not start: that is told already, and how the others end is not.
             for child in self._children:
                 child.terminate()
-                child.end(time.monotonic())
+            deadline = time.monotonic() + ABANDON_GRACE
+            for child in self._children:
+                child.end(deadline, late=logging.DEBUG)
                 child.close()
             raise
 
