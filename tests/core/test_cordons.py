@@ -52,6 +52,29 @@ def test_a_waiting_session_says_that_the_nodes_are_cordoned() -> None:
     )
 
 
+def test_a_waiting_session_says_that_the_nodes_are_drained() -> None:
+    b = bench()
+    b.node("n", slots=2)
+    b.node("m", slots=2)
+    cordon(b, "n", drain=True)
+    b.submit(*[b"x"] * 9)
+    assert "the cluster is full, 1 of its 2 nodes is drained; " in (
+        b.cluster.session(b.session().tenant, "s").waiting
+    )
+    other = bench()
+    other.node("n", slots=2)
+    other.node("m", slots=2)
+    cordon(other, "n", drain=True)
+    cordon(other, "m")
+    other.submit(b"1")
+    waiting = "all of the 2 nodes that could have it are "
+    assert other.cluster.session(other.session().tenant, "s").waiting == (
+        waiting + "cordoned or drained"
+    )
+    cordon(other, "m", drain=True)
+    assert other.cluster.session(other.session().tenant, "s").waiting == waiting + "drained"
+
+
 def test_a_cordon_is_stored_and_survives_a_restart_and_the_nodes_absence() -> None:
     b = bench()
     b.node()

@@ -107,7 +107,10 @@ def machine_of(state: State, node: Node) -> Machine | None:
         return None
     away = node.state is NodeState.UNKNOWN
     cordoned = away or node.name in state.cordons
-    return Machine(node.name, node.capacity, node.labels, cordoned=cordoned, away=away)
+    drained = state.drains(node.name)
+    return Machine(
+        node.name, node.capacity, node.labels, cordoned=cordoned, away=away, drained=drained
+    )
 
 
 def holding_of(executor: Executor) -> Holding:

@@ -6,6 +6,7 @@ from flame.model.ids import NodeName, SessionNumber
 from flame.model.labels import Labels, format_labels, match
 from flame.model.resources import Resources, format_bytes
 from flame.scheduling.deserved import deserved
+from flame.scheduling.facts import Machine
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import ceiling_of, held_back
 from flame.scheduling.sharing import WHOLE
@@ -96,8 +97,7 @@ def _impossible(ledger: Ledger, leaf: Leaf) -> str | None:
     if whole < wish.batch_size:
         return f"needs {wish.batch_size} executors at once, {whole} fit even if all nodes are empty"
     if all(r.machine.cordoned for r in large):
-        away = sum(r.machine.away for r in large)
-        why = "cordoned" if not away else "away" if away == len(large) else "cordoned or away"
+        why = _closed([r.machine for r in large])
         if len(large) == 1:
             return f"the only node that could have it, {large[0].machine.node}, is {why}"
         return f"all of the {len(large)} nodes that could have it are {why}"
@@ -172,10 +172,17 @@ def _too_many(ledger: Ledger, leaf: Leaf) -> str:
 
 def _cordoned(ledger: Ledger) -> str:
     machines = [room.machine for room in ledger.rooms.by_node.values()]
-    count = sum(machine.cordoned and not machine.away for machine in machines)
-    if not count:
+    closed = [machine for machine in machines if machine.cordoned and not machine.away]
+    if not closed:
         return ""
-    return f", {count} of its {len(machines)} nodes {'is' if count == 1 else 'are'} cordoned"
+    are = "is" if len(closed) == 1 else "are"
+    return f", {len(closed)} of its {len(machines)} nodes {are} {_closed(closed)}"
+
+
+def _closed(machines: Sequence[Machine]) -> str:
+    """Say in the operator's words why nothing starts on these nodes."""
+    words = {"away" if m.away else "drained" if m.drained else "cordoned" for m in machines}
+    return " or ".join(word for word in ("cordoned", "drained", "away") if word in words)
 
 
 def _sessions(count: int, kind: str = "") -> str:

@@ -45,13 +45,20 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One node. ``cordoned``: what runs there stays, nothing new starts; ``away``: as it is silent."""
+    """One node.
+
+    Attributes:
+        cordoned: Nothing new starts there, for whatever reason; what runs there stays.
+        away: As the node is silent.
+        drained: As an operator has it emptied.
+    """
 
     node: NodeName
     capacity: Resources
     labels: Labels = ()
     cordoned: bool = False
     away: bool = False
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
