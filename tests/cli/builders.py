@@ -28,11 +28,12 @@ def a_session(
     priority: int = 0,
     common_data: bytes | None = None,
     succeeded: int = 0,
+    tenant: str = "default",
 ) -> SessionInfo:
     return SessionInfo(
         name=name,
         number=number,
-        tenant="default",
+        tenant=tenant,
         spec=SessionSpec(
             application, common_data=common_data, priority=priority, resources=resources
         ),

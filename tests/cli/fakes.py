@@ -79,6 +79,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.sessions: list[Any] = []
+        self.others_sessions: list[Any] = []  # those of other tenants
         self.applications: list[Any] = []
         self.executors: list[Any] = []
         self.nodes: list[Any] = []
@@ -115,8 +116,8 @@ class FakeClient:
     def get_session(self, name: str) -> FakeSession:
         return self._open(_named(self.sessions, name, "session"))
 
-    def list_sessions(self) -> list[Any]:
-        return self.sessions
+    def list_sessions(self, *, all_tenants: bool = False) -> list[Any]:
+        return self.sessions + (self.others_sessions if all_tenants else [])
 
     def get_application(self, name: str) -> Any:
         return _named(self.applications, name, "application")

@@ -83,6 +83,32 @@ def test_a_list_of_sessions_names_them_with_resources_and_priority(
     assert line.split()[:5] == ["flmping-x1y2z3", "Open", "flmping", "cpu=1,mem=1g", "7"]
 
 
+def test_sessions_of_all_tenants_are_listed_when_asked_for(client: FakeClient, run: Run) -> None:
+    client.sessions = [a_session(number=1)]
+    client.others_sessions = [a_session(number=2, name="theirs", tenant="research")]
+    header, mine, theirs = run(flmctl, "list", "--all-tenants").stdout.splitlines()
+    assert header.split()[:3] == ["ID", "Tenant", "State"]
+    assert mine.split()[:2] == ["1", "default"]
+    assert theirs.split()[:2] == ["2", "research"]
+    last = run(flmctl, "list", "-s", "--all-tenants").stdout.splitlines()[-1]
+    assert last.split()[:2] == ["theirs", "research"]
+    documents = json.loads(run(flmctl, "list", "--all-tenants", "-o", "json").stdout)
+    assert [each["metadata"]["tenant"] for each in documents] == ["default", "research"]
+    assert len(run(flmctl, "list").stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("given", ["2", "theirs"])
+def test_a_session_of_another_tenant_is_not_shown_but_where_it_is(
+    client: FakeClient, run: Run, given: str
+) -> None:
+    client.others_sessions = [a_session(number=2, name="theirs", tenant="research")]
+    result = run(flmctl, "view", "-s", given)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: session '{given}' is of another tenant, 'research': say --tenant research\n"
+    )
+
+
 def test_lists_of_other_things_have_their_own_columns(client: FakeClient, run: Run) -> None:
     client.applications = [an_application(labels=("a", "b"), command="/bin/run")]
     client.executors = [an_executor()]
@@ -128,7 +154,7 @@ def test_an_empty_list_is_only_a_header_and_an_empty_document(client: FakeClient
 def test_lists_are_documents_for_programs(client: FakeClient, run: Run) -> None:
     client.sessions = [a_session(number=4, name="s", succeeded=3)]
     [session] = json.loads(run(flmctl, "list", "-o", "json").stdout)
-    assert session["metadata"] == {"name": "s", "number": 4}
+    assert session["metadata"] == {"name": "s", "number": 4, "tenant": "default"}
     assert session["status"]["succeeded"] == 3
     assert yaml.safe_load(run(flmctl, "list", "-o", "yaml").stdout) == [session]
 
@@ -285,6 +311,7 @@ def test_a_session_with_running_tasks_is_not_closed_without_a_word_on_how(
     "arguments",
     [
         ["list", "-a", "-e"],
+        ["list", "-n", "--all-tenants"],
         ["view"],
         ["view", "-a", "x", "-s", "y"],
         ["view", "-n", "x", "-t", "1"],

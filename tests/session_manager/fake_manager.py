@@ -113,8 +113,9 @@ class FakeManager:
                 return view
         raise NotFound(f"no application {name!r}")
 
-    def sessions(self, tenant: Tenant) -> list[SessionView]:
-        self.tenants.append(tenant)
+    def sessions(self, tenant: Tenant | None) -> list[SessionView]:
+        if tenant is not None:
+            self.tenants.append(tenant)
         return self.known_sessions
 
     def session(self, tenant: Tenant, name: str) -> SessionView:

@@ -152,6 +152,8 @@ async def test_lists_hold_only_what_is_ones_own(world: World) -> None:
     assert [a.metadata.name for a in applications.applications] == ["app-blue"]
     sessions = await world.call("ListSession", world.user)
     assert [s.metadata.name for s in sessions.sessions] == ["session-blue"]
+    sessions = await world.call("ListSession", world.user, all_tenants=True)
+    assert [s.metadata.name for s in sessions.sessions] == ["session-blue"]
     tenants = await world.call("ListTenants", world.user)
     assert [t.spec.name for t in tenants.tenants] == ["blue"]
     mine = {str(e.executor) for e in world.shell.calls.executors() if e.tenant == BLUE}
@@ -160,6 +162,20 @@ async def test_lists_hold_only_what_is_ones_own(world: World) -> None:
     assert len(mine) == 1
     everybodys = await world.call("ListExecutor", world.operator)
     assert len(everybodys.executors) == 2
+    everybodys = await world.call("ListSession", world.operator, all_tenants=True)
+    assert {(s.metadata.name, s.status.tenant) for s in everybodys.sessions} == {
+        ("session-blue", "blue"),
+        ("session-red", "red"),
+    }
+    assert not (await world.call("ListSession", world.operator)).sessions
+
+
+async def test_a_session_that_is_not_there_is_so_in_the_tenant_that_was_looked_in(
+    world: World,
+) -> None:
+    for metadata, tenant in ((world.user, "blue"), (world.operator, "default")):
+        _, told = await world.refused("GetSession", metadata, session_id="17")
+        assert told.startswith(f"there is no session '17' of tenant '{tenant}'; ")
 
 
 async def test_names_of_two_tenants_do_not_clash(world: World) -> None:

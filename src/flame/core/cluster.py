@@ -360,9 +360,13 @@ class Cluster:
         """
         return application_view(self.state.application(tenant, name))
 
-    def sessions(self, tenant: Tenant) -> list[SessionView]:
-        """Return the tenant's sessions, oldest first."""
-        return [session_view(s) for s in self.state.sessions.values() if s.tenant == tenant]
+    def sessions(self, tenant: Tenant | None) -> list[SessionView]:
+        """Return the tenant's sessions, oldest first; None: those of all tenants."""
+        return [
+            session_view(s)
+            for s in self.state.sessions.values()
+            if tenant is None or s.tenant == tenant
+        ]
 
     def session_name(self, tenant: Tenant, number: SessionNumber) -> str:
         """Return the name of the tenant's session of this number.

@@ -152,7 +152,7 @@ def on_open_session(state: State, event: OpenSession, now: float) -> None:
     session = state.names.get((event.tenant, event.name))
     if session is None:
         if event.spec is None:
-            raise NotFound(f"there is no session {event.name!r}")
+            raise NotFound(f"there is no session {event.name!r} of tenant {event.tenant!r}")
         _create(state, event.tenant, event.name, _kept(state, event.spec), event.reply, now)
         return
     if session.state is not SessionState.OPEN:

@@ -177,7 +177,10 @@ class State:
         """
         session = self.names.get((tenant, name))
         if session is None:
-            raise NotFound(f"there is no session {name!r}; `flmctl list` shows those there are")
+            raise NotFound(
+                f"there is no session {name!r} of tenant {tenant!r}; "
+                "`flmctl list` shows those there are"
+            )
         return session
 
     def delay_release(self, session: Session) -> float:

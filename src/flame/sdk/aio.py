@@ -86,9 +86,9 @@ class AsyncClient:
         info, stream = await self._call(self._connection.get_session(name, self._delivery))
         return AsyncSession(self, info, stream)
 
-    async def list_sessions(self) -> list[SessionInfo]:
-        """Return all sessions, closed ones too."""
-        return await self._call(self._connection.frontend.list_sessions())
+    async def list_sessions(self, *, all_tenants: bool = False) -> list[SessionInfo]:
+        """Return the tenant's sessions, closed ones too; or of every tenant that the token is for."""
+        return await self._call(self._connection.frontend.list_sessions(all_tenants=all_tenants))
 
     async def close_session(self, name: str, cancel_running: bool = False) -> SessionInfo:
         """Close a session."""

@@ -256,9 +256,12 @@ class Client:
         info, stream = self._call(self._connection.get_session(name, resolve_futures))
         return Session(self, info, stream)
 
-    def list_sessions(self) -> list[SessionInfo]:
-        """Return all sessions, closed ones too."""
-        return self._call(self._connection.frontend.list_sessions())
+    def list_sessions(self, *, all_tenants: bool = False) -> list[SessionInfo]:
+        """Return the tenant's sessions, closed ones too.
+
+        With ``all_tenants`` those of every tenant that the token is for: to an operator, all.
+        """
+        return self._call(self._connection.frontend.list_sessions(all_tenants=all_tenants))
 
     def close_session(self, name: str, cancel_running: bool = False) -> SessionInfo:
         """Close a session that this program need not have opened; see :meth:`Session.close`."""

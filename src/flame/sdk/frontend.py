@@ -155,8 +155,8 @@ class Frontend:
         request = v1.GetSessionRequest(session_id=name)
         return views.session_of(await self.call("GetSession", request))
 
-    async def list_sessions(self) -> list[views.SessionInfo]:
-        answer = await self.call("ListSession", v1.ListSessionRequest())
+    async def list_sessions(self, *, all_tenants: bool) -> list[views.SessionInfo]:
+        answer = await self.call("ListSession", v1.ListSessionRequest(all_tenants=all_tenants))
         return [views.session_of(message) for message in answer.sessions]
 
     async def close_session(self, name: str, *, cancel_running: bool) -> views.SessionInfo:

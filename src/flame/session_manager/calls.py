@@ -204,8 +204,8 @@ class Calls:
         """It was registered or updated: nodes may try again what failed."""
         self._shell.nodes_connected.retry_package(tenant, application)
 
-    def sessions(self, tenant: Tenant) -> list[SessionView]:
-        """Return the tenant's sessions, closed ones too."""
+    def sessions(self, tenant: Tenant | None) -> list[SessionView]:
+        """Return the tenant's sessions, closed ones too; None: those of all tenants."""
         return self._cluster.sessions(tenant)
 
     def session_name(self, tenant: Tenant, number: SessionNumber) -> str:

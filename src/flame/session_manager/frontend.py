@@ -69,8 +69,8 @@ class Manager(Protocol):
     def application_changed(self, tenant: Tenant, application: str) -> None:
         """An application was registered or updated."""
 
-    def sessions(self, tenant: Tenant) -> list[SessionView]:
-        """Return the tenant's sessions, closed ones too."""
+    def sessions(self, tenant: Tenant | None) -> list[SessionView]:
+        """Return the tenant's sessions, closed ones too; None: those of all tenants."""
 
     def session(self, tenant: Tenant, name: str) -> SessionView:
         """Return one of them, or raise NotFound."""
@@ -326,9 +326,12 @@ class Frontend:
         return views.encode_session(view, self._limit_of(context))
 
     async def _list_session(
-        self, _request: v1.ListSessionRequest, caller: Caller, context: Context
+        self, request: v1.ListSessionRequest, caller: Caller, context: Context
     ) -> bytes:
-        found = self._manager.sessions(caller.tenant)
+        if request.all_tenants:
+            found = [view for view in self._manager.sessions(None) if caller.may_be(view.tenant)]
+        else:
+            found = self._manager.sessions(caller.tenant)
         return views.encode_sessions(found, self._limit_of(context))
 
     async def _session(self, context: Context, event_of: Callable[[Reply], Any]) -> bytes:

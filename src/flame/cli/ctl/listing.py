@@ -1,7 +1,7 @@
 """``flmctl list``."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -13,12 +13,14 @@ from flame.cli.documents import applications, nodes, sessions
 from flame.cli.documents.values import Document
 from flame.cli.outcomes import Command
 from flame.cli.tables import document, table
+from flame.sdk.views import SessionInfo
 
 EXAMPLES = """
 \b
 Examples:
   flmctl list                sessions by number, open ones first
   flmctl list -s             sessions by id, with resources and priority
+  flmctl list --all-tenants  sessions of every tenant that the token is for
   flmctl list -a -o yaml     applications, as `flmctl register -f` reads them
   flmctl list -m             session managers, and which of them leads
 """
@@ -32,6 +34,21 @@ class Listing:
     columns: Mapping[str, int]
     row: Callable[[Any], Sequence[object]]
     document: Callable[[Any], Document]
+
+    def of_all_tenants(self) -> "Listing":
+        """The same sessions' columns, with the tenant as the second, for the sessions of them all."""
+        (first, width), *others = self.columns.items()
+
+        def row(info: SessionInfo) -> list[object]:
+            head, *rest = self.row(info)
+            return [head, info.tenant, *rest]
+
+        return replace(
+            self,
+            fetch=lambda client: sessions.open_first(client.list_sessions(all_tenants=True)),
+            columns={first: width, "Tenant": 15, **dict(others)},
+            row=row,
+        )
 
 
 LISTINGS = {
@@ -82,17 +99,26 @@ MANAGERS = Listing(lambda _client: (), nodes.MANAGERS, nodes.manager_row, nodes.
     is_flag=True,
     help="The session managers of --endpoint, and which one leads.",
 )
+@click.option(
+    "--all-tenants",
+    is_flag=True,
+    help="Sessions of every tenant that the token is for; an operator's is for all.",
+)
 @form_option
 @connection_options
-def list_(connection: Connection, *, form: str, **flags: bool) -> None:
+def list_(connection: Connection, *, form: str, all_tenants: bool, **flags: bool) -> None:
     """List sessions, applications, executors, nodes or managers."""
     chosen = [name for name, given in flags.items() if given]
     if len(chosen) > 1:
         raise click.UsageError(f"one list at a time, not {' and '.join(chosen)}")
+    if all_tenants and chosen not in ([], ["sessions"]):
+        raise click.UsageError(f"--all-tenants is for sessions, not for {chosen[0]}")
     if chosen == ["managers"]:
         listing, items = MANAGERS, connection.list_managers()
     else:
         listing = LISTINGS[chosen[0] if chosen else ""]
+        if all_tenants:
+            listing = listing.of_all_tenants()
         with connection.open() as client:
             items = list(listing.fetch(client))
     if form == TABLE:

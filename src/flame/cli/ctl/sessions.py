@@ -38,16 +38,21 @@ def named_session(client: flame.Client, text: str) -> flame.Session:
     """Find a session by its id, or else by the number that ``flmctl list`` shows.
 
     Raises:
-        NotFound: Neither exists.
+        NotFound: The tenant has neither; if another that the token is for has, it is named.
     """
     try:
         return client.get_session(text)
     except NotFound:
-        if not (text.isascii() and text.isdigit()):
-            raise
-        for info in client.list_sessions():
-            if info.number == int(text):
+        number = int(text) if text.isascii() and text.isdigit() else None
+        for info in client.list_sessions() if number is not None else ():
+            if info.number == number:
                 return client.get_session(info.name)
+        for info in client.list_sessions(all_tenants=True):
+            if info.number == number or info.name == text:
+                raise NotFound(
+                    f"session {text!r} is of another tenant, {info.tenant!r}: "
+                    f"say --tenant {info.tenant}"
+                ) from None
         raise
 
 

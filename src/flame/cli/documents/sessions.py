@@ -85,6 +85,7 @@ def session_properties(info: SessionInfo) -> list[tuple[str, object]]:
     return [
         ("ID", info.name),
         ("Number", info.number),
+        ("Tenant", info.tenant),
         ("State", state_name(info.state)),
         ("Application", spec.application),
         ("Resources", spec.resources),
@@ -122,7 +123,7 @@ def session_document(info: SessionInfo) -> Document:
     """The whole session."""
     spec = info.spec
     return {
-        "metadata": {"name": info.name, "number": info.number},
+        "metadata": {"name": info.name, "number": info.number, "tenant": info.tenant},
         "spec": present(
             application=spec.application,
             resources=resources_document(spec.resources),
