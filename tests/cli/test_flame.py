@@ -112,6 +112,11 @@ def test_options_of_up_reach_the_cluster(run: Run, home: Path, clusters: list[Fa
     }
 
 
+def test_help_says_that_another_port_is_taken(run: Run) -> None:
+    said = " ".join(run(flame, "up", "--help").stdout.split())
+    assert "Takes the port after it as well" in said
+
+
 def test_version_names_flame_and_python(run: Run) -> None:
     assert run(flame, "version").stdout.startswith("flame ")
 

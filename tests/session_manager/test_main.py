@@ -143,6 +143,7 @@ def test_a_port_in_use_is_said_so(launcher: Launcher) -> None:
     started = launcher.serve("--storage", "memory")
     said = launcher.refuse("--storage", "memory", "--listen", started.endpoint.target)
     assert f"cannot listen on {started.endpoint.target}: address already in use" in said
+    assert "a session manager takes the port after its own as well" in said
     assert "--listen HOST:PORT" in said
 
 

@@ -34,7 +34,13 @@ A second machine or process joins with
     metavar="N",
     help="Unit executors (1 cpu, 1 GiB) to offer; default: what this machine has.",
 )
-@click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--listen",
+    default="127.0.0.1:8080",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Takes the port after it as well, if that is free; port 0 picks one.",
+)
 @click.option(
     "--storage",
     metavar="URL",

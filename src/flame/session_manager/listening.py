@@ -1,6 +1,7 @@
 """A session manager's gRPC server: one port, one guard, health and reflection."""
 
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
@@ -132,6 +133,8 @@ def _check_bindable(address: Endpoint) -> None:
             probe.listen(1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.EADDRINUSE:
+            reason += " (a session manager takes the port after its own as well)"
         raise InvalidConfiguration(
             f"cannot listen on {address.target}: {reason}; "
             "choose another address with --listen HOST:PORT (port 0 picks a free one)"

@@ -48,7 +48,12 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
     type=click.Path(path_type=Path),
     help="flame-cluster.yaml [default: the one in ~/.flame, if there is one]",
 )
-@click.option("--listen", metavar="HOST:PORT", help="[default: 127.0.0.1:8080; port 0 picks one]")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Takes the port after it as well, for streams without gRPC, or any free one if that is taken "
+    "[default: 127.0.0.1:8080; port 0 picks one]",
+)
 @click.option(
     "--storage",
     metavar="URL",
