@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
 from tests.processes import command
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_TIMEOUT = 60.0  # seconds
@@ -255,7 +257,13 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    running = Up(tmp_path / "flame")
+    with started(tmp_path / "flame") as running:
+        yield running
+
+
+@contextmanager
+def started(directory: Path, *options: str) -> Iterator[Up]:
+    running = Up(directory, *options)
     with running.process as process:
         yield running
         if process.poll() is None:
@@ -290,6 +298,32 @@ def test_flame_up_restarts_a_session_manager_that_dies(up: Up) -> None:
     session = json.loads(up.commands.good("flmctl", "view", "-s", str(number), "-o", "json"))
     assert session["status"]["succeeded"] == 10
     up.commands.good("flmping", "-t", "10")
+
+
+def test_a_command_that_waits_says_that_the_session_manager_is_away_and_back(
+    tmp_path: Path,
+) -> None:
+    directory, told = tmp_path / "flame", tmp_path / "told"
+    with started(directory) as up, told.open("w") as stderr:
+        endpoint = up.endpoint
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "flame.cli.flmping", "-t", "3", "-d", "2000", "-o", "json"],
+            env=up.commands.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        wait_until(lambda: "Open" in up.commands.good("flmctl", "list"), "its session is open")
+    try:
+        gone = f"the session manager at {endpoint} does not answer; waiting for it, Ctrl-C gives up"
+        wait_until(lambda: gone in told.read_text(), "it says that it waits")
+        with started(directory, "--listen", endpoint.removeprefix("http://")):
+            stdout, _ = waiting.communicate(timeout=COMMAND_TIMEOUT)
+    finally:
+        waiting.kill()
+    assert json.loads(stdout)["succeeded"] == 3
+    back = f"the session manager at {endpoint} answers again"
+    assert told.read_text() == f"{gone}\n{back}\n"
 
 
 def test_a_port_in_use_is_told_and_nothing_keeps_running(up: Up, tmp_path: Path) -> None:

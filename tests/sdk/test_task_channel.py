@@ -18,6 +18,7 @@ from flame.model.errors import (
     WrongState,
 )
 from flame.model.specs import EventCode
+from flame.sdk import outage
 from flame.wire import frames, v1
 from tests.sdk.fake_manager import TOKEN, FakeManager
 from tests.waiting import wait_until
@@ -140,6 +141,48 @@ def test_a_restarted_manager_is_a_non_event(client: flame.Client, manager: FakeM
     assert outputs == [str(index).encode()[::-1] for index in range(200)]
     assert len(manager.sessions[session.name].inputs) == 200
     assert session.info().number == 1
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(
+    client: flame.Client,
+    manager: FakeManager,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.name == outage.__name__]
+
+    monkeypatch.setattr(outage, "PATIENCE", 0.3)
+    session = client.create_session("app")
+    manager.down()
+    future = session.run(b"ab")
+    gone = f"the session manager at {manager.endpoint} does not answer; waiting for it"
+    wait_until(lambda: told() == [gone], "the outage is told")
+    time.sleep(1.0)  # further tries fail, without a word
+    manager.up()
+    assert future.result(20) == b"ba"
+    assert told() == [gone, f"the session manager at {manager.endpoint} answers again"]
+    manager.drop_streams()  # and one that is over at once is none
+    assert session.invoke(b"cd", timeout=20) == b"dc"
+    time.sleep(0.6)
+    assert len(told()) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_who_gives_up_in_an_outage_is_not_kept(
+    client: flame.Client, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "PATIENCE", 0.1)
+    channel = client._connection.tasks
+    session = client.create_session("app")
+    manager.down()
+    session.run(b"x")
+    wait_until(lambda: channel.outage.is_told, "the outage is told")
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="stays open: no session manager answers at"), session:
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < client._connection.retry_seconds / 2
 
 
 def test_streams_that_break_again_and_again_lose_and_repeat_nothing(

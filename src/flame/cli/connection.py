@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import flame
+from flame.cli.outages import tell_of_outages
 from flame.model.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Connection:
             Unavailable: Nobody listens there.
             Unauthenticated: The cluster does not know the token.
         """
+        tell_of_outages()
         if executors is not None:
             if self.endpoint is not None:
                 raise click.UsageError(

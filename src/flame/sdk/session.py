@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from flame.model.errors import Unavailable
 from flame.model.logs import TaskLog
 from flame.model.task_notes import task_notes
 from flame.sdk.connection import Feed
@@ -306,6 +307,12 @@ class Session:
         if kind is None:
             self.wait()
             self.close()
+        elif issubclass(kind, KeyboardInterrupt) and self._connection.tasks.outage.is_told:
+            # Whoever was told that nobody answers, and gives up, is not kept for the retry time.
+            raise Unavailable(
+                f"session {self.name!r} stays open: no session manager answers at "
+                f"{self._connection.where}"
+            )
         else:
             self.close(cancel_running=True)
 

@@ -30,6 +30,7 @@ from flame.runtime.backoff import Backoff
 from flame.runtime.framed_call import FramedCall, deliver
 from flame.sdk.configuration import Credential
 from flame.sdk.frontend import backoff_among
+from flame.sdk.outage import Outage
 from flame.sdk.session_stream import SessionStream, State
 from flame.wire import frames
 from flame.wire.channels import Endpoint
@@ -60,12 +61,14 @@ class TaskChannel:
 
     Attributes:
         hello: What the manager said on the newest connection; None before the first.
+        outage: While there is none.
     """
 
     def __init__(self, managers: Managers, credential: Credential) -> None:
         """Prepare it on the running loop; :meth:`start` connects."""
         self._loop = asyncio.get_running_loop()
         self._managers = managers
+        self.outage = Outage(self._loop, managers)
         self._metadata = credential.metadata
         self._only_grpc: set[Endpoint] = set()
         self.hello: frames.ManagerHello | None = None
@@ -119,6 +122,7 @@ class TaskChannel:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        self.outage.forget()
         if not self._first_hello.done():
             self._first_hello.cancel()
 
@@ -177,6 +181,7 @@ class TaskChannel:
                 if hello.framed.port and endpoint not in self._only_grpc:
                     call = await self._without_grpc(call, endpoint, hello.framed)
                 self._managers.found()
+                self.outage.ends()
                 await self._serve(call, backoff)
             except grpc.aio.AioRpcError as failure:
                 error = error_of(
@@ -207,6 +212,7 @@ class TaskChannel:
             await self._managers.reopen_unless_connected(endpoint)
             delay = backoff.next_delay() if self._managers.failed(endpoint) else 0.0
             if self._first_hello.done():
+                self.outage.begins()
                 _log.info(
                     "task-channel-lost manager=%s retry_in=%.2f error=%s",
                     self._managers, delay, error,
