@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flame.core import effects, events
-from flame.core.records import OutcomesRecorded, SessionDeleted, SessionPut
+from flame.core.records import ApplicationDeleted, OutcomesRecorded, SessionDeleted, SessionPut
 from flame.core.state import Limits
 from flame.model.errors import (
     AlreadyExists,
@@ -14,8 +14,9 @@ from flame.model.errors import (
     ResourceExhausted,
     WrongState,
 )
-from flame.model.ids import DEFAULT_TENANT, TaskId
+from flame.model.ids import DEFAULT_TENANT, TaskId, Tenant
 from flame.model.specs import ApplicationSpec, Durability, ExecutorState, SessionSpec, SessionState
+from flame.model.unnamed import content_name
 from tests.core.builders import Bench, bench, running
 
 
@@ -324,6 +325,48 @@ def test_a_deleted_session_frees_its_name_but_never_its_number() -> None:
     assert b.answers["delete"].number == 1
     assert len(b.stored(SessionDeleted)) == 1
     assert b.open().number == 2
+
+
+def test_an_application_that_nobody_named_leaves_with_its_last_session() -> None:
+    b = Bench()
+    unnamed = content_name("Adder", b"pickle", b"modules")
+    b.register(unnamed, pickled_service=b"pickle", local_modules=b"modules")
+    b.register("named-0123456789ab", pickled_service=b"pickle", local_modules=b"modules")
+    b.register("program")
+    for name, application in (("s", unnamed), ("t", unnamed), ("u", "named-0123456789ab")):
+        b.open(name, application)
+    b.open("v", "program")
+
+    def registered() -> set[str]:
+        return {view.name for view in b.cluster.applications(DEFAULT_TENANT)}
+
+    everything = {unnamed, "named-0123456789ab", "program"}
+    for name, left in (
+        ("s", everything),
+        ("u", everything),
+        ("v", everything),
+        ("t", everything - {unnamed}),
+    ):
+        b.post(events.CloseSession(DEFAULT_TENANT, name, False, f"close {name}"))
+        assert registered() == everything
+        b.post(events.DeleteSession(DEFAULT_TENANT, name, f"delete {name}"))
+        assert registered() == left
+    assert b.stored(ApplicationDeleted) == [ApplicationDeleted(DEFAULT_TENANT, unnamed)]
+
+
+def test_one_that_another_tenants_session_runs_stays() -> None:
+    b = Bench()
+    unnamed = content_name("Adder", b"pickle", b"")
+    b.register(unnamed, pickled_service=b"pickle")
+    other = Tenant("other")
+    b.open("s", unnamed)
+    b.post(events.OpenSession(other, "t", SessionSpec(unnamed), "open t"))
+    for tenant, name in ((DEFAULT_TENANT, "s"), (other, "t")):
+        b.post(events.CloseSession(tenant, name, False, f"close {name}"))
+    b.post(events.DeleteSession(DEFAULT_TENANT, "s", "delete s"))
+    assert [view.name for view in b.cluster.applications(other)] == [unnamed]
+    b.post(events.DeleteSession(other, "t", "delete t"))
+    assert b.cluster.applications(other) == []
 
 
 def test_clients_that_were_not_done_with_a_deleted_session_are_told() -> None:

@@ -9,12 +9,14 @@ import cloudpickle
 import pytest
 
 import flame
-from flame.model.errors import InvalidRequest
+from flame.model.errors import InvalidRequest, NotFound
 from flame.model.resources import GIB, Resources
-from flame.model.specs import Durability, ShimKind
+from flame.model.specs import Durability, SessionSpec, ShimKind
 from flame.sdk.applications import application_of
 from flame.sdk.client import Client
 from flame.sdk.session_options import SessionArguments, SessionOptions, new_session
+from flame.sdk.views import SessionInfo
+from tests.sdk.fake_manager import FakeManager
 
 
 def shout(data: bytes | None) -> bytes | None:
@@ -168,3 +170,26 @@ def test_every_face_takes_the_arguments_of_create_session() -> None:
     assert {name: shown[name].default for name in known} == {
         name: field.default for name, field in known.items()
     }
+
+
+def test_an_application_that_left_before_its_session_came_is_registered_again(
+    client: flame.Client, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frontend = client._connection.frontend
+    create = frontend.create_session
+    calls: list[str] = []
+
+    async def create_late(name: str, spec: SessionSpec, *, default_resources: bool) -> SessionInfo:
+        calls.append(name)
+        if len(calls) == 1:
+            manager.applications.clear()
+            raise NotFound(f"there is no application {spec.application!r}")
+        return await create(name, spec, default_resources=default_resources)
+
+    monkeypatch.setattr(frontend, "create_session", create_late)
+    session = client.create_session(lambda data: data)
+    assert len(calls) == 2
+    assert list(manager.applications) == [manager.sessions[session.name].spec.application]
+    calls.clear()
+    with pytest.raises(NotFound):  # one that it does not bring is not there
+        client.create_session("app")

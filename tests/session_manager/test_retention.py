@@ -13,6 +13,7 @@ from flame.core.backlog import Backlog
 from flame.core.session import Session
 from flame.model.ids import SessionNumber, Tenant
 from flame.model.specs import ApplicationSpec, SessionSpec, SessionState
+from flame.model.unnamed import content_name
 from flame.session_manager.retention import Retention
 from flame.session_manager.shell import Shell
 from flame.storage.sqlite import SqliteStore
@@ -60,6 +61,23 @@ async def running(path: Path, retention: Retention) -> AsyncIterator[Shell]:
         yield shell
     finally:
         await shell.stop()
+
+
+async def test_with_the_last_of_them_leaves_an_application_that_nobody_named(
+    tmp_path: Path,
+) -> None:
+    name = content_name("Adder", b"pickle", b"")
+    spec = ApplicationSpec(pickled_service=b"pickle")
+    async with running(tmp_path / "flame.db", Retention(count=0)) as shell:
+        await shell.calls.call(partial(events.RegisterApplication, TENANT, name, spec))
+        await shell.calls.call(partial(events.CreateSession, TENANT, "s", SessionSpec(name)))
+        await shell.calls.call(partial(events.CloseSession, TENANT, "s", False))
+        deadline = shell.clock() + 20
+        while shell.calls.applications(TENANT):
+            assert shell.clock() < deadline
+            await asyncio.sleep(0.05)
+    async with running(tmp_path / "flame.db", Retention()) as shell:  # nor is it stored
+        assert shell.calls.applications(TENANT) == []
 
 
 async def test_closed_sessions_leave_a_running_session_manager(tmp_path: Path) -> None:

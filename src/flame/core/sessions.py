@@ -48,6 +48,7 @@ from flame.model.specs import (
     SessionState,
     TaskState,
 )
+from flame.model.unnamed import is_content_name
 
 #: Seconds for which a close waits for tasks that are in an executor's hand and not known to run.
 CLOSE_WAIT = 0.5
@@ -338,7 +339,7 @@ def session_stored(state: State, cause: ReplySession, now: float) -> None:
 
 
 def on_delete(state: State, event: DeleteSession, now: float) -> None:
-    """Forget a closed session."""
+    """Forget a closed session, and an application that only it had if nobody named that."""
     session = state.session_named(event.tenant, event.name)
     if session.state is not SessionState.CLOSED:
         raise WrongState(f"session {event.name!r} is open; close it before it is deleted")
@@ -352,6 +353,20 @@ def on_delete(state: State, event: DeleteSession, now: float) -> None:
     _store_session(
         state, session, SessionDeleted(session.number), ReplySession(session, [event.reply])
     )
+    _forget_application(state, session)
+
+
+def _forget_application(state: State, session: Session) -> None:
+    # Every change of a script makes another one, and each is as large as what its service holds.
+    known = state.application_of(session)
+    if known is None or any(
+        other.spec.application == known.name and known.tenant in (other.tenant, DEFAULT_TENANT)
+        for other in state.sessions.values()
+    ):
+        return
+    if is_content_name(known.name, known.spec):
+        del state.applications[(known.tenant, known.name)]
+        state.store(ApplicationDeleted(known.tenant, known.name))
 
 
 # --- cancel ------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ class State:
 
     def delay_release(self, session: Session) -> float:
         """Return how long the session's executors stay bound without a task, in seconds."""
-        own = self._application_of(session)
+        own = self.application_of(session)
         if own is None or own.spec.delay_release is None:
             return self.limits.delay_release
         return float(own.spec.delay_release)
@@ -194,12 +194,13 @@ class State:
         """Return how long they may stay after that while nobody else wants them, in seconds."""
         if session.spec.standby is not None:
             return float(session.spec.standby)
-        own = self._application_of(session)
+        own = self.application_of(session)
         if own is None or own.spec.standby is None:
             return self.limits.standby
         return float(own.spec.standby)
 
-    def _application_of(self, session: Session) -> ApplicationPut | None:
+    def application_of(self, session: Session) -> ApplicationPut | None:
+        """Return what the session runs; None: it is not registered any more."""
         name = session.spec.application
         return self.applications.get((session.tenant, name)) or self.applications.get(
             (DEFAULT_TENANT, name)

@@ -6,7 +6,6 @@ to it work on another machine too. The name has a hash of the content, so the sa
 application, and another one never is.
 """
 
-import hashlib
 import inspect
 import sys
 import threading
@@ -17,6 +16,7 @@ from flame.model.errors import InvalidRequest
 from flame.model.resources import format_bytes
 from flame.model.service import FlameService
 from flame.model.specs import DEFAULT_MAX_INPUT_BYTES, ApplicationSpec, ShimKind
+from flame.model.unnamed import content_name
 from flame.sdk.local_modules import is_installed, local_modules, names_in
 from flame.sdk.unpicklable import find_unpicklable
 
@@ -51,7 +51,7 @@ def application_of(service: object) -> tuple[str, ApplicationSpec]:
         )
     named: Any = service if hasattr(service, "__qualname__") else type(service)
     label = named.__qualname__.replace("<locals>.", "").strip("<>")
-    name = f"{label[:80]}-{hashlib.sha256(pickled + modules).hexdigest()[:12]}"
+    name = content_name(label, pickled, modules)
     text = inspect.getdoc(service) or ""
     description = text.splitlines()[0] if text and isinstance(service, type | object) else None
     return name, ApplicationSpec(

@@ -7,12 +7,20 @@ task gets.
 import asyncio
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from flame.model.errors import AlreadyExists, FlameError, InvalidRequest, Unavailable, WrongState
+from flame.model.errors import (
+    AlreadyExists,
+    FlameError,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    WrongState,
+)
 from flame.model.packages import package_url
+from flame.model.specs import ApplicationSpec
 from flame.sdk.admin_calls import AdminCalls
 from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
@@ -117,9 +125,11 @@ class Connection:
         self, new: NewSession, deliver: Deliver
     ) -> tuple[SessionInfo, SessionStream]:
         """Create a session, and its application if it brings one; begin to attach."""
-        await self._register(new)
-        info = await self.frontend.create_session(
-            new.name, new.spec, default_resources=new.default_resources
+        info = await self._with_application(
+            new,
+            lambda: self.frontend.create_session(
+                new.name, new.spec, default_resources=new.default_resources
+            ),
         )
         return info, self._stream(new.name, deliver, position=0, attach=True)
 
@@ -130,9 +140,10 @@ class Connection:
         if new is None:
             info = await self.frontend.open_session(name, None, default_resources=False)
         else:
-            await self._register(new)
-            info = await self.frontend.open_session(
-                name, new.spec, default_resources=new.default_resources
+            spec, default_resources = new.spec, new.default_resources
+            info = await self._with_application(
+                new,
+                lambda: self.frontend.open_session(name, spec, default_resources=default_resources),
             )
         if submitter is None:
             return info, self._stream(name, deliver, position=_position(info), attach=False)
@@ -142,12 +153,24 @@ class Connection:
         )
         return info, stream
 
-    async def _register(self, new: NewSession) -> None:
-        if new.service is not None:
-            try:
-                await self.frontend.register_application(new.spec.application, new.service)
-            except AlreadyExists:
-                pass  # its name is a hash of its content
+    async def _with_application(
+        self, new: NewSession, make: Callable[[], Awaitable[SessionInfo]]
+    ) -> SessionInfo:
+        """Make the session, after its application if it brings one."""
+        if new.service is None:
+            return await make()
+        await self._register(new.spec.application, new.service)
+        try:
+            return await make()
+        except NotFound:  # between the two calls it left, with its last session
+            await self._register(new.spec.application, new.service)
+            return await make()
+
+    async def _register(self, name: str, service: ApplicationSpec) -> None:
+        try:
+            await self.frontend.register_application(name, service)
+        except AlreadyExists:
+            pass  # its name is a hash of its content
 
     async def get_session(self, name: str, deliver: Deliver) -> tuple[SessionInfo, SessionStream]:
         """Get a session of any state."""
