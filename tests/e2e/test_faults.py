@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import flame
-from flame.model.specs import EventCode
+from flame.model.specs import ApplicationSpec, EventCode, ShimKind
 from flame.sdk.local_cluster import LocalCluster
 from tests.conftest import StartCluster
 from tests.e2e.services import HostileService, LoggingService, NeverEnters, Poisoned, transform
@@ -209,6 +209,39 @@ def test_of_10_000_tasks_only_the_poison_fails_and_it_shows_its_history(
     ahead = re.search(r", ([0-9]+) ahead", spent[0])
     assert ahead is not None
     assert int(ahead[1]) >= 100, "the executor held that many when it died"
+
+
+def test_a_poison_task_of_a_program_names_how_that_ended_each_time(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    """The truth is the program's end, not that of the executor which went with it."""
+    cluster = start_cluster(executors=1)
+    program = ApplicationSpec(
+        shim=ShimKind.STDIO,
+        command=sys.executable,
+        arguments=("-S", str(Path(__file__).parent / "mortal_program.py")),
+        shim_options=(("frames", "lines"),),
+    )
+    with flame.connect(cluster.endpoint, token_file=cluster.token_file) as client:
+        client.register_application("mortal", program)
+        session = client.create_session("mortal", name="mortal")
+        poison = session.run(b"poison")
+        with pytest.raises(flame.TaskLost, match="3 times"):
+            poison.result(timeout=FINISH)
+        assert session.invoke(b"still here", timeout=FINISH) == b"still here"
+        (node,) = client.list_nodes()
+
+    commands = Commands(cluster.endpoint, cluster.token_file, tmp_path)
+    view = ("view", "-s", "mortal", "-t", str(poison.task_id), "-o", "json")
+    seen = json.loads(commands.good("flmctl", *view))["status"]
+    spent = [e["message"] for e in seen["events"] if e["code"] == EventCode.ATTEMPT_SPENT]
+    ends = ("exit: the service exited with code 7", "signal: the service was killed by SIGSEGV")
+    for number, (text, end) in enumerate(zip(spent, (*ends, ends[0]), strict=True), 1):
+        where = rf"attempt {number} on node {re.escape(node.name)}, executor [0-9a-f-]+, pid ([1-9][0-9]*): "
+        ran = rf" while it ran task {poison.task_id} \(attempt {number}\);.*last words of ([0-9]+)"
+        said = re.fullmatch(f"{where}{end}{ran}.*", text, re.DOTALL)
+        assert said is not None, text
+        assert said[1] == said[2], "the number is the program's own"
 
 
 def test_a_service_that_never_starts_fails_its_tasks_with_the_reason(

@@ -3,7 +3,16 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.executor_manager.cell import HEAD, SIZE, TASK, Cell, Running, read_cell
+from flame.executor_manager.cell import (
+    HEAD,
+    SIZE,
+    TASK,
+    Cell,
+    Running,
+    ServiceEnd,
+    read_cell,
+    read_service_end,
+)
 
 NUMBERS = st.integers(1, 2**63 - 1)
 
@@ -31,6 +40,21 @@ def test_another_process_reads_what_was_written(
         assert read_cell(path) == cell.read() == running
         cell.write(None)
         assert read_cell(path) is None
+
+
+@given(pid=st.integers(1, 2**31 - 1), code=st.integers(-64, 255))
+def test_how_a_service_ended_stands_beside_the_task_that_ran(
+    tmp_path_factory: object, pid: int, code: int
+) -> None:
+    path = str(tmp_path_factory.getbasetemp() / "ended")  # type: ignore[attr-defined]
+    Path(path).unlink(missing_ok=True)
+    assert read_service_end(path) is None
+    running = Running(1, 2, 3)
+    with Cell(path) as cell:
+        cell.write(running)
+        assert read_service_end(path) is None
+        cell.end_service(ServiceEnd(pid, code))
+        assert (read_service_end(path), read_cell(path)) == (ServiceEnd(pid, code), running)
 
 
 def test_a_write_that_was_cut_short_names_no_task(tmp_path: Path) -> None:

@@ -92,13 +92,14 @@ async def test_a_program_that_dies_in_a_task_ends_its_executor_with_the_reason(
     manager: FakeManager, node: NodeProcess
 ) -> None:
     line = await bound(manager, program())
-    line.send({1: b"x", 2: b"exit 3", 3: b"x"})
+    line.send({1: b"pid", 2: b"exit 3", 3: b"x"})
     await manager.until(lambda: manager.exits, "the report")
     report = manager.exits[0]
     assert (report.cause, report.task_id, report.attempt) == ("exit", 2, 1)
-    assert "service exited with code 3" in report.detail
+    assert (report.exit_code, report.signal) == (3, 0)
+    assert report.detail.startswith("the service exited with code 3 while it ran task 2")
     assert "last words" in report.detail
-    assert line.outputs == {1: b"app/s1:1"}
+    assert line.outputs == {1: b"%d" % report.pid}
 
 
 async def test_a_program_that_dies_without_a_task_ends_its_executor_too(
@@ -106,10 +107,12 @@ async def test_a_program_that_dies_without_a_task_ends_its_executor_too(
 ) -> None:
     line = await bound(manager, program())
     await run(manager, line, {1: b"pid"})
-    psutil.Process(int(line.outputs[1] or b"0")).kill()
+    pid = int(line.outputs[1] or b"0")
+    psutil.Process(pid).kill()
     await manager.until(lambda: manager.exits, "the report")
-    assert manager.exits[0].task_id == 0
-    assert "service was ended by SIGKILL" in manager.exits[0].detail
+    report = manager.exits[0]
+    assert (report.task_id, report.cause, report.signal, report.pid) == (0, "signal", 9, pid)
+    assert report.detail.startswith("the service was killed by SIGKILL;")
 
 
 @pytest.mark.parametrize(

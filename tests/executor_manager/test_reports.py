@@ -2,10 +2,12 @@ import os
 import signal
 from pathlib import Path
 
-from flame.executor_manager.cell import Running
+from flame.executor_manager.cell import Running, ServiceEnd
 from flame.executor_manager.reports import Ending, report, tail
 from flame.executor_manager.surroundings import base_environment
+from flame.executor_manager.watch import Overrun
 from flame.executor_manager.workplace import socket_directory
+from flame.model.attempts import Cause
 from flame.wire import frames
 
 
@@ -16,8 +18,21 @@ def told(
     stop_ordered: bool = False,
     out_of_memory: str = "",
     running: Running | None = None,
+    service: ServiceEnd | None = None,
+    overrun: Overrun | None = None,
 ) -> frames.ExecutorExited:
-    ending = Ending(status, assigned, stop_ordered, False, out_of_memory, running, "the end")
+    ending = Ending(
+        status,
+        assigned,
+        stop_ordered,
+        killed_by_us=False,
+        out_of_memory=out_of_memory,
+        running=running,
+        stderr="the end",
+        pid=10,
+        overrun=overrun,
+        service=service,
+    )
     return report("e1", 4, ending)
 
 
@@ -33,6 +48,33 @@ def test_a_kill_counts_as_out_of_memory_only_if_the_kernel_says_so() -> None:
     # A service that is a program of its own was taken, and the executor ended with it.
     assert told(exited(70), out_of_memory=kernel).cause == "out of memory"
     assert told(exited(3), out_of_memory=kernel).cause == "exit"
+
+
+def test_the_end_of_a_service_that_was_a_program_is_told_in_place_of_its_executors() -> None:
+    exit_7 = told(exited(70), running=Running(9, 3, 1), service=ServiceEnd(11, 7))
+    assert (exit_7.cause, exit_7.pid, exit_7.exit_code, exit_7.signal) == ("exit", 11, 7, 0)
+    said = "the service exited with code 7 while it ran task 9 (attempt 3); the end of its stderr:\nthe end"
+    assert exit_7.detail == said
+    fault = told(exited(70), service=ServiceEnd(11, -signal.SIGSEGV))
+    assert (fault.cause, fault.exit_code, fault.signal) == ("signal", 0, signal.SIGSEGV)
+    assert fault.detail.startswith("the service was killed by SIGSEGV;")
+    # An executor that was killed while it got its last results out: the service was before it.
+    assert told(signal.SIGKILL, service=ServiceEnd(11, 0)).detail.startswith("the service exited")
+
+
+def test_what_took_the_executor_counts_more_than_how_its_service_ended() -> None:
+    service = ServiceEnd(11, 7)
+    kernel = "as the kernel ran out of memory"
+    memory = told(exited(70), out_of_memory=kernel, service=ServiceEnd(11, -signal.SIGKILL))
+    assert (memory.cause, memory.pid, memory.signal) == ("out of memory", 11, signal.SIGKILL)
+    assert memory.detail.startswith(f"the service was killed by SIGKILL, {kernel};")
+    assert told(exited(70), out_of_memory=kernel, service=service).cause == "out of memory"
+    stopped = told(exited(70), stop_ordered=True, service=service)
+    assert (stopped.cause, stopped.pid) == ("stopped", 10)
+    disk = Overrun(10, Cause.OUT_OF_DISK, "used too much")
+    full = told(signal.SIGKILL, overrun=disk, service=service)
+    assert (full.cause, full.pid) == ("out of disk", 10)
+    assert full.detail.startswith("the executor used too much, and was killed")
 
 
 def test_a_process_that_never_became_its_executor_never_started() -> None:

@@ -99,8 +99,9 @@ async def test_a_service_program_that_dies_in_its_sandbox_is_reported_as_elsewhe
     line = await bound_in(manager, program(), Sandbox.STRICT)
     line.send({1: b"kill"})
     await manager.until(lambda: manager.exits, "the report")
-    assert (manager.exits[0].exit_code, manager.exits[0].task_id) == (70, 1)
-    assert "service was ended by SIGKILL" in manager.exits[0].detail
+    report = manager.exits[0]
+    assert (report.cause, report.signal, report.task_id) == ("signal", 9, 1)
+    assert report.detail.startswith("the service was killed by SIGKILL while it ran task 1")
 
 
 async def test_a_python_service_takes_its_process_into_the_sandbox(

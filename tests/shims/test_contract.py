@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from flame.executor_manager.assignment import Assignment
+from flame.executor_manager.cell import ServiceEnd
 from flame.executor_manager.outbox import Failed, Outbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
+from flame.executor_manager.shims.program import Leftovers
 from flame.executor_manager.shims.registry import make_shim
 from flame.model.ids import TaskId
 from flame.model.service import (
@@ -113,15 +115,15 @@ class Running:
     """A shim, as an executor has it."""
 
     def __init__(self, directory: Path, spec: ApplicationSpec) -> None:
-        self.died: list[str] = []
+        self.died: list[tuple[str, ServiceEnd | None]] = []
         self.death = threading.Event()
         own = directory / "e1"
         own.mkdir(exist_ok=True)
         self.outbox = Outbox(LIMIT)
         self.shim: Shim = make_shim(ShimRequest("app", spec, assignment(own), self._on_death))
 
-    def _on_death(self, reason: str) -> None:
-        self.died.append(reason)
+    def _on_death(self, reason: str, end: ServiceEnd | None = None) -> None:
+        self.died.append((reason, end))
         self.death.set()
 
     def enter(self, common_data: bytes | None = None) -> None:
@@ -284,7 +286,10 @@ def test_the_death_of_a_service_ends_the_executor(tmp_path: Path, shim: str) -> 
         caller = threading.Thread(target=own.task, args=(b"!die",), daemon=True)
         caller.start()
         assert own.death.wait(DEADLINE)
-        assert own.died == ["service exited with code 7"]
+        ((reason, end),) = own.died
+        assert reason == "service exited with code 7"
+        assert end is not None
+        assert (end.code, end.pid in Leftovers.started) == (7, True)
     caller.join(DEADLINE)
     assert not caller.is_alive()
 

@@ -3,8 +3,8 @@
 A memory-mapped file outlives the process that wrote it, however that process ended, so the executor
 manager reads from it which task a death or a timeout belongs to.
 
-    offset 0   8       16       24          32    40      48
-           head  task id  attempt  started at  tail  stdout  stderr    unsigned 64-bit, native order
+    offset 0   8       16       24          32    40      48      56
+           head  task id  attempt  started at  tail  stdout  stderr  service    unsigned 64-bit, native order
 
 The writer raises head, writes the fields, then sets tail to head: where the two differ, the write
 was cut short. It comes before the call of the service, so then no task had started. Task id 0 says
@@ -12,6 +12,9 @@ that nothing runs. Each store is one aligned word, which no death can tear.
 
 stdout and stderr say where in the files of its output the log of the task that runs begins. They are
 written only when the last task has moved them.
+
+service is how a service that was a program of its own ended, and its executor with it: the number of the
+process (32 bits) and, as a signed number, its code; 0: none has.
 """
 
 import mmap
@@ -21,7 +24,8 @@ from types import TracebackType
 from typing import Self
 
 SIZE = 64
-HEAD, TASK, ATTEMPT, STARTED, TAIL, STDOUT, STDERR = range(7)
+HEAD, TASK, ATTEMPT, STARTED, TAIL, STDOUT, STDERR, SERVICE = range(8)
+_LOW = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,19 @@ class Running:
     started: int
     stdout: int = 0
     stderr: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEnd:
+    """How a service that was a program of its own ended, without being asked to.
+
+    Attributes:
+        pid: Of the process that its executor started; in a sandbox that is bwrap.
+        code: What it exited with; below zero: the signal that ended it, as subprocess says it.
+    """
+
+    pid: int
+    code: int
 
 
 class Cell:
@@ -71,6 +88,10 @@ class Cell:
         """Return what runs now; None for nothing, or while a write is under way."""
         return _decode(self.words)
 
+    def end_service(self, end: ServiceEnd) -> None:
+        """Say that the service is gone, and how; what runs stays as it is."""
+        self.words[SERVICE] = end.pid << 32 | end.code & _LOW
+
     def close(self) -> None:
         """Unmap the file."""
         self.words.release()
@@ -90,12 +111,26 @@ class Cell:
 
 def read_cell(path: str) -> Running | None:
     """Return what the writer of this file was doing when it last wrote; None for nothing."""
+    words = _words_of(path)
+    return _decode(words) if words is not None else None
+
+
+def read_service_end(path: str) -> ServiceEnd | None:
+    """Return how the service of the writer of this file ended; None if it did not."""
+    words = _words_of(path)
+    if words is None or words[SERVICE] == 0:
+        return None
+    pid, code = divmod(words[SERVICE], 2**32)
+    return ServiceEnd(pid, code if code < 2**31 else code - 2**32)
+
+
+def _words_of(path: str) -> memoryview | None:
     try:
         with open(path, "rb") as file:
             data = file.read(SIZE)
     except FileNotFoundError:
         return None
-    return _decode(memoryview(data).cast("Q")) if len(data) == SIZE else None
+    return memoryview(data).cast("Q") if len(data) == SIZE else None
 
 
 def _decode(words: memoryview) -> Running | None:

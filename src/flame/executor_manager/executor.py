@@ -25,7 +25,7 @@ import uvloop
 
 import flame.executor_manager.shims.python  # noqa: F401 - most bindings need it
 from flame.executor_manager.assignment import ASSIGNED, READY, Assignment, Order, Orders, Stop
-from flame.executor_manager.cell import Cell
+from flame.executor_manager.cell import Cell, ServiceEnd
 from flame.executor_manager.channel import ExecutorChannel
 from flame.executor_manager.guardian_process import CONTROL_FD
 from flame.executor_manager.hand import Hand
@@ -78,8 +78,10 @@ class Executor:
             log.error("service-exited-process code=%s running=%s", code, self._cell.read())
         self._end(code, patience)
 
-    def service_died(self, reason: str) -> None:
+    def service_died(self, reason: str, end: ServiceEnd | None = None) -> None:
         """The service was a process of its own and is gone: get results out, then end."""
+        if end is not None:
+            self._cell.end_service(end)
         log.error("%s", reason)
         self._flush(ABRUPT)
         _exit_now(SERVICE_DIED)

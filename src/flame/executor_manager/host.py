@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,7 +21,13 @@ from flame.executor_manager.cell import ATTEMPT, HEAD, STARTED, TAIL, TASK, Cell
 from flame.executor_manager.hand import RIPE_AFTER, End, Enter, Hand, Leave
 from flame.executor_manager.outbox import Failed
 from flame.executor_manager.sandbox import check_sandbox
-from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
+from flame.executor_manager.shims import (
+    ServiceDied,
+    ServiceFailure,
+    ServiceUnusable,
+    Shim,
+    ShimRequest,
+)
 from flame.executor_manager.shims.registry import make_shim
 from flame.executor_manager.surroundings import Surroundings
 from flame.executor_manager.volumes import noted, volumes_of
@@ -69,7 +75,7 @@ class Host:
         cell: Cell,
         assignment: Assignment,
         reports: Reports,
-        service_died: Callable[[str], None],
+        service_died: ServiceDied,
     ) -> None:
         self._hand = hand
         self._cell = cell

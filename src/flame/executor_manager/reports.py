@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from flame.executor_manager.cell import Running
+from flame.executor_manager.cell import Running, ServiceEnd
 from flame.executor_manager.watch import Overrun
 from flame.model.attempts import Cause
 from flame.runtime.processes import signal_name
@@ -33,6 +33,7 @@ class Ending:
         stderr: The end of what it wrote.
         log: What the task that ran had written to stdout and stderr until then.
         pid: Its process id on the node.
+        service: How its service ended before it, if that was a program of its own.
     """
 
     status: int | None
@@ -45,20 +46,20 @@ class Ending:
     pid: int = 0
     overrun: Overrun | None = None
     log: tuple[bytes, bytes] = (b"", b"")
+    service: ServiceEnd | None = None
 
 
 def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorExited:
-    """Name the cause, the task, and say it in a sentence with the end of stderr."""
-    exit_code = signal = 0
+    """Name the cause, the task, and say it in a sentence with the end of stderr.
+
+    The pid, exit code and signal are the service's where that was a program and its end was the cause.
+    """
+    who, pid = "executor", ending.pid
+    code = -9 if ending.status is None else os.waitstatus_to_exitcode(ending.status)
+    sentence = _how_it_ended(code)
     if ending.status is None:
-        signal = 9
         sentence = "was killed together with the guardian process of its node"
-    elif os.WIFSIGNALED(ending.status):
-        signal = os.WTERMSIG(ending.status)
-        sentence = f"was killed by {signal_name(signal)}"
-    else:
-        exit_code = os.waitstatus_to_exitcode(ending.status)
-        sentence = f"exited with code {exit_code}"
+    out_of_memory = ending.out_of_memory if code in (-9, SERVICE_DIED) else ""
     if ending.stop_ordered:
         cause = Cause.STOPPED
         how = "did not end in time and was killed" if ending.killed_by_us else sentence
@@ -69,15 +70,18 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
     elif not ending.assigned:
         cause = Cause.NEVER_STARTED
         sentence += " before it was ready"
-    elif ending.out_of_memory and (signal == 9 or exit_code == SERVICE_DIED):
-        cause = Cause.OUT_OF_MEMORY
-        sentence += f", {ending.out_of_memory}"
     else:
-        cause = Cause.SIGNAL if signal else Cause.EXIT
+        if ending.service is not None:
+            who, pid, code = "service", ending.service.pid, ending.service.code
+            sentence = _how_it_ended(code)
+        cause = Cause.SIGNAL if code < 0 else Cause.EXIT
+        if out_of_memory:
+            cause = Cause.OUT_OF_MEMORY
+            sentence += f", {out_of_memory}"
     running = ending.running
     if running is not None:
         sentence += f" while it ran task {running.task_id} (attempt {running.attempt})"
-    detail = f"the executor {sentence}"
+    detail = f"the {who} {sentence}"
     if ending.stderr and cause != Cause.STOPPED:
         detail += f"; the end of its stderr:\n{ending.stderr}"
     return frames.ExecutorExited(
@@ -86,13 +90,17 @@ def report(executor: str, incarnation: int, ending: Ending) -> frames.ExecutorEx
         task_id=running.task_id if running else 0,
         attempt=running.attempt if running else 0,
         cause=cause,
-        exit_code=exit_code,
-        signal=signal,
+        exit_code=max(code, 0),
+        signal=max(-code, 0),
         detail=detail,
-        pid=ending.pid,
+        pid=pid,
         stdout=ending.log[0],
         stderr=ending.log[1],
     )
+
+
+def _how_it_ended(code: int) -> str:
+    return f"exited with code {code}" if code >= 0 else f"was killed by {signal_name(-code)}"
 
 
 def never_started(

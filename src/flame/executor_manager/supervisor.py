@@ -14,9 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from flame.executor_manager.assigner import Assigner
-from flame.executor_manager.cell import read_cell
+from flame.executor_manager.cell import read_cell, read_service_end
 from flame.executor_manager.gpus import Gpus
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
@@ -34,7 +35,7 @@ from flame.executor_manager.watch import Watched
 from flame.executor_manager.workplace import Workplaces
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
-from flame.model.specs import ApplicationSpec
+from flame.model.specs import ApplicationSpec, Sandbox
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.codec import application_spec_of
@@ -277,7 +278,10 @@ class Supervisor:
             self._spares.ended(process, status)
             return
         key = process.key
-        running = read_cell(self._places.path(process.name, "cell"))
+        cell = self._places.path(process.name, "cell")
+        running, service = read_cell(cell), read_service_end(cell)
+        if service is not None and process.sandbox is not Sandbox.NONE:
+            service = replace(service, pid=process.pid)  # in there its number is another
         ending = Ending(
             status=status_in(process.sandbox, status),
             assigned=process.assigned,
@@ -289,6 +293,7 @@ class Supervisor:
             stderr=tail(self._places.path(process.name, "err")),
             pid=process.pid,
             log=self._places.log_of(process.name, running) if running is not None else (b"", b""),
+            service=service,
         )
         del self._alive[key]
         self.packages.let_go(key)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flame.executor_manager.assignment import Assignment
+from flame.executor_manager.cell import ServiceEnd
 from flame.model.service import SessionContext, TaskContext
 from flame.model.specs import ApplicationSpec
 
@@ -45,15 +46,22 @@ class Shim(Protocol):
         """Let go of the service: its process, its files."""
 
 
+class ServiceDied(Protocol):
+    """Ends the executor process, as its service has ended."""
+
+    def __call__(self, reason: str, end: ServiceEnd | None = None) -> None:
+        """Log a sentence; the spent attempt tells ``end``, or else only that the executor ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShimRequest:
     """What an adapter needs to know to start a service.
 
     Attributes:
-        service_died: To be called, from any thread, with a sentence: ends the executor process.
+        service_died: To be called, from any thread, when a service that is a process is gone.
     """
 
     application_name: str
     application: ApplicationSpec
     assignment: Assignment
-    service_died: Callable[[str], None]
+    service_died: ServiceDied

@@ -3,7 +3,7 @@
     Program(...)  ──▶  wait_until(it listens)  ──▶  bound()  ──▶  close()
 
 Until ``bound`` its death is the reason why a binding fails. From then on its death ends the executor
-process, with a line that says why: the executor manager reports that, and the cell names the task.
+process: the cell says how it ended and in which task, and the executor manager reports that.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+from flame.executor_manager.cell import ServiceEnd
 from flame.executor_manager.guardian_process import family
 from flame.executor_manager.reports import oom_kills
 from flame.executor_manager.sandbox import command_of_program
@@ -135,7 +136,7 @@ class Program:
 
     def ending(self) -> str:
         """Say how it ended."""
-        return self._exit_sentence(self.process.returncode)
+        return exit_sentence(self._end().code, self._memory.ran_out())
 
     def stderr(self) -> str:
         """Say what it wrote to its stderr, which is a file that it shares with the executor."""
@@ -161,15 +162,16 @@ class Program:
         self._leftovers.end()
 
     def _watch(self) -> None:
-        code = self.process.wait()
+        self.process.wait()
         self._ended.set()
         if self._bound and not self._closing.is_set():
-            self._request.service_died(f"service {self._exit_sentence(code)}")
+            self._request.service_died(f"service {self.ending()}", self._end())
 
-    def _exit_sentence(self, code: int) -> str:
+    def _end(self) -> ServiceEnd:
+        code = self.process.returncode
         if self._sandboxed and code > 128:
             code = 128 - code  # that is how bwrap says that its program was ended by a signal
-        return exit_sentence(code, self._memory.ran_out())
+        return ServiceEnd(self.process.pid, code)
 
     def _terminate(self) -> None:
         """Ask it to end."""
