@@ -4,14 +4,15 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from flame.executor_manager import control_groups
+from flame.executor_manager import control_groups, watch
 from flame.executor_manager.control_groups import MIN_MEMORY, ControlGroups, Tree, find_trees
 from flame.executor_manager.limits import LimitOptions, Limits
 from flame.executor_manager.reports import oom_kills
-from flame.executor_manager.watch import Watched, disk_overruns, memory_overruns
+from flame.executor_manager.watch import FASTEST, GLANCE, LOOK, DiskWatch, Watched, memory_overruns
 from flame.model.errors import InvalidConfiguration
 from flame.model.resources import Resources
 from flame.wire import v1
@@ -246,11 +247,67 @@ def test_a_full_disk_ends_the_executor_that_uses_most_of_it(tmp_path: Path) -> N
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "file").write_bytes(os.urandom(size))
     executors = [Watched(number, 0, (str(tmp_path / str(number)),)) for number in sizes]
-    assert disk_overruns(executors, None, 0, str(tmp_path)) == []
-    (overrun,) = disk_overruns(executors, 500_000, 0, str(tmp_path))
+    assert DiskWatch(str(tmp_path), None, 0).overruns(executors) == []
+    (overrun,) = DiskWatch(str(tmp_path), 500_000, 0).overruns(executors)
     assert (overrun.pid, overrun.cause) == (2, "out of disk")
     # Nothing is left, but none of them has taken so much: it was somebody else.
-    assert disk_overruns(executors, None, 2**60, str(tmp_path)) == []
+    assert DiskWatch(str(tmp_path), None, 2**60).overruns(executors) == []
+
+
+class Disk:
+    """A file system and a clock of the test's own; the executor's file is ``used`` bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.used = 0
+        monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(watch, "_free_bytes", lambda _: 10**12 - self.used)
+        monkeypatch.setattr(watch, "_size", lambda _: self.used)
+
+    def seconds_until_noticed(self, disk: DiskWatch, rate: int) -> float:
+        """Let an executor write so many bytes a second, from just after a look, without end."""
+        began = self.now
+        executors = [Watched(1, 0, ("file",))]
+        while True:
+            pause = disk.pause()
+            self.now += pause
+            self.used += int(pause * rate)
+            if pause == 0.0 and disk.overruns(executors):
+                return self.now - began
+
+
+@pytest.mark.parametrize("rate", [10**6, 10**8, 10**9, 3 * 10**9])
+@pytest.mark.parametrize("limit", [50 * MIB, 1024 * MIB])
+def test_who_writes_fast_is_noticed_before_much_more_than_the_limit_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: int, rate: int
+) -> None:
+    disk = DiskWatch(str(tmp_path), limit, 0)
+    system = Disk(monkeypatch)
+    assert disk.overruns([Watched(1, 0, ("file",))]) == []
+    late = system.seconds_until_noticed(disk, rate) - limit / rate
+    assert 0 < late <= LOOK
+    # A disk that is faster than we think has written that much more when we first glance at it.
+    assert late * rate <= 1.01 * max(GLANCE * rate, (rate / FASTEST - 1) * limit)
+
+
+def test_a_disk_is_looked_at_once_a_second_while_nobody_can_be_over_the_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    system = Disk(monkeypatch)
+    disk = DiskWatch(str(tmp_path), None, 0)
+    executors = [Watched(1, 0, ("file",))]
+    assert disk.pause() == 0.0, "nobody has looked yet"
+    disk.overruns(executors)
+    assert disk.pause() == LOOK
+    limited = DiskWatch(str(tmp_path), 50 * MIB, 0)
+    limited.overruns(executors)
+    assert GLANCE <= limited.pause() < LOOK
+    system.used = 49 * MIB
+    assert limited.pause() == pytest.approx(GLANCE)
+    system.used = 51 * MIB  # it may be somebody else's: only a look can say, and not at once
+    assert limited.pause() == pytest.approx(GLANCE)
+    system.now += GLANCE
+    assert limited.pause() == 0.0
 
 
 def _groups(pid: int) -> list[Path]:

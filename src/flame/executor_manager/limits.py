@@ -9,9 +9,8 @@ The number of open files is limited, and the disk watched, in both.
 """
 
 import logging
-import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +18,7 @@ import psutil
 
 from flame.executor_manager.control_groups import MIN_MEMORY, ControlGroups
 from flame.executor_manager.reports import oom_kills
-from flame.executor_manager.watch import (
-    Overrun,
-    Watched,
-    disk_overruns,
-    memory_overruns,
-)
+from flame.executor_manager.watch import DiskWatch, Overrun, Watched, memory_overruns
 from flame.model.errors import InvalidConfiguration
 from flame.model.resources import Resources, format_bytes
 
@@ -65,6 +59,7 @@ class Limits:
     Attributes:
         description: What is in force, for people.
         watches_memory: Whether somebody has to look at memory.
+        disk: What looks at the disk; None: nobody does.
 
     Raises:
         InvalidConfiguration: The level that is asked for cannot be had here.
@@ -72,7 +67,6 @@ class Limits:
 
     def __init__(self, options: LimitOptions, capacity: Resources, directory: str) -> None:
         self._options = options
-        self._directory = directory
         self._memory: dict[int, int] = {}
         self._groups: ControlGroups | None = None
         reason = "as told"
@@ -88,6 +82,7 @@ class Limits:
                 )
         by_kernel = sorted(self._groups.controllers) if self._groups is not None else []
         self.watches_memory = options.level != "off" and "memory" not in by_kernel
+        self.disk = DiskWatch(directory, options.disk_bytes) if options.level != "off" else None
         self.description = self._describe(by_kernel, reason)
 
     def _describe(self, by_kernel: list[str], reason: str) -> str:
@@ -159,13 +154,9 @@ class Limits:
         if self._groups is not None:
             self._groups.close()
 
-    def overruns(self, executors: Sequence[Watched]) -> list[Overrun]:
-        """Look at what executors use; return those that have to end. Slow near a limit of the disk."""
-        if self._options.level == "off" or not executors:
-            return []
-        by_memory = memory_overruns(executors) if self.watches_memory else []
-        limit, reserve = self._options.disk_bytes, file_system_reserve(self._directory)
-        return by_memory + disk_overruns(executors, limit, reserve, self._directory)
+    def memory_overruns(self, executors: Iterable[Watched]) -> list[Overrun]:
+        """Look at the memory that executors use; return those that have to end."""
+        return memory_overruns(executors) if self.watches_memory else []
 
     def out_of_memory(self, number: int, kills_before: int) -> str:
         """Say that the kernel took a process of an executor for its memory; empty if it did not.
@@ -179,9 +170,3 @@ class Limits:
         memory = self.memory_of(number)
         limit = f" (its limit is {format_bytes(memory)}, what its session asks for)"
         return "as the kernel ran out of memory" + (limit if events and memory else "")
-
-
-def file_system_reserve(path: str) -> int:
-    """Return how many bytes of a file system executors shall leave: a fiftieth, at most 1 GiB."""
-    status = os.statvfs(path)
-    return int(min(status.f_blocks * status.f_frsize // 50, 1024**3))

@@ -31,7 +31,7 @@ from flame.executor_manager.processes import Process, Processes
 from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
 from flame.executor_manager.sandbox import status_in
 from flame.executor_manager.spares import MAX_SPARES, Spares
-from flame.executor_manager.watch import Watched
+from flame.executor_manager.watch import LOOK, DiskWatch, Overrun, Watched
 from flame.executor_manager.workplace import Workplaces
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
@@ -41,8 +41,6 @@ from flame.wire import frames
 from flame.wire.codec import application_spec_of
 
 log = logging.getLogger(__name__)
-
-LOOK = 1.0  # seconds between looks at what executors use
 
 
 class Supervisor:
@@ -99,6 +97,8 @@ class Supervisor:
         self._guardian.start()
         self.packages.start()
         self._tasks.start(self._watch(), "watch")
+        if self._limits.disk is not None:
+            self._tasks.start(self._watch_disk(self._limits.disk), "watch-disk")
         self._spares.replenish_soon(0.0)
 
     def known(self) -> list[Key]:
@@ -330,21 +330,32 @@ class Supervisor:
                 log.warning("output-not-rotated process=%s error=%s", name, error)
 
     async def _watch(self) -> None:
-        """Look at what executors use, and end those that use more than they may."""
+        """Look at memory and at output, each second."""
         while True:
             await asyncio.sleep(LOOK)
             # How many there were a moment ago: an end is compared with that.
             self._oom_samples.append(oom_kills())
             self._processes.zygotes.collect()
-            watched = [
-                Watched(process.pid, self._limits.memory_of(process.number), process.paths)
-                for process in self._alive.values()
-            ]
             await asyncio.to_thread(
                 self._rotate, [process.name for process in self._alive.values()]
             )
-            for overrun in await asyncio.to_thread(self._limits.overruns, watched):
-                process = self._processes.by_pid.get(overrun.pid)
-                if process is not None and process.overrun is None:
-                    process.overrun = overrun
-                    self._guardian.kill(process.pid)
+            await self._end_overruns(self._limits.memory_overruns)
+
+    async def _watch_disk(self, disk: DiskWatch) -> None:
+        while True:
+            pause = disk.pause()
+            await asyncio.sleep(pause)
+            if pause == 0.0:
+                await self._end_overruns(disk.overruns)
+
+    async def _end_overruns(self, look: Callable[[list[Watched]], list[Overrun]]) -> None:
+        """Look at what executors use, and end those that use more than they may."""
+        watched = [
+            Watched(process.pid, self._limits.memory_of(process.number), process.paths)
+            for process in self._alive.values()
+        ]
+        for overrun in await asyncio.to_thread(look, watched):
+            process = self._processes.by_pid.get(overrun.pid)
+            if process is not None and process.overrun is None:
+                process.overrun = overrun
+                self._guardian.kill(process.pid)
