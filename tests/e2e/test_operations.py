@@ -165,6 +165,11 @@ def test_tenants_and_tokens_are_managed_by_the_commands(
         assert "waiting" in flmctl(cluster, "list", "-s", token=token)
         assert "waiting" not in flmctl(cluster, "list", "-s")
         assert "waiting" in flmctl(cluster, "list", "-s", "--tenant", "trading")
+        assert "waiting" in flmctl(cluster, "list", "-s", "--all-tenants")
+        told = flmctl(cluster, "view", "-s", str(waiting.number), fails=True)
+        assert "is of another tenant, 'trading': say --tenant trading" in told
+        told = flmctl(cluster, "view", "-s", "17", fails=True)
+        assert "there is no session '17' of tenant 'default'" in told
         flmctl(cluster, "token", "revoke", flmctl(cluster, "token", "list").split()[5])
     with pytest.raises(flame.Unauthenticated):
         flame.connect(cluster.endpoint, token=token, timeout=5.0)
