@@ -50,6 +50,13 @@ def test_a_gang_that_never_begins_says_what_it_waits_for(tmp_path: Path) -> None
     )
 
 
+def test_of_many_sessions_that_never_began_it_says_how_many(tmp_path: Path) -> None:
+    gang = "  - {tasks: 90, task_length: 1, batch_size: 90}\n"
+    result = run(tmp_path, f"{CLUSTER}sessions:\n{gang * 23}")
+    assert result.output.count("Waiting: session") == 20
+    assert "and 3 sessions more that have not begun" in result.output
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     text = f"{CLUSTER}sessions:\n  - {{tasks: 1, task_length: 1}}\n"
     (tmp_path / "file").touch()

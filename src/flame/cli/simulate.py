@@ -139,6 +139,11 @@ def _tables(figures: dict[str, Any]) -> str:
         f"{each['reason'] or 'it has not begun'}"
         for each in figures["waiting"][:SHOWN]
     ]
+    more = sessions["arrived"] - sessions["begun"] - sessions["refused"] - SHOWN
+    if more > 0:
+        parts.append(
+            f"and {more:,} sessions more that have not begun; -o json says why of the first"
+        )
     return "\n\n".join(part for part in parts if part)
 
 
