@@ -19,7 +19,7 @@ from flame.model.ids import SessionNumber, TaskId
 from flame.model.specs import Event
 from flame.storage.candidacy import LEASE_SECONDS
 from flame.storage.postgres import PostgresStore, connection, lease, writer
-from flame.storage.postgres.connection import Database, PostgresQuery
+from flame.storage.postgres.connection import Database, PostgresQuery, is_lost
 from flame.storage.postgres.schema import MIGRATIONS, SCHEMA_VERSION, Connection
 from flame.storage.reader import Reader, Row
 from flame.storage.recovery import recover
@@ -328,6 +328,23 @@ def test_a_crash_of_the_server_loses_nothing_and_is_sat_out(server: PostgresServ
         acknowledged = process.stored
         assert acknowledged > 100
     check(url, acknowledged)
+
+
+def test_a_connection_that_psycopg_takes_for_whole_is_given_up(url: str) -> None:
+    database = Database(url, "flame")
+    refused = psycopg.errors.UniqueViolation("the statement's fault")
+    stopping = psycopg.errors.AdminShutdown("terminating connection")
+    unread = psycopg.OperationalError("cannot exit pipeline mode while busy")
+    with database.connect() as whole, database.connect() as left, database.connect() as busy:
+        assert not is_lost(whole, refused)
+        assert not whole.closed
+        assert not left.closed
+        assert is_lost(left, stopping)
+        busy.pgconn.enter_pipeline_mode()
+        busy.pgconn.send_query_params(b"SELECT 1", [])
+        assert is_lost(busy, unread)
+        assert left.closed
+        assert busy.closed
 
 
 def test_a_killed_leader_loses_nothing_that_it_said_was_stored(

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql as quoted
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import PipelineStatus
 from psycopg.types.numeric import Int8BinaryDumper
 
 from flame.model.errors import InvalidConfiguration, Unavailable, WrongState
@@ -37,6 +38,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 _READ_ONLY = "25006"
+
+#: What a server says before it closes its end: it stops, or takes the session for a dead one.
+_GOODBYES = ("08", "57P", "25P03")
 
 
 class Database:
@@ -136,7 +140,7 @@ class PostgresQuery:
                     with errors_named(self._database.name):
                         return self._connection.execute(statement, values, binary=True).fetchall()
                 except psycopg.OperationalError as error:
-                    if not self._connection.closed:
+                    if not is_lost(self._connection, error):
                         raise
                     self._connection = None
                     tries += 1
@@ -170,6 +174,18 @@ def errors_named(database: str) -> Iterator[None]:
                 f"{database} is read-only, a standby perhaps; name the primary"
             ) from error
         raise
+
+
+def is_lost(connection: Connection, error: psycopg.Error) -> bool:
+    """Return whether the connection is of no use any more after that error; it is closed then.
+
+    psycopg believes it whole until it reads its end: after the server's goodbye, and in the middle of a
+    pipeline, which cannot be left while answers are missing.
+    """
+    goodbye = (error.sqlstate or "").startswith(_GOODBYES)
+    if goodbye or connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        connection.close()
+    return connection.closed
 
 
 def _text(error: psycopg.Error) -> str:

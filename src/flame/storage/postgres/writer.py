@@ -20,6 +20,7 @@ from flame.storage.postgres.connection import (
     Database,
     dollars,
     errors_named,
+    is_lost,
 )
 from flame.storage.postgres.lease import Leadership, raise_fence, taken_over
 from flame.storage.postgres.schema import TAKEN_OVER, Connection, one
@@ -113,7 +114,7 @@ class Writer:
                         break
                 self._send(self._connection, number)
                 break
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if self._connection is None or not self._connection.closed:
                     raise
                 self._connection = None
@@ -134,7 +135,7 @@ class Writer:
                     execute(dollars(sql), values)
                 end = execute("COMMIT")
         except psycopg.Error as error:
-            if connection.closed:
+            if is_lost(connection, error):
                 raise
             connection.rollback()
             if error.sqlstate == TAKEN_OVER:
