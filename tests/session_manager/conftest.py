@@ -9,7 +9,7 @@ import pytest
 from flame.session_manager.backend import backend_handler
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.listening import Listener
-from flame.wire import v1
+from flame.wire import frames, v1
 from flame.wire.channels import bearer, open_channel
 from tests.session_manager.fake_manager import FakeManager
 
@@ -35,6 +35,15 @@ class Client:
             timeout=30,
             wait_for_ready=True,  # a connection that a busy machine did not make is tried again
         )
+
+
+def task_channel(channel: grpc.aio.Channel) -> Any:
+    """The call that opens a client's task channel on that connection."""
+    return channel.stream_stream(
+        frames.TASK_CHANNEL,
+        request_serializer=frames.ClientFrame.SerializeToString,
+        response_deserializer=frames.ManagerFrame.FromString,
+    )
 
 
 @pytest.fixture

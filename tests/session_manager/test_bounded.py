@@ -26,7 +26,8 @@ from flame.session_manager.task_calls import Dialect, Watch
 from flame.storage.memory import MemoryStore
 from flame.wire import frames, v0, v1
 from flame.wire.channels import bearer, open_channel
-from flame.wire.frames import ClientFrame, ManagerFrame
+from flame.wire.frames import ClientFrame
+from tests.session_manager.conftest import task_channel
 from tests.session_manager.fake_manager import a_task
 
 TOKEN = "correct-horse"
@@ -211,11 +212,7 @@ async def refusal(reading: Any) -> tuple[grpc.StatusCode, str]:
 async def test_one_client_too_many_is_told_so_and_let_in_when_another_has_gone(
     channel: grpc.aio.Channel,
 ) -> None:
-    connect = channel.stream_stream(
-        frames.TASK_CHANNEL,
-        request_serializer=ClientFrame.SerializeToString,
-        response_deserializer=ManagerFrame.FromString,
-    )
+    connect = task_channel(channel)
 
     async def hello() -> Any:
         call: Any = connect(metadata=METADATA)

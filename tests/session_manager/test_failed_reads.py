@@ -17,6 +17,7 @@ from flame.storage.memory import MemoryStore
 from flame.wire import frames, v1
 from flame.wire.channels import bearer, open_channel
 from flame.wire.frames import ClientFrame, ManagerFrame
+from tests.session_manager.conftest import task_channel
 
 TOKEN = "correct-horse"
 TENANT = Tenant("acme")
@@ -76,11 +77,7 @@ async def read_until(call: Any, *kinds: str) -> ManagerFrame:
 async def test_a_subscriber_whose_outcomes_cannot_be_read_is_cut_off_and_may_come_back(
     channel: grpc.aio.Channel,
 ) -> None:
-    connect = channel.stream_stream(
-        frames.TASK_CHANNEL,
-        request_serializer=ClientFrame.SerializeToString,
-        response_deserializer=ManagerFrame.FromString,
-    )
+    connect = task_channel(channel)
     attach = frames.Attach(
         alias=1, session="s", submitter=bytes(16), subscribe=True, outcome_credit=1 << 20
     )

@@ -22,7 +22,8 @@ from flame.session_manager.shell import Shell
 from flame.storage.memory import MemoryStore
 from flame.wire import admin, frames, v0, v1
 from flame.wire.channels import bearer, open_channel
-from flame.wire.frames import ClientFrame, ManagerFrame
+from flame.wire.frames import ClientFrame
+from tests.session_manager.conftest import task_channel
 
 TOKEN = "correct-horse"
 BLUE, RED = Tenant("blue"), Tenant("red")
@@ -279,11 +280,7 @@ def test_the_cases_above_are_all_rpcs() -> None:
 
 
 async def talk(world: World, metadata: Metadata, *frames_: ClientFrame) -> Any:
-    connect = world.channel.stream_stream(
-        frames.TASK_CHANNEL,
-        request_serializer=ClientFrame.SerializeToString,
-        response_deserializer=ManagerFrame.FromString,
-    )
+    connect = task_channel(world.channel)
     stream: Any = connect(metadata=metadata)
     for frame in (ClientFrame(hello=frames.ClientHello()), *frames_):
         await stream.write(frame)
