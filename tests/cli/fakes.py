@@ -1,10 +1,12 @@
 """A client without a cluster: it answers what the test says, and records what it was asked."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from flame.model.errors import FlameError, NotFound, WrongState
+from flame.model.specs import SessionState
 
 Service = Callable[[bytes | None], bytes | None]
 
@@ -29,6 +31,7 @@ class FakeSession:
     """A session whose service is a function of this process."""
 
     def __init__(self, info: Any, service: Service, tasks: dict[int, Any]) -> None:
+        self.name: str = info.name
         self._info = info
         self._service = service
         self._tasks = tasks
@@ -57,10 +60,12 @@ class FakeSession:
             raise NotFound(f"no task {task_id} in session {self._info.name}")
         return self._tasks[task_id]
 
-    def close(self, cancel_running: bool = False) -> None:
+    def close(self, cancel_running: bool = False) -> Any:
         if getattr(self._info, "running", 0) and not cancel_running:
             raise WrongState("Cannot close session with running tasks")
         self.closed.append(cancel_running)
+        self._info = replace(self._info, state=SessionState.CLOSED)
+        return self._info
 
     def __enter__(self) -> "FakeSession":
         return self
@@ -115,6 +120,13 @@ class FakeClient:
 
     def get_session(self, name: str) -> FakeSession:
         return self._open(_named(self.sessions, name, "session"))
+
+    def delete_session(self, name: str) -> None:
+        _named(self.sessions, name, "session")
+        last = next((each for each in reversed(self.opened) if each.name == name), None)
+        if last is None or last.info().state is not SessionState.CLOSED:
+            raise WrongState(f"session {name!r} is open; close it before it is deleted")
+        self.changes.append(("delete", name))
 
     def list_sessions(self, *, all_tenants: bool = False) -> list[Any]:
         return self.sessions + (self.others_sessions if all_tenants else [])

@@ -24,6 +24,7 @@ def test_names_of_sessions_and_applications_are_completed(client: FakeClient) ->
     client.applications = [an_application(name="pi"), an_application(name="pong")]
     assert completed("view", "-s") == ["new", "old"]
     assert completed("close", "-s") == ["new"]
+    assert completed("delete", "-s") == ["old"]
     assert completed("create", "-a", begun="po") == ["pong"]
 
 

@@ -307,6 +307,36 @@ def test_a_session_with_running_tasks_is_not_closed_without_a_word_on_how(
     assert run(flmctl, "close", "-s", "s", "--cancel-running").exit_code == 0
 
 
+@pytest.mark.parametrize("given", ["s", "4"])
+def test_a_closed_session_is_deleted_by_its_id_or_its_number(
+    client: FakeClient, run: Run, given: str
+) -> None:
+    client.sessions = [a_session(name="s", number=4, state=CLOSED)]
+    assert run(flmctl, "delete", "-s", given).stdout == f"Session {given} is deleted.\n"
+    assert ("delete", "s") in client.changes
+
+
+def test_what_was_deleted_is_a_document_for_programs(client: FakeClient, run: Run) -> None:
+    client.sessions = [a_session(name="s", number=4, state=CLOSED, succeeded=3)]
+    deleted = json.loads(run(flmctl, "delete", "-s", "s", "-o", "json").stdout)
+    assert deleted["metadata"]["number"] == 4
+    assert deleted["status"]["succeeded"] == 3
+
+
+def test_an_open_session_is_deleted_only_by_force(client: FakeClient, run: Run) -> None:
+    client.sessions = [replace(a_session(name="s"), running=2)]
+    refused = run(flmctl, "delete", "-s", "s")
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        "Error: session 's' is open; close it before it is deleted: flmctl close -s s; "
+        "or --force, which cancels its tasks\n"
+    )
+    assert ("delete", "s") not in client.changes
+    assert run(flmctl, "delete", "-s", "s", "--force").exit_code == 0
+    assert client.opened[-1].closed == [True]
+    assert ("delete", "s") in client.changes
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -320,6 +350,7 @@ def test_a_session_with_running_tasks_is_not_closed_without_a_word_on_how(
         ["create", "-a", "x", "-r", "cpus=1"],
         ["create", "-a", "x", "-s", "0"],
         ["close"],
+        ["delete"],
         ["register"],
         ["list", "-o", "xml"],
         ["completion", "tcsh"],
@@ -351,6 +382,7 @@ def test_a_node_says_what_contains_its_executors(run: Run, client: FakeClient) -
         (["view", "-n", "nope"], "Error: there is no node 'nope'\n"),
         (["view", "-s", "x", "-t", "1x"], "Error: task id '1x' is not a whole number"),
         (["close", "-s", "nope"], "Error: there is no session 'nope'\n"),
+        (["delete", "-s", "nope"], "Error: there is no session 'nope'\n"),
     ],
 )
 def test_an_error_of_the_cluster_is_one_sentence_on_stderr(

@@ -151,6 +151,43 @@ def test_a_session_can_be_created_looked_at_and_closed(commands: Commands) -> No
     assert again["status"]["state"] == "Closed"
 
 
+def test_a_session_is_deleted_once_it_is_closed(commands: Commands) -> None:
+    name = commands.good("flmctl", "create", "-a", "flmping").strip()
+    refused = commands("flmctl", "delete", "-s", name)
+    assert refused.returncode == 1
+    assert f"flmctl close -s {name}; or --force" in refused.stderr
+    commands.good("flmctl", "close", "-s", name)
+    assert commands.good("flmctl", "delete", "-s", name) == f"Session {name} is deleted.\n"
+    assert commands("flmctl", "view", "-s", name).returncode == 1
+
+
+def test_an_open_session_can_be_deleted_by_force_with_a_task_that_runs(commands: Commands) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "flame.cli.flmping", "-t", "1", "-d", "60000"],
+        env=commands.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with running:
+        assert running.stdout is not None
+        matched = re.search(r"<(\d+)>", running.stdout.readline())
+        assert matched
+        number = matched[1]
+
+        def runs() -> bool:
+            shown = commands.good("flmctl", "view", "-s", number, "-o", "json")
+            return bool(json.loads(shown)["status"]["running"])
+
+        wait_until(runs, "its task runs")
+        deleted = commands.good("flmctl", "delete", "-s", number, "--force", "-o", "json")
+        assert json.loads(deleted)["status"]["state"] == "Closed"
+        _, errors = running.communicate(timeout=COMMAND_TIMEOUT)
+    assert running.returncode == 1
+    assert "Traceback" not in errors
+    assert commands("flmctl", "view", "-s", number).returncode == 1
+
+
 def test_a_task_can_be_looked_at(commands: Commands) -> None:
     report = json.loads(commands.good("flmping", "-t", "3", "-o", "json"))
     task = json.loads(
@@ -200,6 +237,7 @@ def test_executors_and_nodes_are_listed(commands: Commands) -> None:
         (["create", "-a", "no-such-application"], "no-such-application"),
         (["unregister", "-a", "no-such-application"], "no-such-application"),
         (["close", "-s", "no-such-session"], "no-such-session"),
+        (["delete", "-s", "no-such-session"], "no-such-session"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_on_stderr(

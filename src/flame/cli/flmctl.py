@@ -8,7 +8,7 @@ from flame.cli.ctl.deploy import deploy
 from flame.cli.ctl.listing import list_
 from flame.cli.ctl.logs import logs
 from flame.cli.ctl.nodes import cordon, drain, uncordon
-from flame.cli.ctl.sessions import close, create
+from flame.cli.ctl.sessions import close, create, delete
 from flame.cli.ctl.storage import backup, migrate
 from flame.cli.ctl.tenants import tenant
 from flame.cli.ctl.tokens import token
@@ -45,6 +45,7 @@ for command in (
     logs,
     create,
     close,
+    delete,
     register,
     unregister,
     update,

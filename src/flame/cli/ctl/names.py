@@ -47,9 +47,14 @@ def _sessions(client: flame.Client) -> Named:
     return [(info.name, info.spec.application) for info in open_first(client.list_sessions())]
 
 
-def _open_sessions(client: flame.Client) -> Named:
-    open_ones = [info for info in client.list_sessions() if info.state is SessionState.OPEN]
-    return [(info.name, info.spec.application) for info in open_ones]
+def _sessions_in(state: SessionState) -> Completion:
+    return _completion(
+        lambda client: [
+            (info.name, info.spec.application)
+            for info in client.list_sessions()
+            if info.state is state
+        ]
+    )
 
 
 applications = _completion(
@@ -57,6 +62,7 @@ applications = _completion(
 )
 executors = _completion(lambda client: [(each.id, each.node) for each in client.list_executors()])
 nodes = _completion(lambda client: [(each.name, each.hostname) for each in client.list_nodes()])
-open_sessions = _completion(_open_sessions)
+open_sessions = _sessions_in(SessionState.OPEN)
+closed_sessions = _sessions_in(SessionState.CLOSED)
 sessions = _completion(_sessions)
 tenants = _completion(lambda client: [(each.spec.name, "") for each in client.admin.list_tenants()])

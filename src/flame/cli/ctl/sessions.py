@@ -1,4 +1,4 @@
-"""``flmctl create`` and ``flmctl close``."""
+"""``flmctl create``, ``flmctl close`` and ``flmctl delete``."""
 
 from typing import Any
 
@@ -31,6 +31,14 @@ CLOSE_EXAMPLES = """
 Examples:
   flmctl close -s 4                     pending tasks are cancelled
   flmctl close -s 4 --cancel-running    running ones too
+"""
+
+DELETE_EXAMPLES = """
+\b
+Examples:
+  flmctl delete -s 4                a closed session, by its number
+  flmctl delete -s flmping-x1y2z3 --force   an open one, too
+  flmctl delete -s 4 -o json        and print what it was
 """
 
 
@@ -141,3 +149,34 @@ def close(connection: Connection, *, session: str, cancel_running: bool) -> None
             tasks = "1 task runs" if running == 1 else f"{running:,} tasks run"
             raise WrongState(f"{error}: {tasks}; --cancel-running ends them, too") from error
     click.echo(f"Session {session} is closed.")
+
+
+@click.command(cls=Command, epilog=DELETE_EXAMPLES)
+@click.option(
+    "-s",
+    "--session",
+    metavar="SSN",
+    shell_complete=names.closed_sessions,
+    required=True,
+    help="Its id, or its number.",
+)
+@click.option(
+    "--force", is_flag=True, help="If it is open, close it first; what runs is cancelled."
+)
+@form_option
+@connection_options
+def delete(connection: Connection, *, session: str, force: bool, form: str) -> None:
+    """Forget a closed session, its tasks, and what they returned and wrote."""
+    with connection.open() as client:
+        found = named_session(client, session)
+        info = found.close(cancel_running=True) if force else found.info()
+        try:
+            client.delete_session(found.name)
+        except WrongState as error:
+            raise WrongState(
+                f"{error}: flmctl close -s {session}; or --force, which cancels its tasks"
+            ) from error
+    if form == TABLE:
+        click.echo(f"Session {session} is deleted.")
+    else:
+        click.echo(document(session_document(info), form))
