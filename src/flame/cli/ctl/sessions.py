@@ -166,7 +166,7 @@ def close(connection: Connection, *, session: str, cancel_running: bool) -> None
 @form_option
 @connection_options
 def delete(connection: Connection, *, session: str, force: bool, form: str) -> None:
-    """Forget a closed session, its tasks, and what they returned and wrote."""
+    """Forget a closed session with all of its tasks."""
     with connection.open() as client:
         found = named_session(client, session)
         info = found.close(cancel_running=True) if force else found.info()
