@@ -43,6 +43,10 @@ class FakeSession:
         number: int = self._info.number
         return number
 
+    @property
+    def is_closed(self) -> bool:
+        return bool(self.closed)
+
     def info(self) -> Any:
         return self._info
 

@@ -351,6 +351,8 @@ class _Stream:
             )
         )
         self._send_outcomes()
+        if session.closed:
+            self.session_closed(session)
 
     def _submit(self, submit: frames.Submit) -> None:
         manager = self.manager

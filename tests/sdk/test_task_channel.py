@@ -171,21 +171,6 @@ def test_an_outage_is_told_once_and_so_is_its_end(
     assert capsys.readouterr().out == ""
 
 
-def test_who_gives_up_in_an_outage_is_not_kept(
-    client: flame.Client, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outage, "PATIENCE", 0.1)
-    channel = client._connection.tasks
-    session = client.create_session("app")
-    manager.down()
-    session.run(b"x")
-    wait_until(lambda: channel.outage.is_told, "the outage is told")
-    began = time.monotonic()
-    with pytest.raises(Unavailable, match="stays open: no session manager answers at"), session:
-        raise KeyboardInterrupt
-    assert time.monotonic() - began < client._connection.retry_seconds / 2
-
-
 def test_streams_that_break_again_and_again_lose_and_repeat_nothing(
     client: flame.Client, manager: FakeManager
 ) -> None:

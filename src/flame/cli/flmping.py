@@ -210,7 +210,8 @@ def ping(
                 )
             return _run(session, number, created, tasks, Payloads(size), quiet=quiet)
     except KeyboardInterrupt:
-        click.echo(f"\nInterrupted: session <{number}> is closed.", err=True)
+        state = "closed" if session.is_closed else "left open"
+        click.echo(f"\nInterrupted: session <{number}> is {state}.", err=True)
         raise
 
 

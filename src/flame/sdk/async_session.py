@@ -40,6 +40,11 @@ class AsyncSession:
         self._feed = Feed(client._connection, stream)
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more tasks, as far as this client knows; :meth:`info` asks."""
+        return self._stream.error is not None
+
     def run(
         self,
         input: Input = None,
@@ -263,10 +268,19 @@ class AsyncSession:
         if self._connection.closed:
             return
         if kind is None:
-            await self.wait()
-            await self.close()
-        else:
+            try:
+                await self.wait()
+                await self.close()
+            except asyncio.CancelledError:
+                await self._abandon()
+                raise
+        elif issubclass(kind, Exception):
             await self.close(cancel_running=True)
+        else:
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        await self._client._call(self._connection.abandon_session(self._stream))
 
     def _block_until_room(self) -> None:
         while self._pile.is_full and self._stream.error is None:

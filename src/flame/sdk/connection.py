@@ -25,6 +25,8 @@ from flame.sdk.admin_calls import AdminCalls
 from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
+from flame.sdk.outage import LEFT
+from flame.sdk.outage import log as outage_log
 from flame.sdk.results import ResultLog, output_of
 from flame.sdk.session_options import NewSession
 from flame.sdk.session_stream import Deliver, SessionStream, State
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a closed session's last outcomes may take to arrive.
 LAST_OUTCOMES = 10.0
+#: Seconds that somebody who gives up is kept for a session manager that is away.
+GIVING_UP = 1.0
 
 _live: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
@@ -204,6 +208,30 @@ class Connection:
             await _until(stream.when_ended, LAST_OUTCOMES)
         self.forget(stream)
         return info
+
+    async def abandon_session(self, stream: SessionStream) -> None:
+        """Close a session for somebody who gives up, and is not kept for the retry time by an outage.
+
+        The session manager may just be starting again. If it stays away, the log says that the session
+        stays open.
+        """
+        loop = asyncio.get_running_loop()
+        closing = loop.create_task(self.close_session(stream, cancel_running=True))
+        try:
+            while not closing.done():
+                looked = loop.time()
+                await asyncio.wait((closing,), timeout=GIVING_UP)
+                began = self.tasks.outage.began
+                if began is not None and began <= looked:
+                    break
+            if closing.done():
+                await closing
+                return
+        except Unavailable:
+            pass
+        finally:
+            closing.cancel()
+        outage_log.warning(LEFT, stream.name, self.where, stream.name)
 
     def read_results(self, name: str, position: int, *, follow: bool) -> ResultLog:
         """Begin to read a session's outcome log; :meth:`forget` ends it."""

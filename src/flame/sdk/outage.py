@@ -16,12 +16,17 @@ PATIENCE = 5.0
 
 GONE = "the session manager at %s does not answer; waiting for it"
 BACK = "the session manager at %s answers again"
+LEFT = (
+    "session %r stays open and its tasks go on, as no session manager answers at %s; "
+    "to close it: flmctl close -s %s --cancel-running"
+)
 
 
 class Outage:
     """The time from a connection that was lost to the next one.
 
     Attributes:
+        began: When, on the loop's clock; None while there is a connection.
         is_told: Whether it has lasted so long that it was said.
     """
 
@@ -29,16 +34,19 @@ class Outage:
         self._loop = loop
         self._managers = managers
         self._timer: asyncio.TimerHandle | None = None
+        self.began: float | None = None
         self.is_told = False
 
     def begins(self) -> None:
         """The connection is lost, or still is."""
-        if self._timer is None:
+        if self.began is None:
+            self.began = self._loop.time()
             self._timer = self._loop.call_later(PATIENCE, self._tell)
 
     def ends(self) -> None:
         """There is a connection."""
         self.forget()
+        self.began = None
         if self.is_told:
             self.is_told = False
             log.warning(BACK, self._managers.current)

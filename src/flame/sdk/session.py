@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from flame.model.errors import Unavailable
 from flame.model.logs import TaskLog
 from flame.model.task_notes import task_notes
 from flame.sdk.connection import Feed
@@ -32,7 +31,8 @@ class Session:
     """An open session. Any thread may use it.
 
     As a context manager it waits for its tasks and is closed at the end of the block; when the block
-    raises, it is closed at once, and what still runs is cancelled.
+    raises, it is closed at once, and what still runs is cancelled. (Ctrl-C while no session manager
+    answers leaves it open, and a warning in the log says so.)
 
     Attributes:
         name: Unique among the tenant's sessions.
@@ -53,6 +53,11 @@ class Session:
     def number(self) -> int:
         """The session's number: unique in the cluster, and never used again."""
         return self._number
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more tasks, as far as this client knows; :meth:`info` asks."""
+        return self._stream.error is not None
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -305,16 +310,19 @@ class Session:
         if self._connection.closed:
             return
         if kind is None:
-            self.wait()
-            self.close()
-        elif issubclass(kind, KeyboardInterrupt) and self._connection.tasks.outage.is_told:
-            # Whoever was told that nobody answers, and gives up, is not kept for the retry time.
-            raise Unavailable(
-                f"session {self.name!r} stays open: no session manager answers at "
-                f"{self._connection.where}"
-            )
-        else:
+            try:
+                self.wait()
+                self.close()
+            except (KeyboardInterrupt, SystemExit):
+                self._abandon()
+                raise
+        elif issubclass(kind, Exception):
             self.close(cancel_running=True)
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._client._call(self._connection.abandon_session(self._stream))
 
     def _wait_for_room(self) -> None:
         if not self._feed.may_wait():
