@@ -10,7 +10,7 @@ import click
 
 from flame.cli.connection import LOCAL_ENDPOINT
 from flame.cli.outcomes import INTERRUPTED, Command
-from flame.sdk.configuration import configuration_directory
+from flame.runtime.directory import configuration_directory
 from flame.sdk.local_cluster import LocalCluster
 
 EXAMPLES = """

@@ -11,6 +11,7 @@ import yaml
 from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.labels import check_labels, parse_labels
 from flame.model.resource_text import parse_amounts
+from flame.runtime.directory import configuration_directory
 from flame.wire.channels import Endpoint
 from flame.wire.managers import parse_endpoints
 
@@ -146,11 +147,6 @@ def _texts(section: dict[str, Any], key: str, path: str | None) -> str | list[st
     return _text(section, key, path)
 
 
-def configuration_directory() -> str:
-    """Return where this user's configuration, and the token of a cluster on this machine, are."""
-    return os.environ.get("FLAME_CONFIG_DIR") or os.path.expanduser("~/.flame")
-
-
 def _find_token(token_file: str | None, endpoints: tuple[Endpoint, ...]) -> str | None:
     if token_file is None:
         token = os.environ.get("FLAME_TOKEN")
@@ -158,11 +154,11 @@ def _find_token(token_file: str | None, endpoints: tuple[Endpoint, ...]) -> str 
             return token.strip()
         token_file = os.environ.get("FLAME_TOKEN_FILE")
     if token_file is None:
-        local = os.path.join(configuration_directory(), "token")
+        local = configuration_directory() / "token"
         ours = all(endpoint.host in LOOPBACK for endpoint in endpoints)
-        if not ours or not os.path.exists(local):
+        if not ours or not local.exists():
             return None
-        token_file = local
+        token_file = str(local)
     try:
         token = Path(token_file).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,6 @@ from flame.executor_manager.accounts import Accounts
 from flame.executor_manager.agent import Identity, default_name
 from flame.executor_manager.capacity import gpu_ids, node_labels, offered
 from flame.executor_manager.configuration import (
-    configuration_directory,
     find_access,
     find_offer,
     find_volumes,
@@ -31,6 +30,7 @@ from flame.executor_manager.packages.releases import DEFAULT_SPACE as PACKAGE_SP
 from flame.executor_manager.volumes import parse_allowed
 from flame.model.errors import FlameError, InvalidConfiguration
 from flame.model.resource_text import parse_bytes
+from flame.runtime.directory import configuration_directory
 from flame.runtime.logs import log_to_stderr
 from flame.runtime.program import options_of_its_starter
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from flame.model.errors import InvalidConfiguration, InvalidRequest
 from flame.model.tenants import parse_tenant
+from flame.runtime.directory import configuration_directory
 from flame.wire import v1
 from flame.wire.channels import Endpoint, bearer
 from flame.wire.managers import parse_endpoints
@@ -70,12 +71,6 @@ class _Context:
     ca_file: str | None = None
     token_file: str | None = None
     tenant: str | None = None
-
-
-def configuration_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where flame.yaml and the token of this machine's cluster are."""
-    chosen = environment.get("FLAME_CONFIG_DIR")
-    return Path(chosen) if chosen else Path.home() / ".flame"
 
 
 def resolve(

@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 
 from flame.model.errors import FlameError, InvalidConfiguration
+from flame.runtime.directory import configuration_directory
 from flame.runtime.logs import log_to_stderr
 from flame.runtime.processes import ParentWatch
 from flame.runtime.program import Readiness, options_of_its_starter
@@ -102,7 +103,7 @@ def main(
 ) -> None:
     """Run Flame's session manager."""
     log_to_stderr("info")
-    directory = Path(os.environ.get("FLAME_CONFIG_DIR") or "~/.flame").expanduser()
+    directory = configuration_directory()
     try:
         settings = Settings(
             configuration=_available(
