@@ -12,7 +12,6 @@ ended unconfirmed, does nothing; stopping what has ended means "forget it".
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from flame.executor_manager.cell import read_cell, read_service_end
 from flame.executor_manager.gpus import Gpus
 from flame.executor_manager.guardian import Guardian, GuardianLost
 from flame.executor_manager.limits import Limits
+from flame.executor_manager.lookout import Lookout
 from flame.executor_manager.node import Leader, Node
 from flame.executor_manager.packages.errands import Errands, Transcript
 from flame.executor_manager.packages.making import Runs
@@ -28,10 +28,9 @@ from flame.executor_manager.packages.place import Place
 from flame.executor_manager.packages.preparation import Key, Unprepared, Wanted
 from flame.executor_manager.packages.preparer import Preparer
 from flame.executor_manager.processes import Process, Processes
-from flame.executor_manager.reports import Ending, never_started, oom_kills, report, tail
+from flame.executor_manager.reports import Ending, never_started, report, tail
 from flame.executor_manager.sandbox import status_in
 from flame.executor_manager.spares import MAX_SPARES, Spares
-from flame.executor_manager.watch import LOOK, DiskWatch, Overrun, Watched
 from flame.executor_manager.workplace import Workplaces
 from flame.model.attempts import Cause
 from flame.model.errors import FlameError
@@ -72,7 +71,6 @@ class Supervisor:
         self._tasks = Tasks("supervisor")
         self._alive: dict[Key, Process] = {}
         self._starting: dict[Key, asyncio.Task[None]] = {}
-        self._oom_samples = deque([oom_kills()] * 2, maxlen=2)
         #: Where this node is registered; the agent keeps it up to date.
         self.leader = leader = Leader(node.endpoints[0])
         places = Workplaces(node.directory, node.socket_directory, node.accounts.any)
@@ -82,6 +80,7 @@ class Supervisor:
         self._assigner = Assigner(
             node, leader, self._guardian, limits, places, processes, self._spares
         )
+        self._lookout = Lookout(self._alive, processes, places, limits, self._guardian)
         self._closing = False
         self._errands = Errands(self._guardian)
         #: What prepares packages.
@@ -96,9 +95,7 @@ class Supervisor:
         self._places.sweep()
         self._guardian.start()
         self.packages.start()
-        self._tasks.start(self._watch(), "watch")
-        if self._limits.disk is not None:
-            self._tasks.start(self._watch_disk(self._limits.disk), "watch-disk")
+        self._lookout.start(self._tasks)
         self._spares.replenish_soon(0.0)
 
     def known(self) -> list[Key]:
@@ -287,7 +284,9 @@ class Supervisor:
             assigned=process.assigned,
             stop_ordered=process.stop_ordered,
             killed_by_us=process.killed_by_us,
-            out_of_memory=self._limits.out_of_memory(process.number, self._oom_samples[0]),
+            out_of_memory=self._limits.out_of_memory(
+                process.number, self._lookout.oom_kills_before
+            ),
             overrun=process.overrun,
             running=running,
             stderr=tail(self._places.path(process.name, "err")),
@@ -321,41 +320,3 @@ class Supervisor:
         executor = process.key[0] if process.key is not None else ""
         if executor and not any(key[0] == executor for key in (*self._alive, *self._starting)):
             self._places.leave(executor, process.name)
-
-    def _rotate(self, names: list[str]) -> None:
-        for name in names:
-            try:
-                self._places.rotate(name)
-            except OSError as error:
-                log.warning("output-not-rotated process=%s error=%s", name, error)
-
-    async def _watch(self) -> None:
-        """Look at memory and at output, each second."""
-        while True:
-            await asyncio.sleep(LOOK)
-            # How many there were a moment ago: an end is compared with that.
-            self._oom_samples.append(oom_kills())
-            self._processes.zygotes.collect()
-            await asyncio.to_thread(
-                self._rotate, [process.name for process in self._alive.values()]
-            )
-            await self._end_overruns(self._limits.memory_overruns)
-
-    async def _watch_disk(self, disk: DiskWatch) -> None:
-        while True:
-            pause = disk.pause()
-            await asyncio.sleep(pause)
-            if pause == 0.0:
-                await self._end_overruns(disk.overruns)
-
-    async def _end_overruns(self, look: Callable[[list[Watched]], list[Overrun]]) -> None:
-        """Look at what executors use, and end those that use more than they may."""
-        watched = [
-            Watched(process.pid, self._limits.memory_of(process.number), process.paths)
-            for process in self._alive.values()
-        ]
-        for overrun in await asyncio.to_thread(look, watched):
-            process = self._processes.by_pid.get(overrun.pid)
-            if process is not None and process.overrun is None:
-                process.overrun = overrun
-                self._guardian.kill(process.pid)
