@@ -12,9 +12,12 @@ from flame.executor_manager.processes import Process, Processes
 from flame.executor_manager.reports import oom_kills
 from flame.executor_manager.watch import LOOK, DiskWatch, Overrun, Watched
 from flame.executor_manager.workplace import Workplaces
+from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+SELDOM = 30.0  # seconds between two tries to look at a file system that fails, at most
 
 
 class Lookout:
@@ -70,11 +73,23 @@ class Lookout:
                 log.warning("output-not-rotated process=%s error=%s", name, error)
 
     async def _watch_disk(self, disk: DiskWatch) -> None:
+        backoff = Backoff(first=LOOK, ceiling=SELDOM)
+        blind = False
         while True:
-            pause = disk.pause()
+            try:
+                pause = disk.pause()
+                if pause == 0.0:
+                    await self._end_overruns(disk.overruns)
+            except OSError as error:  # the file system is away, or fails
+                if not blind:
+                    log.warning("disk-not-watched error=%s (it is tried again and again)", error)
+                blind, pause = True, backoff.next_delay()
+            else:
+                if blind:
+                    log.warning("disk-watched-again")
+                    backoff.reset()
+                blind = False
             await asyncio.sleep(pause)
-            if pause == 0.0:
-                await self._end_overruns(disk.overruns)
 
     async def _end_overruns(self, look: Callable[[list[Watched]], list[Overrun]]) -> None:
         """Look at what executors use, and end those that use more than they may."""
