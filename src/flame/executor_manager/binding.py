@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 
 from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import Cell
@@ -26,6 +27,8 @@ from flame.wire.batches import unpack
 log = logging.getLogger(__name__)
 
 STARTED_AFTER = 10_000_000  # ns after which a task is reported as started
+
+_ATTEMPT_OF = itemgetter(0, 1)  # of a held task: (its id, its attempt)
 
 
 class Binding:
@@ -204,10 +207,10 @@ class Binding:
             self._on_stored(tasks.results_stored)
         dealt = list(held_of(tasks, unpack(tasks.inputs, tasks.absent)))
         held = self._held
-        if not held.keys().isdisjoint(tasks.task_ids):
+        if held and not held.keys().isdisjoint(tasks.task_ids):
             # Sent again after a broken connection: what is in hand stays where it is.
             dealt = [task for task in dealt if held.get(task[0]) != task[1]]
-        held.update([(task_id, attempt) for task_id, attempt, _ in dealt])
+        held.update(map(_ATTEMPT_OF, dealt))
         if tasks.noted:
             fresh = {task[0] for task in dealt}
             for index, said in zip(tasks.noted, tasks.notes, strict=True):

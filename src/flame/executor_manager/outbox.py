@@ -8,7 +8,7 @@ The frames are numbered, and go out again under the number they had.
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flame.executor_manager.task_output import Streams
@@ -40,6 +40,8 @@ class Failed(str):
 #: (task id, attempt, output, ns that it took, bytes of input)
 Finished = tuple[int, int, bytes | Failed | None, int, int]
 
+_PLAIN = {bytes, type(None)}
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -47,7 +49,7 @@ class Batch:
 
     frame: frames.Results
     size: int
-    task_ids: list[int]
+    task_ids: Sequence[int]
     elapsed_ns: int
     input_bytes: int
 
@@ -77,6 +79,34 @@ class Outbox:
 
         ``written``: what tasks wrote; theirs is taken out of it. The other thread may append to ``finished`` meanwhile.
         """
+        rows = [finished.popleft() for _ in range(min(len(finished), frames.FRAME_TASKS))]
+        if not rows:
+            return None
+        # What a task wrote is there before its result: only now is it known that none of these did.
+        batch = self._mixed(rows, written) if written else self._plain(rows)
+        finished.extendleft(reversed(rows[len(batch.task_ids) :]))
+        self._batches.append(batch)
+        self._bytes += batch.size
+        return batch
+
+    def _plain(self, rows: Sequence[Finished]) -> Batch:
+        """Make a frame of results that nearly all are like: looked at by the column, not one by one."""
+        task_ids, attempts, outputs, times, inputs = zip(*rows, strict=True)
+        kinds = set(map(type, outputs))
+        if not kinds <= _PLAIN:
+            return self._mixed(rows, {})
+        elements, absent = pack(outputs) if type(None) in kinds else (outputs, ())
+        lengths = list(map(len, elements))
+        size = sum(lengths)
+        if size > frames.FRAME_BYTES or max(lengths) > self._max_output_bytes:
+            return self._mixed(rows, {})
+        frame = self._frame(task_ids, elements, absent, attempts)
+        return Batch(
+            frame, size + frames.TASK_COST * len(rows), task_ids, sum(times), sum(inputs)
+        )
+
+    def _mixed(self, rows: Iterable[Finished], written: dict[int, Streams]) -> Batch:
+        """Make a frame of as many results as fit: failures, logs and large outputs may be among them."""
         task_ids: list[int] = []
         attempts: list[int] = []
         outputs: list[bytes | None] = []
@@ -85,60 +115,58 @@ class Outbox:
         logs: dict[int, Streams] = {}
         size = elapsed = input_bytes = 0
         limit = self._max_output_bytes
-        add_id, add_attempt, add_output = task_ids.append, attempts.append, outputs.append
-        for _ in range(min(len(finished), frames.FRAME_TASKS)):
-            task_id, attempt, output, task_ns, task_bytes = finished[0]
-            if output is None:
+        for task_id, attempt, output, task_ns, task_bytes in rows:
+            length = 0 if output is None else len(output)
+            if output.__class__ is bytes and length > limit:
+                output = _too_large(length, limit)
                 length = 0
-            elif output.__class__ is bytes:
-                length = len(output)
-                if length > limit:
-                    output = _too_large(length, limit)
-                    length = 0
-            else:
-                length = len(output)
-            log = written.get(task_id) if written else None
+            log = written.get(task_id)
             if log is not None:
                 length += len(log[0]) + len(log[1])
             if size and size + length > frames.FRAME_BYTES:
                 break
-            finished.popleft()
             if output.__class__ is Failed:
                 failures[len(task_ids)] = (TaskState.FAILED, EventCode.FAILED, _text(output))
                 kinds.append([_text(kind) for kind in output.kinds])
                 output = None
-            if log is not None and written is not None:
+            if log is not None:
                 del written[task_id]
                 logs[len(task_ids)] = log
-            add_id(task_id)
-            add_attempt(attempt)
-            add_output(output)  # type: ignore[arg-type] # a Failed has just become None
+            task_ids.append(task_id)
+            attempts.append(attempt)
+            outputs.append(output)  # type: ignore[arg-type] # a Failed has just become None
             size += length
             elapsed += task_ns
             input_bytes += task_bytes
-        if not task_ids:
-            return None
-        self._sequence += 1
         elements, absent = pack(outputs)
-        unsuccessful, messages = pack_failures(failures)
-        for message, each in zip(messages, kinds, strict=True):
-            message.kinds.extend(each)
-        frame = frames.Results(
+        frame = self._frame(task_ids, elements, absent, attempts)
+        if failures:
+            unsuccessful, messages = pack_failures(failures)
+            for message, each in zip(messages, kinds, strict=True):
+                message.kinds.extend(each)
+            frame.unsuccessful.extend(unsuccessful)
+            frame.failures.extend(messages)
+        for index, (stdout, stderr) in logs.items():
+            frame.logged.append(index)
+            frame.logs.append(frames.TaskLog(stdout=stdout, stderr=stderr))
+        size += frames.TASK_COST * len(task_ids)
+        return Batch(frame, size, task_ids, elapsed, input_bytes)
+
+    def _frame(
+        self,
+        task_ids: Sequence[int],
+        elements: Sequence[bytes],
+        absent: Sequence[int],
+        attempts: Sequence[int],
+    ) -> frames.Results:
+        self._sequence += 1
+        return frames.Results(
             sequence=self._sequence,
             task_ids=task_ids,
             outputs=elements,
             absent=absent,
-            unsuccessful=unsuccessful,
-            failures=messages,
             attempts=() if attempts.count(1) == len(attempts) else attempts,
-            logged=logs,
-            logs=[frames.TaskLog(stdout=stdout, stderr=stderr) for stdout, stderr in logs.values()],
         )
-        size += frames.TASK_COST * len(task_ids)
-        batch = Batch(frame, size, task_ids, elapsed, input_bytes)
-        self._batches.append(batch)
-        self._bytes += size
-        return batch
 
     def next_unsent(self) -> frames.Results | None:
         """Return the oldest frame that has not been sent on this connection, and count it sent."""

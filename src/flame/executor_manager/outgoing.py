@@ -6,6 +6,7 @@ them all. The window, which follows from how long tasks take, is announced along
 
 import asyncio
 from collections import deque
+from itertools import repeat
 
 from flame.executor_manager.hand import RIPE_AFTER, Hand
 from flame.executor_manager.outbox import Outbox
@@ -117,9 +118,7 @@ class Outgoing:
         batch = self._outbox.take(self._hand.finished, self._hand.output.of)
         if batch is None:
             return False
-        forget = self._held.pop
-        for task_id in batch.task_ids:
-            forget(task_id, None)
+        deque(map(self._held.pop, batch.task_ids, repeat(None)), maxlen=0)
         if self._hand.cancelled:
             self._hand.cancelled.difference_update(batch.task_ids)
         self._window.observe(len(batch.task_ids), batch.elapsed_ns, batch.input_bytes)
