@@ -1,8 +1,9 @@
 import threading
 
-from flame.executor_manager.hand import End, Hand, Leave, held_of
+from flame.executor_manager.hand import End, Enter, Hand, Leave, held_of
 from flame.model.ids import TaskId
 from flame.wire import frames
+from tests.waiting import wait_until
 
 
 def hand_with(count: int) -> Hand:
@@ -40,6 +41,19 @@ def test_an_end_gives_up_what_has_not_started() -> None:
     hand = hand_with(3)
     hand.end()
     assert hand.wait() == End()
+
+
+def test_what_arrives_together_wakes_the_main_thread_when_it_is_all_there() -> None:
+    hand, seen = Hand(), list[object]()
+    worker = threading.Thread(target=lambda: seen.append(hand.wait()))
+    worker.start()
+    wait_until(lambda: hand._main_waits, "the main thread sleeps")
+    hand.gathering = True
+    hand.deal([(TaskId(1), 1, b"")])
+    hand.command(Enter(frames.Bind(session=1)))
+    hand.hand_over()
+    worker.join(20)
+    assert seen == [Enter(frames.Bind(session=1))]  # woken for the task, it would have seen that
 
 
 def test_a_frames_attempts_are_1_unless_it_says_otherwise() -> None:

@@ -35,7 +35,7 @@ class Binding:
     """One executor's binding and tasks. On the I/O thread, but for ``entered``.
 
     Args:
-        awake: Set when there is something to send.
+        speak: Called when there is something to send.
         refused: Called once when the session manager wants nothing more of this executor.
 
     Attributes:
@@ -47,13 +47,13 @@ class Binding:
         assignment: Assignment,
         hand: Hand,
         cell: Cell,
-        awake: asyncio.Event,
+        speak: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
         self._assignment = assignment
         self._hand = hand
         self._cell = cell
-        self._awake = awake
+        self._speak = speak
         self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._incarnation = assignment.incarnation
@@ -64,7 +64,7 @@ class Binding:
         self._entered: deque[tuple[int, int, str]] = deque()
         self._left_due = False
         self._held: dict[int, int] = {}  # task id -> attempt; until its result is in the outbox
-        self.outgoing = Outgoing(hand, self._held, awake, assignment.max_output_bytes)
+        self.outgoing = Outgoing(hand, self._held, speak, assignment.max_output_bytes)
         self._reported = (0, 0)  # the (task, attempt) last reported as started
         self._look: asyncio.TimerHandle | None = None
         self.stored = asyncio.Event()
@@ -81,7 +81,7 @@ class Binding:
     def left(self) -> None:
         """The main thread has left the session; its results may still be on their way."""
         self._left_due = True
-        self._awake.set()
+        self._speak()
 
     # --- saying
 
@@ -200,7 +200,7 @@ class Binding:
         self.outgoing.stored(sequence)
         self.stored.set()
         if self._left_due:
-            self._awake.set()
+            self._speak()
 
     def _on_tasks(self, tasks: frames.Tasks) -> None:
         if tasks.results_stored:
@@ -258,7 +258,7 @@ class Binding:
         if not self._held:
             return
         if self._hand.finished or self._entered:
-            self._awake.set()  # of quick tasks before a long one; the main thread did not wake us
+            self._speak()  # of quick tasks before a long one; the main thread did not wake us
         delay = STARTED_AFTER
         running = self._cell.read()
         if running is not None and running.task_id in self._held:

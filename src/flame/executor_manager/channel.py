@@ -19,7 +19,7 @@ from flame.executor_manager.connecting import Call, Connector
 from flame.executor_manager.hand import Hand
 from flame.executor_manager.streams import NotLetIn, reason_of_end
 from flame.runtime.backoff import Backoff
-from flame.runtime.framed_call import deliver, write_all
+from flame.runtime.framed_call import FramedCall, deliver
 from flame.runtime.tasks import Tasks
 from flame.wire import frames
 from flame.wire.managers import (
@@ -53,18 +53,20 @@ class ExecutorChannel:
         self._hand = hand
         self._refused = refused
         self._loop = asyncio.get_running_loop()
-        self._awake = asyncio.Event()
-        self._binding = Binding(assignment, hand, cell, self._awake, refused)
+        self._binding = Binding(assignment, hand, cell, self._speak, refused)
         self._outgoing = self._binding.outgoing
         self._endpoints = parse_endpoints(assignment.endpoint)
         self._connector = Connector(assignment, self._endpoints[0])
         self._last_received = 0.0
+        self._framed: FramedCall | None = None  # the stream that there is, without gRPC
+        self._awake = asyncio.Event()  # for the task that writes to one of gRPC's
+        self._is_due = False
 
     # --- from any thread
 
     def wake(self) -> None:
         """There is something to send."""
-        self._loop.call_soon_threadsafe(self._awake.set)
+        self._loop.call_soon_threadsafe(self._say)
 
     def entered(self, incarnation: int, code: int, message: str) -> None:
         """The binding succeeded (code 0) or failed."""
@@ -110,7 +112,7 @@ class ExecutorChannel:
             async with asyncio.timeout(timeout):
                 while self._binding.owes_results:
                     self._binding.stored.clear()
-                    self._awake.set()
+                    self._say()
                     await self._binding.stored.wait()
         except TimeoutError:
             return False
@@ -138,10 +140,19 @@ class ExecutorChannel:
             call.cancel()
 
         async with Tasks("executor-channel", broken) as tasks:
-            tasks.start(self._send(call), "send")
             tasks.start(self._beat(call, heartbeat), "heartbeat")
             self._binding.watch_running()
-            await deliver(call, self._obey)
+            try:
+                if isinstance(call, FramedCall):
+                    self._framed, call.writable = call, self._say
+                    self._say()
+                else:
+                    tasks.start(self._send(call), "send")
+                await deliver(call, self._obey, self._obeyed)
+            finally:
+                self._framed = None
+                self._hand.awake = True  # nobody to wake until there is a stream again
+                self._hand.hand_over()
             await raise_status(call)
             return "the session manager ended the stream"
 
@@ -152,30 +163,67 @@ class ExecutorChannel:
         return f"the first frame is {order.WhichOneof('frame')!r}; a welcome is due"
 
     def _obey(self, order: frames.ExecutorOrder) -> None:
+        self._hand.gathering = True
         self._last_received = self._loop.time()
         self._binding.obey(order)
 
+    def _obeyed(self) -> None:
+        """What arrived together has been obeyed. The answers first: then the interpreter is free."""
+        if self._is_due:
+            self._say()
+        self._hand.hand_over()
+
+    # --- sending
+
+    def _speak(self) -> None:
+        """There is something to send: with all that this turn of the loop makes of it."""
+        if not self._is_due:
+            self._is_due = True
+            if not self._hand.gathering:
+                self._loop.call_soon(self._say)
+
+    def _say(self) -> None:
+        """Send what there is: no task needs to wake up for it where the stream is framed."""
+        self._is_due = False
+        call = self._framed
+        if call is None:
+            self._awake.set()
+            return
+        try:
+            while not call.is_full and (due := self._next_frames()):
+                call.send(due)
+                self._outgoing.last_sent = self._loop.time()
+        except Exception:
+            log.exception("stream-failed")
+            call.cancel()
+
+    def _next_frames(self) -> list[frames.ExecutorFrame]:
+        """Return what is to be sent now; if that is nothing, a result wakes us from now on."""
+        self._hand.awake = True
+        due = self._binding.next_frames()
+        if not due:
+            # Say that we sleep, then look again: a result put down in between is seen by this look,
+            # one put down later wakes us.
+            self._hand.awake = False
+            due = self._binding.next_frames()
+            if due:
+                self._hand.awake = True
+        return due
+
     async def _send(self, call: Call) -> None:
+        """Send on a stream of gRPC's, which is ready for the next frame when it says so."""
         try:
             while True:
-                due = self._binding.next_frames()
-                if not due:
-                    # Say that we sleep, then look again: a result put down in between is seen by
-                    # this look, one put down later wakes us.
-                    self._hand.awake = False
-                    self._awake.clear()
-                    due = self._binding.next_frames()
-                    if not due:
-                        await self._awake.wait()
-                        self._hand.awake = True
-                        continue
-                    self._hand.awake = True
-                await write_all(call, due)
-                self._outgoing.last_sent = self._loop.time()
+                self._awake.clear()
+                due = self._next_frames()
+                for frame in due:
+                    await call.write(frame)
+                if due:
+                    self._outgoing.last_sent = self._loop.time()
+                else:
+                    await self._awake.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # the stream ended; whoever reads from it says why
-        finally:
-            self._hand.awake = True  # nobody to wake until there is a stream again
 
     async def _beat(self, call: Call, heartbeat: float) -> None:
         while True:

@@ -7,7 +7,8 @@
 There is no lock per task: ``deque.popleft``, ``pop``, ``extend`` and ``append`` are atomic under the
 interpreter's lock, so a task is either popped by the main thread (started) or by the I/O thread
 (taken back), never both. Wake-ups are one per batch: each side says when it goes to sleep, and looks
-again before it does.
+again before it does. The I/O thread wakes the main thread when it has done with what arrived together:
+earlier, that would only wait for the interpreter's lock.
 """
 
 import itertools
@@ -59,6 +60,7 @@ class Hand:
         cancelled: Tasks that nobody wants any more; services see it as ``context.cancelled``.
         output: What tasks write beside their results.
         awake: False while the I/O thread has nothing to send and must be woken for a result.
+        gathering: True while the I/O thread takes what arrived together; ``hand_over`` ends it.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,7 @@ class Hand:
         self.notes: dict[int, frames.TaskNotes] = {}
         self.output = TaskOutput()
         self.awake = True
+        self.gathering = False
         self._commands: deque[Command] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._main_waits = False
@@ -119,8 +122,13 @@ class Hand:
         self.take_back((), sys.maxsize)
         self.command(End())
 
+    def hand_over(self) -> None:
+        """All that arrived together is here: let the main thread see to it."""
+        self.gathering = False
+        self._wake_main()
+
     def _wake_main(self) -> None:
-        if self._main_waits:
+        if self._main_waits and not self.gathering:
             self._main_waits = False
             self._wakes.put(None)
 

@@ -101,9 +101,7 @@ class Outbox:
         if size > frames.FRAME_BYTES or max(lengths) > self._max_output_bytes:
             return self._mixed(rows, {})
         frame = self._frame(task_ids, elements, absent, attempts)
-        return Batch(
-            frame, size + frames.TASK_COST * len(rows), task_ids, sum(times), sum(inputs)
-        )
+        return Batch(frame, size + frames.TASK_COST * len(rows), task_ids, sum(times), sum(inputs))
 
     def _mixed(self, rows: Iterable[Finished], written: dict[int, Streams]) -> Batch:
         """Make a frame of as many results as fit: failures, logs and large outputs may be among them."""

@@ -6,6 +6,7 @@ them all. The window, which follows from how long tasks take, is announced along
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import repeat
 
 from flame.executor_manager.hand import RIPE_AFTER, Hand
@@ -23,7 +24,7 @@ class Outgoing:
     Args:
         held: Task id to attempt, of the tasks whose results are not in the outbox; packing results
             takes theirs out.
-        awake: Set when there is something to send.
+        speak: Called when there is something to send.
 
     Attributes:
         counts_windows: The session manager takes a new window from results, and knows of the
@@ -32,17 +33,18 @@ class Outgoing:
     """
 
     def __init__(
-        self, hand: Hand, held: dict[int, int], awake: asyncio.Event, max_output_bytes: int
+        self, hand: Hand, held: dict[int, int], speak: Callable[[], None], max_output_bytes: int
     ) -> None:
         self._hand = hand
         self._held = held
-        self._awake = awake
+        self._speak = speak
         self._loop = asyncio.get_running_loop()
         self._max_output_bytes = max_output_bytes
         self._outbox = Outbox(max_output_bytes)
         self._words: deque[frames.ExecutorFrame] = deque()
         self._window = Window()
         self._announced = 0
+        self._ripening: asyncio.TimerHandle | None = None
         self.counts_windows = False
         self.last_sent = 0.0
 
@@ -54,7 +56,7 @@ class Outgoing:
     def tell(self, frame: frames.ExecutorFrame) -> None:
         """Say something. Results that are not packed yet come after it."""
         self._words.append(frame)
-        self._awake.set()
+        self._speak()
 
     def take_words(self) -> list[frames.ExecutorFrame]:
         """Return what was told since the last time, in order."""
@@ -110,8 +112,13 @@ class Outgoing:
         if self._loop.time() - self.last_sent >= RIPE_AFTER / 1e9:
             return True
         # The main thread may be in a long task and not wake us for the results before it.
-        self._loop.call_later(RIPE_AFTER / 1e9, self._awake.set)
+        if self._ripening is None:
+            self._ripening = self._loop.call_later(RIPE_AFTER / 1e9, self._ripe)
         return False
+
+    def _ripe(self) -> None:
+        self._ripening = None
+        self._speak()
 
     def pack(self) -> bool:
         """Make a frame of finished results; return whether there were any."""

@@ -20,6 +20,9 @@ class FramedProtocol(asyncio.Protocol):
         ended: Called once when the connection is over, with the reason if there is one.
         writable: Called when more may be sent after ``is_full`` was true.
         most_bytes: A longer message ends the connection. May be changed at any time.
+
+    Attributes:
+        paused: Called when what arrived at once has been received, all of it that is complete.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class FramedProtocol(asyncio.Protocol):
     ) -> None:
         self.most_bytes = most_bytes
         self.is_full = False
+        self.paused: Callable[[], None] | None = None
         self._received = received
         self._ended = ended
         self._writable = writable
@@ -84,8 +88,10 @@ class FramedProtocol(asyncio.Protocol):
             start += 4 + length
             self._received(message)
             if self._transport is None or self._transport.is_closing():
-                return
+                break
         del buffer[:start]
+        if self.paused is not None:
+            self.paused()
 
     def pause_writing(self) -> None:
         """The peer is slower than we are."""

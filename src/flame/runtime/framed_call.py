@@ -19,7 +19,11 @@ from flame.runtime.framed import FramedProtocol
 
 
 class FramedCall:
-    """One connection. Made by :meth:`open`."""
+    """One connection. Made by :meth:`open`.
+
+    Attributes:
+        writable: Called when more may be sent after it was full.
+    """
 
     def __init__(self, decode: Callable[[bytes], Any], most_bytes: int) -> None:
         self._decode = decode
@@ -29,6 +33,7 @@ class FramedCall:
         self._take: Callable[[Any], None] | None = None
         self._failure: Exception | None = None
         self._is_over = False
+        self.writable: Callable[[], None] | None = None
         self.protocol = FramedProtocol(self._received, self._ended, self._writable, most_bytes)
 
     @classmethod
@@ -91,16 +96,21 @@ class FramedCall:
 
     async def write(self, message: Any) -> None:
         """Send a protobuf message; waits while the peer is slower than we are."""
-        await self.write_all((message,))
-
-    async def write_all(self, messages: Iterable[Any]) -> None:
-        """Send several together."""
         if self._is_over:
             raise asyncio.InvalidStateError
-        self.protocol.send([message.SerializeToString() for message in messages])
-        if self.protocol.is_full:
+        self.send((message,))
+        if self.is_full:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
+
+    def send(self, messages: Iterable[Any]) -> None:
+        """Send protobuf messages together; nothing after the end."""
+        self.protocol.send([message.SerializeToString() for message in messages])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer is slower than we are: what is sent now piles up here."""
+        return self.protocol.is_full
 
     async def read(self) -> Any:
         """Return the next message, decoded, or EOF."""
@@ -111,15 +121,21 @@ class FramedCall:
             await self._reader
         return self._decode(self._arrived.popleft())
 
-    async def deliver(self, take: Callable[[Any], None]) -> None:
+    async def deliver(
+        self, take: Callable[[Any], None], taken: Callable[[], None] | None = None
+    ) -> None:
         """Call ``take`` with every message, as soon as it has arrived; return at the end.
+
+        ``taken`` is called after each one or several that arrived together.
 
         Raises:
             Exception: What ``take`` raised.
         """
         while self._arrived:
             take(self._decode(self._arrived.popleft()))
-        self._take = take
+        if taken is not None:
+            taken()
+        self._take, self.protocol.paused = take, taken
         if not self._is_over:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
@@ -152,24 +168,24 @@ class FramedCall:
 
     def _writable(self) -> None:
         _wake(self._writer)
+        if self.writable is not None:
+            self.writable()
 
 
-async def deliver(call: Any, take: Callable[[Any], None]) -> None:
-    """Call ``take`` with every message of a framed or a gRPC call; return at its end."""
+async def deliver(
+    call: Any, take: Callable[[Any], None], taken: Callable[[], None] | None = None
+) -> None:
+    """Call ``take`` with every message of a framed or a gRPC call; return at its end.
+
+    ``taken`` is called after each one, or several that arrived together.
+    """
     if isinstance(call, FramedCall):
-        await call.deliver(take)  # without a task to wake for each of them
+        await call.deliver(take, taken)  # without a task to wake for each of them
         return
     while (message := await call.read()) is not grpc.aio.EOF:
         take(message)
-
-
-async def write_all(call: Any, messages: Iterable[Any]) -> None:
-    """Send messages on a framed or a gRPC call, together if it can."""
-    if isinstance(call, FramedCall):
-        await call.write_all(messages)
-        return
-    for message in messages:
-        await call.write(message)
+        if taken is not None:
+            taken()
 
 
 def _connect_locally(name: str) -> socket.socket | None:
