@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 TEXTS = (b"to be or not to be", b"", b"  that is\nthe   question ")
 
 
-def applications(build: Path, flamepy: str | None) -> Iterator[tuple[str, ApplicationSpec | None]]:
+def applications(build: Path, flamepy: str) -> Iterator[tuple[str, ApplicationSpec | None]]:
     """Name each application; None stands for one whose tools are not on this machine."""
     yield (
         "python",
@@ -28,7 +28,7 @@ def applications(build: Path, flamepy: str | None) -> Iterator[tuple[str, Applic
     )
     yield (
         "host",
-        flamepy
+        shutil.which(flamepy)
         and ApplicationSpec(
             shim=ShimKind.HOST,
             command=flamepy,
@@ -96,8 +96,8 @@ def main() -> None:
     parser.add_argument(
         "--flamepy-python",
         type=os.path.abspath,  # executors work elsewhere
-        default=os.environ.get("FLAMEPY_PYTHON"),
-        help="a Python that has flamepy 0.6.0, for the host shim",
+        default=os.environ.get("FLAMEPY_PYTHON", str(HERE.parents[1] / ".venv-flamepy/bin/python")),
+        help="a Python that has flamepy 0.6.0, for the host shim (default: %(default)s)",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as build, flame.connect(options.endpoint) as client:

@@ -236,7 +236,8 @@ def test_update_and_unregister_say_what_they_did(
 ) -> None:
     path = tmp_path / "app.yaml"
     path.write_text("metadata: {name: pi}\nspec: {command: /bin/pi}\n")
-    assert run(flmctl, "update", "-a", str(path)).stdout == "Application pi is updated.\n"
+    for option in ("-f", "-a"):
+        assert run(flmctl, "update", option, str(path)).stdout == "Application pi is updated.\n"
     assert run(flmctl, "unregister", "-a", "pi").stdout == "Application pi is unregistered.\n"
     assert ("unregister", "pi") in client.changes
 
@@ -417,6 +418,18 @@ def test_a_cluster_that_is_not_there_is_an_error_of_the_cluster(
     assert result.stderr == (
         "Error: nobody answers at http://127.0.0.1:8080. To start a cluster here: flame up\n"
     )
+
+
+def test_a_certificate_of_another_authority_is_told_with_the_option_for_it(
+    client: FakeClient, run: Run
+) -> None:
+    client.error = Unavailable("nobody answers (CERTIFICATE_VERIFY_FAILED: self signed)")
+    assert "--ca-file" in run(flmctl, "list", "--endpoint", "https://there:1").stderr
+
+
+@pytest.mark.parametrize("command", [[], ["tenant"], ["tenant", "list"], ["close"]])
+def test_h_is_short_for_help(run: Run, command: list[str]) -> None:
+    assert run(flmctl, *command, "-h").stdout == run(flmctl, *command, "--help").stdout
 
 
 @pytest.mark.parametrize("command", ["", *flmctl.commands])

@@ -12,5 +12,5 @@ def test_each_shim_has_an_application_that_counts_words(tmp_path: Path) -> None:
     script = str(ROOT / "examples/shims/run.py")
     result = run(tmp_path, script, "--flamepy-python", released_python())
     assert (result.returncode, result.stderr) == (0, "")
-    shown = README.read_text().split("```")[1].partition("bin/python\n")[2]
+    shown = README.read_text().split("```")[1].partition("run.py\n")[2]
     assert result.stdout == shown

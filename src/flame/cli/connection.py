@@ -61,9 +61,15 @@ class Connection:
                 timeout=CONNECT_TIMEOUT,
             )
         except Unavailable as error:
-            if LOCAL_ENDPOINT not in str(error):
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                hint = (
+                    "Its certificate is of another authority: name that one's file with --ca-file"
+                )
+            elif LOCAL_ENDPOINT in str(error):
+                hint = "To start a cluster here: flame up"
+            else:
                 raise
-            raise Unavailable(f"{error}. To start a cluster here: flame up") from error
+            raise Unavailable(f"{error}. {hint}") from error
 
     def list_managers(self) -> "list[ManagerInfo]":
         """Return the session managers that are named, whichever of them leads."""

@@ -73,6 +73,7 @@ class Halted(FlameError):
     type=click.Choice(["shell", "python"]),
     default="shell",
     show_default=True,
+    help="What the script is written in.",
 )
 @click.option(
     "-r", "--runtime", metavar="PROGRAM", help="What runs the script, such as bash or python3.12."

@@ -60,7 +60,11 @@ class Failure(click.ClickException):
 
 
 class _Ending(click.Command):
-    """A command whose endings are those of this module."""
+    """A command whose endings are those of this module, with ``-h`` beside ``--help``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

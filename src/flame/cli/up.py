@@ -20,6 +20,7 @@ Examples:
   flame up --executors 0                    sessions and tasks wait; nodes may join
   flame up --storage memory --anonymous     for a try with a released SDK
   flame up --config flame-cluster.yaml      with its tenants, policies, labels and resources
+  flame up --listen 127.0.0.1:8090 --directory ~/.flame-2   a second one beside it
 
 \b
 A second machine or process joins with
@@ -39,7 +40,7 @@ A second machine or process joins with
     default="127.0.0.1:8080",
     show_default=True,
     metavar="HOST:PORT",
-    help="Takes the port after it as well, if that is free; port 0 picks one.",
+    help="On loopback. Takes the port after it as well, if that is free; port 0 picks one.",
 )
 @click.option(
     "--storage",

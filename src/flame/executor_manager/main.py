@@ -44,7 +44,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @click.version_option(package_name="flame", prog_name="flame", message="%(prog)s %(version)s")
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
 @click.option(

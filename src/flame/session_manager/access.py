@@ -325,6 +325,6 @@ def check_listening(host: str, *, tls: bool, anonymous: bool) -> None:
     if not tls:
         raise InvalidConfiguration(
             f"listening on {host} without TLS would send the token and all data readable over the "
-            "network; give --tls-cert and --tls-key, or listen on loopback "
-            "(--listen 127.0.0.1:8080)"
+            "network; give flame-session-manager --tls-cert and --tls-key (`flame up` is for one "
+            "machine), or listen on loopback (--listen 127.0.0.1:8080)"
         )

@@ -47,7 +47,8 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="flame-cluster.yaml [default: the one in ~/.flame, if there is one]",
+    metavar="FILE",
+    help="A flame-cluster.yaml [default: the one in ~/.flame, if there is one]",
 )
 @click.option(
     "--listen",
@@ -63,11 +64,12 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="holds the cluster's token; made if missing [default: ~/.flame/token]",
+    metavar="FILE",
+    help="Holds the cluster's token; made if missing [default: ~/.flame/token]",
 )
 @click.option("--anonymous", is_flag=True, help="Serve the Frontend without a token, on loopback.")
-@click.option("--tls-cert", metavar="FILE", help="the server's certificate chain, PEM")
-@click.option("--tls-key", metavar="FILE", help="its private key, PEM")
+@click.option("--tls-cert", metavar="FILE", help="The server's certificate chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its private key, PEM.")
 @click.option(
     "--standby",
     is_flag=True,
@@ -83,7 +85,7 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 @click.option(
     "--advertise",
     metavar="URL",
-    help="the address that standbys name to clients [default: the one it listens on]",
+    help="The address that standbys name to clients [default: the one it listens on]",
 )
 @options_of_its_starter
 def main(

@@ -37,9 +37,16 @@ def register(connection: Connection, *, path: str) -> None:
             click.echo(f"Application {name} is registered.")
 
 
-@click.command(cls=Command, epilog="\b\nExample:\n  flmctl update -a pi.yaml")
+@click.command(cls=Command, epilog="\b\nExample:\n  flmctl update -f pi.yaml")
 @click.option(
-    "-a", "--application", "path", metavar="FILE", required=True, help="YAML; - for stdin."
+    "-f",
+    "--file",
+    "-a",
+    "--application",
+    "path",
+    metavar="FILE",
+    required=True,
+    help="YAML; - for stdin.",
 )
 @connection_options
 def update(connection: Connection, *, path: str) -> None:

@@ -36,9 +36,9 @@ Examples:
 DELETE_EXAMPLES = """
 \b
 Examples:
-  flmctl delete -s 4                a closed session, by its number
-  flmctl delete -s flmping-x1y2z3 --force   an open one, too
-  flmctl delete -s 4 -o json        and print what it was
+  flmctl delete -s 4                         a closed session, by its number
+  flmctl delete -s flmping-x1y2z3 --force    an open one, too
+  flmctl delete -s 4 -o json                 and print what it was
 """
 
 

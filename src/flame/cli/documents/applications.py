@@ -3,7 +3,6 @@
 import base64
 
 from flame.cli.documents.values import Document, clock_time, date_time, present, state_name
-from flame.model.resources import format_bytes
 from flame.model.specs import ApplicationSpec
 from flame.model.volumes import Volume
 from flame.sdk.views import Application, NodePackage
@@ -130,7 +129,7 @@ def _command(spec: ApplicationSpec) -> str | None:
     if spec.command:
         return " ".join((spec.command, *spec.arguments))
     if spec.pickled_service:
-        return f"(pickled, {format_bytes(len(spec.pickled_service))})"
+        return f"(pickled, {len(spec.pickled_service):,} bytes)"
     return spec.entry_point or None
 
 

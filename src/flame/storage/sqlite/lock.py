@@ -28,7 +28,7 @@ class FileLock:
             os.close(self._fd)
             raise WrongState(
                 f"{database} is in use by process {holder}; a database belongs to one session"
-                " manager: stop that one, or name another file"
+                " manager: stop that one, or name another file (a second `flame up` needs its own --directory)"
             ) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
