@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from flame.model.errors import FlameError, NotFound, WrongState
+from flame.model.errors import AlreadyExists, FlameError, NotFound, WrongState
 from flame.wire import frames, v1
 from flame.wire.batches import pack, unpack
 from flame.wire.channels import channel_options
@@ -49,6 +49,9 @@ class FakeManager:
         work: What becomes of an input: an output, or a Failure.
         hold_accepts, hold_outcomes: Keep these back until set to False and ``release()``.
         refuse: Called with each input of a batch; an error refuses that batch.
+        takes_calls: Whether calls may come over the task channel; ``channel_calls`` are those that did.
+        on_call: Called with each of them before it is answered: it may set ``elsewhere``, or return
+            False, and there is no answer.
     """
 
     def __init__(self, *, token: str | None = TOKEN, heartbeat: int = 5) -> None:
@@ -69,6 +72,9 @@ class FakeManager:
         self.attaches: list[frames.Attach] = []
         self.cancelled: list[int] = []
         self.credits: list[frames.OutcomeCredit] = []
+        self.takes_calls = False
+        self.channel_calls: list[str] = []
+        self.on_call: Callable[[frames.Answer], bool] = lambda _answer: True
         self.hellos = 0
         self.port = 0
         self._streams: set[_Stream] = set()
@@ -199,12 +205,18 @@ class FakeManager:
             )
 
         return {
-            "CreateSession": handler("CreateSession", self._create_session),
-            "OpenSession": handler("OpenSession", lambda r: self.message(self.named(r.session_id))),
-            "GetSession": handler("GetSession", lambda r: self.message(self.named(r.session_id))),
-            "CloseSession": handler("CloseSession", self._close_session),
+            **{name: handler(name, answer) for name, answer in self.session_calls.items()},
             "RegisterApplication": handler("RegisterApplication", self._register),
             "GetTask": handler("GetTask", self._get_task),
+        }
+
+    @property
+    def session_calls(self) -> dict[str, Callable[[Any], v1.Session]]:
+        return {
+            "CreateSession": self._create_session,
+            "OpenSession": lambda request: self.message(self.named(request.session_id)),
+            "GetSession": lambda request: self.message(self.named(request.session_id)),
+            "CloseSession": self._close_session,
         }
 
     def _register(self, request: v1.RegisterApplicationRequest) -> v1.Result:
@@ -212,6 +224,8 @@ class FakeManager:
         return v1.Result()
 
     def _create_session(self, request: v1.CreateSessionRequest) -> v1.Session:
+        if request.session_id in self.sessions:
+            raise AlreadyExists(f"there is a session {request.session_id!r} already")
         session = FakeSession(request.session_id, len(self.sessions) + 1, request.session)
         self.sessions[session.name] = session
         return self.message(session)
@@ -313,6 +327,7 @@ class _Stream:
                         heartbeat_seconds=manager.heartbeat,
                         max_input_bytes=manager.max_input_bytes,
                         framed=manager.framed,
+                        calls=manager.takes_calls,
                     )
                 )
             elif kind == "attach":
@@ -327,6 +342,20 @@ class _Stream:
                 self._send(cancel_done=done)
             elif kind == "credit":
                 manager.credits.append(frame.credit)
+            elif kind == "call":
+                self._call(frame.call)
+
+    def _call(self, call: frames.Call) -> None:
+        manager = self.manager
+        manager.channel_calls.append(call.method)
+        answer = frames.Answer(number=call.number)
+        try:
+            request = v1.FRONTEND[call.method].request.FromString(call.request)
+            answer.response = manager.session_calls[call.method](request).SerializeToString()
+        except FlameError as error:
+            answer.refusal.CopyFrom(refusal_of(error))
+        if manager.on_call(answer):
+            self._send(answer=answer)
 
     def _attach(self, attach: frames.Attach) -> None:
         manager = self.manager

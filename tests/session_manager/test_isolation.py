@@ -1,5 +1,6 @@
 """A user's token, over every rpc: what belongs to another tenant is not there."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,9 @@ from flame.model.ids import ExecutorId, NodeName, TaskId, Tenant
 from flame.model.resources import UNIT
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.tenants import TenantSpec
+from flame.runtime.tasks import Tasks
 from flame.session_manager.admin import Admin
+from flame.session_manager.channel_calls import ChannelCalls
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.frontend_v0 import FrontendV0
 from flame.session_manager.listening import Listener
@@ -84,6 +87,8 @@ async def world() -> AsyncIterator[World]:
         [frontend.handler(), old.handler(), service.handler(), *shell.channel_handlers()]
     )
     listener.access.find_token = shell.calls.token
+    tasks = Tasks("calls")
+    shell.clients.calls = ChannelCalls(frontend.session_answers(), shell.lapsed, tasks)
     await listener.start()
     shell.post(events.NodeConnected(NodeName("n"), b"1" * 16, UNIT * 2, [(ExecutorId("none"), 1)]))
     for tenant in (BLUE, RED):
@@ -94,6 +99,7 @@ async def world() -> AsyncIterator[World]:
         world.user = bearer(made.secret)
         yield world
     await listener.stop()
+    await tasks.close()
     await shell.stop()
 
 
@@ -297,6 +303,77 @@ async def test_the_task_channel_attaches_to_ones_own_sessions_only(world: World)
     assert (refused.alias, refused.refusal.code) == (1, "NotFound")
     assert (await stream.read()).attached.alias == 2
     stream.cancel()
+
+
+def a_call(number: int, method: str, **fields: Any) -> ClientFrame:
+    request = v1.FRONTEND[method].request(**fields).SerializeToString()
+    return ClientFrame(call=frames.Call(number=number, method=method, request=request))
+
+
+@pytest.mark.parametrize("rpc", ["CreateSession", "OpenSession", "GetSession", "CloseSession"])
+async def test_a_call_over_the_task_channel_does_not_find_another_tenants_either(
+    world: World, rpc: str
+) -> None:
+    stream = await talk(world, world.user, a_call(5, rpc, **NAMED[rpc]))
+    answer = (await stream.read()).answer
+    assert (answer.number, answer.refusal.code, answer.response) == (5, "NotFound", b"")
+    stream.cancel()
+
+
+async def test_calls_over_the_task_channel_open_and_close_ones_own(world: World) -> None:
+    spec = v1.SessionSpec(application="app-blue")
+    created = a_call(1, "CreateSession", session_id="mine", session=spec)
+    stream = await talk(world, world.user, created)
+    answer = (await stream.read()).answer
+    assert v1.Session.FromString(answer.response).metadata.id == "mine"
+    await stream.write(a_call(2, "CloseSession", session_id="mine"))
+    answer = (await stream.read()).answer
+    assert answer.number == 2
+    assert v1.Session.FromString(answer.response).status.state == v1.SessionState.Closed
+    stream.cancel()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        a_call(7, "ListNodes"),  # not over this channel, whoever asks
+        ClientFrame(call=frames.Call(number=7, method="Nonsense")),
+        ClientFrame(call=frames.Call(number=7, method="GetSession", request=b"\xff")),
+    ],
+)
+async def test_a_call_that_makes_no_sense_is_refused_and_the_stream_goes_on(
+    world: World, call: ClientFrame
+) -> None:
+    stream = await talk(world, world.operator, call)
+    answer = (await stream.read()).answer
+    assert (answer.number, answer.refusal.code) == (7, "InvalidRequest")
+    await stream.write(a_call(8, "GetSession", session_id="nobody's"))
+    assert (await stream.read()).answer.number == 8
+    stream.cancel()
+
+
+async def test_an_answer_too_large_for_the_channel_is_left_to_grpc(world: World) -> None:
+    spec = v1.SessionSpec(application="app-blue", common_data=bytes(frames.CALL_BYTES + 1))
+    await world.call("CreateSession", world.user, session_id="large", session=spec)
+    stream = await talk(world, world.user, a_call(1, "GetSession", session_id="large"))
+    answer = (await stream.read()).answer
+    assert answer.elsewhere
+    assert not answer.response
+    stream.cancel()
+
+
+async def test_more_calls_at_once_than_may_be_end_the_stream(world: World) -> None:
+    def slowly(_request: Any, _caller: Any, _context: Any) -> Any:
+        return asyncio.Event().wait()
+
+    tasks = Tasks("calls")
+    world.shell.clients.calls = ChannelCalls({"GetSession": slowly}, world.shell.lapsed, tasks)
+    calls = [a_call(n, "GetSession") for n in range(frames.CALLS_AT_ONCE + 1)]
+    stream = await talk(world, world.user, *calls)
+    refusal = (await stream.read()).refusal
+    assert (refusal.code, refusal.closing) == ("InvalidRequest", True)
+    assert "64 calls are under way" in refusal.message
+    await tasks.close()
 
 
 async def test_a_revoked_token_opens_nothing_and_ends_the_channel_it_opened(world: World) -> None:

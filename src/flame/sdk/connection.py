@@ -69,6 +69,7 @@ class Connection:
         )
         self.admin = AdminCalls(self.frontend)
         self.tasks = TaskChannel(managers, credential)
+        self.frontend.channel = self.tasks.calls
         _live.add(self)
 
     @classmethod

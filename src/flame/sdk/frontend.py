@@ -22,6 +22,7 @@ from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.runtime.backoff import Backoff
 from flame.runtime.tasks import is_cancelled
 from flame.sdk import views
+from flame.sdk.channel_calls import ChannelCalls
 from flame.sdk.configuration import Credential
 from flame.wire import admin, codec, v1
 from flame.wire.channels import Endpoint
@@ -53,6 +54,7 @@ class Frontend:
 
     Attributes:
         managers: Who is asked.
+        channel: Takes some of the calls, while it can; None: nobody does.
         retry_seconds: For how long a call is repeated while nobody answers.
     """
 
@@ -67,6 +69,7 @@ class Frontend:
         self.managers = managers
         self.retry_seconds = retry_seconds
         self._metadata = (*credential.metadata, (v1.MAX_RECEIVE_KEY, str(max_receive)))
+        self.channel: ChannelCalls | None = None
         self._under_way: dict[Any, Endpoint] = {}
         managers.on_moved.append(self._give_up)
 
@@ -277,6 +280,12 @@ class Frontend:
         deadline = time.monotonic() + self.retry_seconds
         backoff = backoff_among(self.managers)
         repeated = False
+        if self.channel is not None and self.channel.takes(request, name):
+            try:
+                answered = await self.channel.call(name, request, timeout)
+                return v1.FRONTEND[name].response.FromString(answered)
+            except Unavailable:
+                repeated = True
         while True:
             endpoint = self.managers.current
             sent = request() if callable(request) else request

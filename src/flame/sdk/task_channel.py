@@ -28,6 +28,7 @@ from flame.model.errors import (
 )
 from flame.runtime.backoff import Backoff
 from flame.runtime.framed_call import FramedCall, deliver
+from flame.sdk.channel_calls import ChannelCalls
 from flame.sdk.configuration import Credential
 from flame.sdk.frontend import backoff_among
 from flame.sdk.outage import Outage
@@ -62,6 +63,7 @@ class TaskChannel:
     Attributes:
         hello: What the manager said on the newest connection; None before the first.
         outage: While there is none.
+        calls: The calls that travel on it.
     """
 
     def __init__(self, managers: Managers, credential: Credential) -> None:
@@ -81,6 +83,7 @@ class TaskChannel:
         self._next_alias = 1
         self._left: list[int] = []  # aliases that the manager can forget
         self._ready = asyncio.Event()  # the writer has something to look at
+        self.calls = ChannelCalls(self._ready)
         self._heard = False
         self._spoke = False
         self._beat_due = False
@@ -93,6 +96,7 @@ class TaskChannel:
             "submit_refused": self._on_submit_refused,
             "session_closed": self._on_session_closed,
             "cancel_done": self._on_cancel_done,
+            "answer": self.calls.answered,
             "refusal": self._on_refusal,
             "heartbeat": lambda _frame: None,
         }
@@ -200,6 +204,7 @@ class TaskChannel:
                 error = FlameError(f"the task channel failed: {failure!r}")
             finally:
                 call.cancel()
+                self.calls.lost()
                 self._by_alias.clear()
                 self._left.clear()
                 for stream in self._streams:
@@ -287,6 +292,8 @@ class TaskChannel:
         backoff.reset()
         self._heard = self._spoke = True
         self._beat_due = False
+        if self.hello is not None and self.hello.calls:
+            self.calls.opened()
         self._ready.set()
         parts = [
             self._loop.create_task(part(call), name=f"flame-task-channel-{name}")
@@ -319,17 +326,24 @@ class TaskChannel:
         while True:
             await self._ready.wait()
             self._ready.clear()
+            await self._write_calls(call)
             while self._active:
                 # One frame for each session in turn, so that none waits for another's pile.
                 turn, self._active = self._active, {}
                 for stream in turn:
                     await self._write_next(call, stream)
+                await self._write_calls(call)
             while self._left:
                 detach = frames.Detach(alias=self._left.pop())
                 await call.write(frames.ClientFrame(detach=detach))
             if self._beat_due:
                 self._beat_due = False
                 await self._say_something(call)
+
+    async def _write_calls(self, call: Any) -> None:
+        while (asked := self.calls.next_call()) is not None:
+            self._spoke = True
+            await call.write(frames.ClientFrame(call=asked))
 
     async def _write_next(self, call: Any, stream: SessionStream) -> None:
         if stream.state is State.WANTED:

@@ -166,12 +166,10 @@ class Frontend:
             "ListExecutor": self._list_executor,
             "ListNodes": self._list_nodes,
             "GetNode": self._get_node,
-            "CreateSession": self._create_session,
             "DeleteSession": self._delete_session,
-            "OpenSession": self._open_session,
-            "GetSession": self._get_session,
             "ListSession": self._list_session,
             "GetTask": self._get_task,
+            **self.session_answers(),
         }
         streams: dict[str, serving.Stream] = {
             "ListTask": self._list_task,
@@ -186,6 +184,15 @@ class Frontend:
         methods[create.path] = serving.direct(create, self._create_task, v1_code_of)
         methods[watch.path] = serving.direct(watch, self._watch_task, v1_code_of, lasting=True)
         return serving.service(methods)
+
+    def session_answers(self) -> dict[str, serving.Answer]:
+        """Return what answers the calls that open and close sessions, for task channels too."""
+        return {
+            "CreateSession": self._create_session,
+            "OpenSession": self._open_session,
+            "GetSession": self._get_session,
+            "CloseSession": self._close_session,
+        }
 
     # --- applications --------------------------------------------------------------------------
 

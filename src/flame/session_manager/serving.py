@@ -38,14 +38,14 @@ def unary(method: v1.Method, answer: Answer, code_of: CodeOf = code_of) -> Any:
 
     async def handle(request: bytes, context: Context) -> Any:
         try:
-            return await answer(_parse(method, request), caller_of(context), context)
+            return await answer(parse(method, request), caller_of(context), context)
         except FlameError as error:
             await refuse(context, error, code_of)
         except Exception as error:  # a bug of ours must not look like a fault of the network
             log.exception("rpc_failed method=%s", method.path)
             await refuse(context, FlameError(f"a bug in Flame: {error!r}"), code_of)
 
-    return grpc.unary_unary_rpc_method_handler(handle, None, _bytes_of)
+    return grpc.unary_unary_rpc_method_handler(handle, None, bytes_of)
 
 
 def streaming(method: v1.Method, answer: Stream, code_of: CodeOf = code_of) -> Any:
@@ -53,7 +53,7 @@ def streaming(method: v1.Method, answer: Stream, code_of: CodeOf = code_of) -> A
 
     async def handle(request: bytes, context: Context) -> None:
         try:
-            await answer(_parse(method, request), caller_of(context), context)
+            await answer(parse(method, request), caller_of(context), context)
         except FlameError as error:
             await refuse(context, error, code_of)
         except Exception as error:  # as above
@@ -81,7 +81,7 @@ def direct(
 
     def handle(request: bytes, call: Call) -> None:
         try:
-            answer(_parse(method, request), call)
+            answer(parse(method, request), call)
         except FlameError as error:
             end(call, error, code_of)
         except Exception as error:  # as above
@@ -132,7 +132,12 @@ class _Service(grpc.GenericRpcHandler):
         return self._methods.get(handler_call_details.method)
 
 
-def _parse(method: v1.Method, data: bytes) -> Any:
+def parse(method: v1.Method, data: bytes) -> Any:
+    """Read a request.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
     # Not left to gRPC, which would answer UNKNOWN and log a traceback for every malformed message.
     try:
         return method.request.FromString(data)
@@ -141,5 +146,6 @@ def _parse(method: v1.Method, data: bytes) -> Any:
         raise InvalidRequest(f"the request is not a {name}: {error}") from error
 
 
-def _bytes_of(response: Any) -> bytes:
+def bytes_of(response: Any) -> bytes:
+    """Return what is sent of an answer."""
     return response if type(response) is bytes else response.SerializeToString()

@@ -21,6 +21,7 @@ from flame.model.errors import (
 )
 from flame.model.ids import TaskId
 from flame.session_manager.access import Caller, caller_of
+from flame.session_manager.channel_calls import ChannelCalls
 from flame.session_manager.framed_port import decoder
 from flame.session_manager.framed_stream import FramedStream
 from flame.session_manager.serving import refuse
@@ -40,9 +41,14 @@ ACCEPTED_WITHIN = 0.002
 
 
 class TaskChannels:
-    """All clients' streams."""
+    """All clients' streams.
+
+    Attributes:
+        calls: Answers the calls that come over them; None: nobody does.
+    """
 
     def __init__(self, shell: "Shell") -> None:
+        self.calls: ChannelCalls | None = None
         self._shell = shell
         self._next_attachment = 1
         self._attached: dict[AttachmentId, tuple[_Client, int]] = {}
@@ -199,11 +205,12 @@ class _Client:
     def __init__(self, shell: "Shell", channels: TaskChannels, caller: Caller) -> None:
         self._shell = shell
         self._channels = channels
-        self._tenant = caller.tenant
+        self._caller = caller
         self.token = caller.token
         self._name = ""
         self._greeted = False
         self._aliases: dict[int, AttachmentId] = {}
+        self._calls = 0  # under way
 
     def beat(self, now: float) -> None:
         """Keep the peer informed, or notice that it is gone."""
@@ -237,6 +244,8 @@ class _Client:
             reply = _CancelReply(self, cancel.alias, cancel.request)
             ids = [TaskId(i) for i in cancel.task_ids]
             self._shell.post(events.CancelTasks(self._attachment(cancel.alias), ids, reply))
+        elif kind == "call":
+            self._call(frame.call)
         elif kind == "detach":
             attachment = self._attachment(frame.detach.alias)
             del self._aliases[frame.detach.alias]
@@ -260,6 +269,22 @@ class _Client:
         event = events.SubmitTasks(attachment, submit.first_number, inputs, limits, notes)
         self._shell.post(event, pump=self._shell.pump_soon)
 
+    def _call(self, call: frames.Call) -> None:
+        calls = self._channels.calls
+        if calls is None:
+            raise InvalidRequest("this manager takes no calls on a task channel; make them by gRPC")
+        if self._calls >= frames.CALLS_AT_ONCE:
+            raise InvalidRequest(
+                f"{self._calls} calls are under way on this stream, as many as may be; "
+                "wait for an answer first"
+            )
+        self._calls += 1
+        calls.begin(call, self._caller, self._answered)
+
+    def _answered(self, answer: frames.Answer) -> None:
+        self._calls -= 1
+        self.stream.put(ManagerFrame(answer=answer))
+
     def _hello(self, hello: frames.ClientHello) -> None:
         if self._greeted:
             raise InvalidRequest("a second hello arrived on one stream")
@@ -272,6 +297,7 @@ class _Client:
                     heartbeat_seconds=int(self._shell.heartbeat),
                     max_input_bytes=self._shell.limits.max_input_bytes,
                     framed=self._shell.framed,
+                    calls=self._channels.calls is not None,
                 )
             )
         )
@@ -286,7 +312,7 @@ class _Client:
         self._shell.post(
             events.Attach(
                 attachment,
-                self._tenant,
+                self._caller.tenant,
                 attach.session,
                 attach.submitter,
                 attach.subscribe,

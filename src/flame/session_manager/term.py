@@ -16,9 +16,11 @@ import msgspec
 from flame.core.state import Limits
 from flame.model.errors import NotLeading, Unavailable
 from flame.runtime.program import Readiness
+from flame.runtime.tasks import Tasks
 from flame.scheduling.policies import make_policy
 from flame.session_manager.admin import Admin
 from flame.session_manager.backend import backend_handler
+from flame.session_manager.channel_calls import ChannelCalls
 from flame.session_manager.configuration import Configuration
 from flame.session_manager.defaults import register_default_applications
 from flame.session_manager.framed_port import FramedPort
@@ -87,6 +89,7 @@ class Term:
         self._shell = _make_shell(configuration, token, self._store, self._shared)
         self._places = contextlib.ExitStack()
         self._packages: Packages | None = None
+        self._calls = Tasks("channel-calls")
         self._framed = FramedPort(
             self._listener.access.admit,
             self._shell.framed_channels(),
@@ -147,6 +150,7 @@ class Term:
             now=shell.clock,
             check_package=packages.check,
         )
+        shell.clients.calls = ChannelCalls(frontend.session_answers(), shell.lapsed, self._calls)
         packages.start()
         handlers = [
             frontend.handler(),
@@ -213,6 +217,7 @@ class Term:
             log.info("stopping")
         await self._listener.stop(STOP_GRACE if leads else 0.0)
         await self._framed.close()
+        await self._calls.close()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
         with self._places:

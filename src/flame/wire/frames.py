@@ -47,9 +47,11 @@ from flame.wire.pb.channel.node_channel_pb2 import (
 )
 from flame.wire.pb.channel.task_channel_pb2 import (
     Accepted,
+    Answer,
     Attach,
     Attached,
     AttachRefused,
+    Call,
     Cancel,
     CancelDone,
     ClientFrame,
@@ -77,7 +79,13 @@ FRAME_BYTES = 1024 * 1024
 #: What a task costs of submit or outcome credit, beside its payload.
 TASK_COST = 64
 
+#: Calls that a client may have under way on a task channel, and how large they and their answers get.
+CALLS_AT_ONCE = 64
+CALL_BYTES = 64 * 1024
+
 __all__ = [
+    "CALLS_AT_ONCE",
+    "CALL_BYTES",
     "EXECUTOR_CHANNEL",
     "FRAME_BYTES",
     "FRAME_TASKS",
@@ -85,11 +93,13 @@ __all__ = [
     "TASK_CHANNEL",
     "TASK_COST",
     "Accepted",
+    "Answer",
     "Attach",
     "AttachRefused",
     "Attached",
     "Bind",
     "BindResult",
+    "Call",
     "Cancel",
     "CancelDone",
     "CancelTasks",

@@ -23,7 +23,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 from flame.wire.pb.channel import common_pb2 as flame_dot_channel_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/task_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\"\xdb\x02\n\x0b\x43lientFrame\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.flame.channel.v1.ClientHelloH\x00\x12*\n\x06\x61ttach\x18\x02 \x01(\x0b\x32\x18.flame.channel.v1.AttachH\x00\x12*\n\x06submit\x18\x03 \x01(\x0b\x32\x18.flame.channel.v1.SubmitH\x00\x12\x31\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.OutcomeCreditH\x00\x12*\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x18.flame.channel.v1.CancelH\x00\x12*\n\x06\x64\x65tach\x18\x06 \x01(\x0b\x32\x18.flame.channel.v1.DetachH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x42\x07\n\x05\x66rame\"\xd7\x04\n\x0cManagerFrame\x12/\n\x05hello\x18\x01 \x01(\x0b\x32\x1e.flame.channel.v1.ManagerHelloH\x00\x12.\n\x08\x61ttached\x18\x02 \x01(\x0b\x32\x1a.flame.channel.v1.AttachedH\x00\x12.\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1a.flame.channel.v1.AcceptedH\x00\x12\x39\n\x0esubmit_refused\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.SubmitRefusedH\x00\x12\x37\n\rsubmit_credit\x18\x05 \x01(\x0b\x32\x1e.flame.channel.v1.SubmitCreditH\x00\x12.\n\x08outcomes\x18\x06 \x01(\x0b\x32\x1a.flame.channel.v1.OutcomesH\x00\x12\x39\n\x0e\x61ttach_refused\x18\x07 \x01(\x0b\x32\x1f.flame.channel.v1.AttachRefusedH\x00\x12\x39\n\x0esession_closed\x18\x08 \x01(\x0b\x32\x1f.flame.channel.v1.SessionClosedH\x00\x12\x33\n\x0b\x63\x61ncel_done\x18\t \x01(\x0b\x32\x1c.flame.channel.v1.CancelDoneH\x00\x12\x30\n\theartbeat\x18\n \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x12,\n\x07refusal\x18\x0b \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x42\x07\n\x05\x66rame\"\x1d\n\x0b\x43lientHello\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"\x82\x01\n\x0cManagerHello\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x17\n\x0fmax_input_bytes\x18\x03 \x01(\x04\x12/\n\x06\x66ramed\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\"\x85\x01\n\x06\x41ttach\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x11\n\tsubmitter\x18\x03 \x01(\x0c\x12\x11\n\tsubscribe\x18\x04 \x01(\x08\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x16\n\x0eoutcome_credit\x18\x06 \x01(\x04\x12\x0b\n\x03own\x18\x07 \x01(\x08\"t\n\x08\x41ttached\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x11\n\tsubmitted\x18\x03 \x01(\x04\x12\x15\n\rsubmit_credit\x18\x04 \x01(\x04\x12\x0e\n\x06\x63losed\x18\x05 \x01(\x08\x12\x0f\n\x07log_end\x18\x06 \x01(\x04\"J\n\rAttachRefused\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12*\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.flame.channel.v1.Refusal\"\xc2\x01\n\x06Submit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\x0e\n\x06inputs\x18\x03 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x04 \x03(\r\x12\x0f\n\x07limited\x18\x05 \x03(\r\x12\x12\n\ntimeout_ms\x18\x06 \x03(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x03(\x04\x12\r\n\x05noted\x18\x08 \x03(\r\x12*\n\x05notes\x18\t \x03(\x0b\x32\x1b.flame.channel.v1.TaskNotes\"e\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x15\n\rfirst_task_id\x18\x04 \x01(\x04\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x04\"o\n\rSubmitRefused\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12*\n\x07refusal\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.Refusal\",\n\x0cSubmitCredit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xcf\x01\n\x08Outcomes\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\x12\x0f\n\x07outputs\x18\x04 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x05 \x03(\r\x12\x14\n\x0cunsuccessful\x18\x06 \x03(\r\x12+\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32\x19.flame.channel.v1.Failure\x12,\n\x08\x61\x63\x63\x65pted\x18\x08 \x03(\x0b\x32\x1a.flame.channel.v1.Accepted\"?\n\rOutcomeCredit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\":\n\x06\x43\x61ncel\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07request\x18\x02 \x01(\x04\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\",\n\nCancelDone\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07request\x18\x02 \x01(\x04\"\x17\n\x06\x44\x65tach\x12\r\n\x05\x61lias\x18\x01 \x01(\r\"\x1e\n\rSessionClosed\x12\r\n\x05\x61lias\x18\x01 \x01(\r2[\n\x0bTaskChannel\x12L\n\x07\x43onnect\x12\x1d.flame.channel.v1.ClientFrame\x1a\x1e.flame.channel.v1.ManagerFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n#flame/channel/v1/task_channel.proto\x12\x10\x66lame.channel.v1\x1a\x1d\x66lame/channel/v1/common.proto\"\x83\x03\n\x0b\x43lientFrame\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.flame.channel.v1.ClientHelloH\x00\x12*\n\x06\x61ttach\x18\x02 \x01(\x0b\x32\x18.flame.channel.v1.AttachH\x00\x12*\n\x06submit\x18\x03 \x01(\x0b\x32\x18.flame.channel.v1.SubmitH\x00\x12\x31\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.OutcomeCreditH\x00\x12*\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x18.flame.channel.v1.CancelH\x00\x12*\n\x06\x64\x65tach\x18\x06 \x01(\x0b\x32\x18.flame.channel.v1.DetachH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x12&\n\x04\x63\x61ll\x18\x08 \x01(\x0b\x32\x16.flame.channel.v1.CallH\x00\x42\x07\n\x05\x66rame\"\x83\x05\n\x0cManagerFrame\x12/\n\x05hello\x18\x01 \x01(\x0b\x32\x1e.flame.channel.v1.ManagerHelloH\x00\x12.\n\x08\x61ttached\x18\x02 \x01(\x0b\x32\x1a.flame.channel.v1.AttachedH\x00\x12.\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1a.flame.channel.v1.AcceptedH\x00\x12\x39\n\x0esubmit_refused\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.SubmitRefusedH\x00\x12\x37\n\rsubmit_credit\x18\x05 \x01(\x0b\x32\x1e.flame.channel.v1.SubmitCreditH\x00\x12.\n\x08outcomes\x18\x06 \x01(\x0b\x32\x1a.flame.channel.v1.OutcomesH\x00\x12\x39\n\x0e\x61ttach_refused\x18\x07 \x01(\x0b\x32\x1f.flame.channel.v1.AttachRefusedH\x00\x12\x39\n\x0esession_closed\x18\x08 \x01(\x0b\x32\x1f.flame.channel.v1.SessionClosedH\x00\x12\x33\n\x0b\x63\x61ncel_done\x18\t \x01(\x0b\x32\x1c.flame.channel.v1.CancelDoneH\x00\x12\x30\n\theartbeat\x18\n \x01(\x0b\x32\x1b.flame.channel.v1.HeartbeatH\x00\x12,\n\x07refusal\x18\x0b \x01(\x0b\x32\x19.flame.channel.v1.RefusalH\x00\x12*\n\x06\x61nswer\x18\x0c \x01(\x0b\x32\x18.flame.channel.v1.AnswerH\x00\x42\x07\n\x05\x66rame\"\x1d\n\x0b\x43lientHello\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"\x91\x01\n\x0cManagerHello\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\r\x12\x17\n\x0fmax_input_bytes\x18\x03 \x01(\x04\x12/\n\x06\x66ramed\x18\x04 \x01(\x0b\x32\x1f.flame.channel.v1.FramedAddress\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x08\"\x85\x01\n\x06\x41ttach\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x11\n\tsubmitter\x18\x03 \x01(\x0c\x12\x11\n\tsubscribe\x18\x04 \x01(\x08\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x16\n\x0eoutcome_credit\x18\x06 \x01(\x04\x12\x0b\n\x03own\x18\x07 \x01(\x08\"t\n\x08\x41ttached\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x11\n\tsubmitted\x18\x03 \x01(\x04\x12\x15\n\rsubmit_credit\x18\x04 \x01(\x04\x12\x0e\n\x06\x63losed\x18\x05 \x01(\x08\x12\x0f\n\x07log_end\x18\x06 \x01(\x04\"J\n\rAttachRefused\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12*\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.flame.channel.v1.Refusal\"\xc2\x01\n\x06Submit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\x0e\n\x06inputs\x18\x03 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x04 \x03(\r\x12\x0f\n\x07limited\x18\x05 \x03(\r\x12\x12\n\ntimeout_ms\x18\x06 \x03(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x03(\x04\x12\r\n\x05noted\x18\x08 \x03(\r\x12*\n\x05notes\x18\t \x03(\x0b\x32\x1b.flame.channel.v1.TaskNotes\"e\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x15\n\rfirst_task_id\x18\x04 \x01(\x04\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x04\"o\n\rSubmitRefused\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12*\n\x07refusal\x18\x04 \x01(\x0b\x32\x19.flame.channel.v1.Refusal\",\n\x0cSubmitCredit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xcf\x01\n\x08Outcomes\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\x12\x0f\n\x07outputs\x18\x04 \x03(\x0c\x12\x0e\n\x06\x61\x62sent\x18\x05 \x03(\r\x12\x14\n\x0cunsuccessful\x18\x06 \x03(\r\x12+\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32\x19.flame.channel.v1.Failure\x12,\n\x08\x61\x63\x63\x65pted\x18\x08 \x03(\x0b\x32\x1a.flame.channel.v1.Accepted\"?\n\rOutcomeCredit\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\":\n\x06\x43\x61ncel\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07request\x18\x02 \x01(\x04\x12\x10\n\x08task_ids\x18\x03 \x03(\x04\",\n\nCancelDone\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x0f\n\x07request\x18\x02 \x01(\x04\"\x17\n\x06\x44\x65tach\x12\r\n\x05\x61lias\x18\x01 \x01(\r\"\x1e\n\rSessionClosed\x12\r\n\x05\x61lias\x18\x01 \x01(\r\"7\n\x04\x43\x61ll\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\"i\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12*\n\x07refusal\x18\x03 \x01(\x0b\x32\x19.flame.channel.v1.Refusal\x12\x11\n\telsewhere\x18\x04 \x01(\x08\x32[\n\x0bTaskChannel\x12L\n\x07\x43onnect\x12\x1d.flame.channel.v1.ClientFrame\x1a\x1e.flame.channel.v1.ManagerFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -31,39 +31,43 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flame.channel.v1.task_chann
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLIENTFRAME']._serialized_start=89
-  _globals['_CLIENTFRAME']._serialized_end=436
-  _globals['_MANAGERFRAME']._serialized_start=439
-  _globals['_MANAGERFRAME']._serialized_end=1038
-  _globals['_CLIENTHELLO']._serialized_start=1040
-  _globals['_CLIENTHELLO']._serialized_end=1069
-  _globals['_MANAGERHELLO']._serialized_start=1072
-  _globals['_MANAGERHELLO']._serialized_end=1202
-  _globals['_ATTACH']._serialized_start=1205
-  _globals['_ATTACH']._serialized_end=1338
-  _globals['_ATTACHED']._serialized_start=1340
-  _globals['_ATTACHED']._serialized_end=1456
-  _globals['_ATTACHREFUSED']._serialized_start=1458
-  _globals['_ATTACHREFUSED']._serialized_end=1532
-  _globals['_SUBMIT']._serialized_start=1535
-  _globals['_SUBMIT']._serialized_end=1729
-  _globals['_ACCEPTED']._serialized_start=1731
-  _globals['_ACCEPTED']._serialized_end=1832
-  _globals['_SUBMITREFUSED']._serialized_start=1834
-  _globals['_SUBMITREFUSED']._serialized_end=1945
-  _globals['_SUBMITCREDIT']._serialized_start=1947
-  _globals['_SUBMITCREDIT']._serialized_end=1991
-  _globals['_OUTCOMES']._serialized_start=1994
-  _globals['_OUTCOMES']._serialized_end=2201
-  _globals['_OUTCOMECREDIT']._serialized_start=2203
-  _globals['_OUTCOMECREDIT']._serialized_end=2266
-  _globals['_CANCEL']._serialized_start=2268
-  _globals['_CANCEL']._serialized_end=2326
-  _globals['_CANCELDONE']._serialized_start=2328
-  _globals['_CANCELDONE']._serialized_end=2372
-  _globals['_DETACH']._serialized_start=2374
-  _globals['_DETACH']._serialized_end=2397
-  _globals['_SESSIONCLOSED']._serialized_start=2399
-  _globals['_SESSIONCLOSED']._serialized_end=2429
-  _globals['_TASKCHANNEL']._serialized_start=2431
-  _globals['_TASKCHANNEL']._serialized_end=2522
+  _globals['_CLIENTFRAME']._serialized_end=476
+  _globals['_MANAGERFRAME']._serialized_start=479
+  _globals['_MANAGERFRAME']._serialized_end=1122
+  _globals['_CLIENTHELLO']._serialized_start=1124
+  _globals['_CLIENTHELLO']._serialized_end=1153
+  _globals['_MANAGERHELLO']._serialized_start=1156
+  _globals['_MANAGERHELLO']._serialized_end=1301
+  _globals['_ATTACH']._serialized_start=1304
+  _globals['_ATTACH']._serialized_end=1437
+  _globals['_ATTACHED']._serialized_start=1439
+  _globals['_ATTACHED']._serialized_end=1555
+  _globals['_ATTACHREFUSED']._serialized_start=1557
+  _globals['_ATTACHREFUSED']._serialized_end=1631
+  _globals['_SUBMIT']._serialized_start=1634
+  _globals['_SUBMIT']._serialized_end=1828
+  _globals['_ACCEPTED']._serialized_start=1830
+  _globals['_ACCEPTED']._serialized_end=1931
+  _globals['_SUBMITREFUSED']._serialized_start=1933
+  _globals['_SUBMITREFUSED']._serialized_end=2044
+  _globals['_SUBMITCREDIT']._serialized_start=2046
+  _globals['_SUBMITCREDIT']._serialized_end=2090
+  _globals['_OUTCOMES']._serialized_start=2093
+  _globals['_OUTCOMES']._serialized_end=2300
+  _globals['_OUTCOMECREDIT']._serialized_start=2302
+  _globals['_OUTCOMECREDIT']._serialized_end=2365
+  _globals['_CANCEL']._serialized_start=2367
+  _globals['_CANCEL']._serialized_end=2425
+  _globals['_CANCELDONE']._serialized_start=2427
+  _globals['_CANCELDONE']._serialized_end=2471
+  _globals['_DETACH']._serialized_start=2473
+  _globals['_DETACH']._serialized_end=2496
+  _globals['_SESSIONCLOSED']._serialized_start=2498
+  _globals['_SESSIONCLOSED']._serialized_end=2528
+  _globals['_CALL']._serialized_start=2530
+  _globals['_CALL']._serialized_end=2585
+  _globals['_ANSWER']._serialized_start=2587
+  _globals['_ANSWER']._serialized_end=2692
+  _globals['_TASKCHANNEL']._serialized_start=2694
+  _globals['_TASKCHANNEL']._serialized_end=2785
 # @@protoc_insertion_point(module_scope)

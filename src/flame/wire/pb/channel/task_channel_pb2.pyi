@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientFrame(_message.Message):
-    __slots__ = ("hello", "attach", "submit", "credit", "cancel", "detach", "heartbeat")
+    __slots__ = ("hello", "attach", "submit", "credit", "cancel", "detach", "heartbeat", "call")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     SUBMIT_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class ClientFrame(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     DETACH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
     hello: ClientHello
     attach: Attach
     submit: Submit
@@ -23,10 +24,11 @@ class ClientFrame(_message.Message):
     cancel: Cancel
     detach: Detach
     heartbeat: _common_pb2.Heartbeat
-    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., credit: _Optional[_Union[OutcomeCredit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., detach: _Optional[_Union[Detach, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ...) -> None: ...
+    call: Call
+    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., credit: _Optional[_Union[OutcomeCredit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., detach: _Optional[_Union[Detach, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ...) -> None: ...
 
 class ManagerFrame(_message.Message):
-    __slots__ = ("hello", "attached", "accepted", "submit_refused", "submit_credit", "outcomes", "attach_refused", "session_closed", "cancel_done", "heartbeat", "refusal")
+    __slots__ = ("hello", "attached", "accepted", "submit_refused", "submit_credit", "outcomes", "attach_refused", "session_closed", "cancel_done", "heartbeat", "refusal", "answer")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +40,7 @@ class ManagerFrame(_message.Message):
     CANCEL_DONE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     hello: ManagerHello
     attached: Attached
     accepted: Accepted
@@ -49,7 +52,8 @@ class ManagerFrame(_message.Message):
     cancel_done: CancelDone
     heartbeat: _common_pb2.Heartbeat
     refusal: _common_pb2.Refusal
-    def __init__(self, hello: _Optional[_Union[ManagerHello, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., submit_refused: _Optional[_Union[SubmitRefused, _Mapping]] = ..., submit_credit: _Optional[_Union[SubmitCredit, _Mapping]] = ..., outcomes: _Optional[_Union[Outcomes, _Mapping]] = ..., attach_refused: _Optional[_Union[AttachRefused, _Mapping]] = ..., session_closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., cancel_done: _Optional[_Union[CancelDone, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ...) -> None: ...
+    answer: Answer
+    def __init__(self, hello: _Optional[_Union[ManagerHello, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., submit_refused: _Optional[_Union[SubmitRefused, _Mapping]] = ..., submit_credit: _Optional[_Union[SubmitCredit, _Mapping]] = ..., outcomes: _Optional[_Union[Outcomes, _Mapping]] = ..., attach_refused: _Optional[_Union[AttachRefused, _Mapping]] = ..., session_closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., cancel_done: _Optional[_Union[CancelDone, _Mapping]] = ..., heartbeat: _Optional[_Union[_common_pb2.Heartbeat, _Mapping]] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class ClientHello(_message.Message):
     __slots__ = ("client",)
@@ -58,16 +62,18 @@ class ClientHello(_message.Message):
     def __init__(self, client: _Optional[str] = ...) -> None: ...
 
 class ManagerHello(_message.Message):
-    __slots__ = ("epoch", "heartbeat_seconds", "max_input_bytes", "framed")
+    __slots__ = ("epoch", "heartbeat_seconds", "max_input_bytes", "framed", "calls")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     FRAMED_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     heartbeat_seconds: int
     max_input_bytes: int
     framed: _common_pb2.FramedAddress
-    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., max_input_bytes: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ...) -> None: ...
+    calls: bool
+    def __init__(self, epoch: _Optional[int] = ..., heartbeat_seconds: _Optional[int] = ..., max_input_bytes: _Optional[int] = ..., framed: _Optional[_Union[_common_pb2.FramedAddress, _Mapping]] = ..., calls: _Optional[bool] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("alias", "session", "submitter", "subscribe", "position", "outcome_credit", "own")
@@ -226,3 +232,25 @@ class SessionClosed(_message.Message):
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     alias: int
     def __init__(self, alias: _Optional[int] = ...) -> None: ...
+
+class Call(_message.Message):
+    __slots__ = ("number", "method", "request")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    method: str
+    request: bytes
+    def __init__(self, number: _Optional[int] = ..., method: _Optional[str] = ..., request: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("number", "response", "refusal", "elsewhere")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    response: bytes
+    refusal: _common_pb2.Refusal
+    elsewhere: bool
+    def __init__(self, number: _Optional[int] = ..., response: _Optional[bytes] = ..., refusal: _Optional[_Union[_common_pb2.Refusal, _Mapping]] = ..., elsewhere: _Optional[bool] = ...) -> None: ...
