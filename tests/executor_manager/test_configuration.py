@@ -30,6 +30,12 @@ def test_options_come_before_the_environment_and_the_file_comes_last(
     )
 
 
+def test_a_file_may_have_a_node_and_no_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "flame-cluster.yaml"
+    file.write_text("node: {labels: {zone: a}}")
+    assert show(find_access(None, None, None, str(file)).endpoints) == "http://127.0.0.1:8080"
+
+
 def test_the_local_clusters_token_is_found_for_loopback_only(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "token").write_text("secret\n")

@@ -79,6 +79,7 @@ def test_a_file_need_not_say_what_flame_up_does_not_use(tmp_path: Path) -> None:
     found = load(write(tmp_path, "cluster: {tenants: {a: {weight: 2}}}"))
     assert (found.name, str(found.endpoint)) == ("flame", "http://127.0.0.1:8080")
     assert [tenant.name for tenant in found.tenants] == ["a", "default"]
+    assert load(write(tmp_path, "node: {volumes: [/srv/data]}")).name == "flame"
 
 
 def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
@@ -99,6 +100,7 @@ def test_a_declared_tenant_may_have_limits_of_its_own(tmp_path: Path) -> None:
         ("cluster: {name: 3}", "cluster.name cannot be 3"),
         ("cluster: {endpoint: 'h'}", "cluster.endpoint: endpoint 'h' is not an address"),
         ("cache: {}", "cluster is missing"),
+        ("cluster:", "cluster is missing"),
         (SMALLEST + "other: 1", "other is not known; allowed here are cache, cluster"),
         (SMALLEST + "  polices: []", "cluster.polices is not known; allowed here are endpoint, "),
         (

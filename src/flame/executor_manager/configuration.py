@@ -98,12 +98,15 @@ def find_volumes(options: Sequence[str], config: str | None) -> tuple[str, ...]:
 
 
 def read_cluster(path: str) -> dict[str, Any]:
-    """Return the ``cluster`` section of a flame-cluster.yaml.
+    """Return the ``cluster`` section of a flame-cluster.yaml, which may have a ``node`` section alone.
 
     Raises:
-        InvalidConfiguration: It cannot be read, is no YAML, or has no such section.
+        InvalidConfiguration: It cannot be read, is no YAML, or has neither section.
     """
-    cluster = _read(path).get("cluster")
+    content = _read(path)
+    cluster = content.get("cluster")
+    if cluster is None and "node" in content:
+        return {}
     if not isinstance(cluster, dict):
         raise InvalidConfiguration(f"{path}: a mapping with the key 'cluster' is needed")
     found: dict[str, Any] = cluster

@@ -88,7 +88,9 @@ def load(path: Path) -> Configuration:
         file = msgspec.convert(data, File)
     except msgspec.ValidationError as error:
         raise InvalidConfiguration(f"{path}: {explain(str(error), data, File)}") from None
-    return _checked(path, file.cluster)
+    if file.cluster is None and file.node is None:
+        raise InvalidConfiguration(f"{path}: cluster is missing")
+    return _checked(path, file.cluster or Cluster())
 
 
 def _checked(path: Path, cluster: Cluster) -> Configuration:

@@ -182,8 +182,8 @@ class Cluster(Strict, frozen=True):
 
 
 class File(Strict, frozen=True):
-    """All of it."""
+    """All of it. A file with a ``node`` needs no ``cluster``: ``flame up`` gives it to both managers."""
 
-    cluster: Cluster
+    cluster: Cluster | None = None
     cache: Cache | None = None
     node: dict[str, Any] | None = None  # the executor manager's; it checks it
