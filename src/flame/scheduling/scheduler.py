@@ -69,12 +69,7 @@ class _Planning:
         walk = Walk(ledger.root, tier, blocked, ledger.with_warm(), guaranteed=guaranteed)
         passed: list[Leaf] = []
         while ledger.slots.open > 0 or ledger.with_idle:
-            wanted = ledger.tree.wanted
-            if (
-                not ledger.tree.ready
-                and len(blocked) >= len(wanted)
-                and all(shape in blocked for shape in wanted)
-            ):
+            if self._is_all_blocked(blocked):
                 return
             leaf = self._next(walk, blocked, passed)
             if leaf is None:
@@ -99,8 +94,10 @@ class _Planning:
             order = leaf.wish.order
             if leaf is ledger.line or order in self._limited or order in self._slotless:
                 continue
-            if ledger.is_blocked(leaf.shape):
-                blocked[leaf.shape] = None  # it may have become so: others took what there was
+            if leaf.shape not in blocked and ledger.is_blocked(leaf.shape):
+                blocked[leaf.shape] = None  # it has become so: others took what there was
+                if self._is_all_blocked(blocked):
+                    return None  # and need not be found for one after the other
             if order in self._failed or (leaf.shape in blocked and not ledger.warm.has(leaf.wish)):
                 self._passed.note(leaf)
                 passed.append(leaf)
@@ -113,6 +110,15 @@ class _Planning:
                 return self._next(walk, blocked, passed)
             return leaf
         return None
+
+    def _is_all_blocked(self, blocked: dict[Shape, None]) -> bool:
+        """Whether nothing is left for anybody, of whatever tier."""
+        tree = self._ledger.tree
+        return (
+            not tree.ready
+            and len(blocked) >= len(tree.wanted)
+            and all(shape in blocked for shape in tree.wanted)
+        )
 
     def _grant(self, leaf: Leaf) -> bool:
         ledger, wish = self._ledger, leaf.wish
