@@ -31,22 +31,33 @@ class BestServed:
     def _served(self, child: Leaf | Branch) -> float:
         return self._share(child.used + child.tips, child.weight)
 
-    def any_above(self, after: float, mine: Leaf | Branch) -> bool:
-        """Whether the best served, the taker aside, has more than the taker would have."""
+    def _left(self, child: Leaf | Branch) -> float:
+        """How well a session is served when it has given what it gives at once; a tenant, before."""
+        if isinstance(child, Branch):
+            return self._served(child)
+        return self._share(child.used + child.tips - lost(child), child.weight)
+
+    def any_above(self, after: float, mine: Leaf | Branch, tier: int, most: int) -> bool:
+        """Whether one of the first ``most`` to be asked may have more left than the taker would have.
+
+        Those of higher tiers are not asked.
+        """
         best = self._best
         aside: list[tuple[float, int, Leaf | Branch]] = []
         found = False
-        while best:
+        while best and most and not found:
             negative, order, child = best[0]
             now = self._served(child)
             if -negative != now:
                 heappop(best)
                 heappush(best, (-now, order, child))
-            elif child is mine:
-                aside.append(heappop(best))
-            else:
-                found = now > after
+                continue
+            if now <= after:
                 break
+            aside.append(heappop(best))
+            if child is not mine and (isinstance(child, Branch) or child.tier <= tier):
+                found = self._left(child) > after
+                most -= 1
         for entry in aside:
             heappush(best, entry)
         return found
@@ -81,3 +92,12 @@ class BestServed:
         for entry in aside:
             heappush(best, entry)
         return givers
+
+
+def lost(giver: Leaf, count: int = 0) -> float:
+    """What a session is taken to lose with ``count`` executors (0: a gang's worth).
+
+    By Webster's rule an executor counts half; a gang counts as a whole.
+    """
+    batch = giver.wish.batch_size
+    return (count or batch) * giver.price / (2 if batch == 1 else 1)

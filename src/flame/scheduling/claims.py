@@ -23,7 +23,7 @@ where it is gone in the same moment (:meth:`~flame.scheduling.promises.Promises.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from flame.scheduling.best_served import BestServed
+from flame.scheduling.best_served import BestServed, lost
 from flame.scheduling.clearing import GIVERS_TRIED, Clearing, MayGive, these
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.limits import allows, ceiling_of, is_entitled, may_lose
@@ -147,7 +147,7 @@ class Claims:
             entitled = is_entitled(path, leaf.wish.request * leaf.wish.batch_size)
             after = share(mine.used + mine.tips + asked * leaf.price / 2, mine.weight)
             may_take_back = leaf.gave_at != ledger.circumstances
-            above = may_take_back and best.any_above(after, mine)
+            above = may_take_back and best.any_above(after, mine, tier, GIVERS_TRIED)
             due = is_due(mine)
             if not entitled and not above and not due:
                 failed[leaf.wish.order] = None
@@ -168,7 +168,6 @@ class Claims:
                 below = chain(giver)
                 below = below[: below.index(branch)]
                 theirs: Leaf | Branch = below[-1] if below else giver
-                lost = count * giver.price / (2 if giver.wish.batch_size == 1 else 1)
                 if not may_lose(below, giver.wish.request * count):
                     return False
                 if entitled and below:
@@ -183,7 +182,7 @@ class Claims:
                     return False
                 if not may_take_back:
                     return False
-                left = share(theirs.used + theirs.tips - lost, theirs.weight)
+                left = share(theirs.used + theirs.tips - lost(giver, count), theirs.weight)
                 # Not for the last digit: both would be after the other for ever.
                 return left - after > EXACT * abs(left)
 
