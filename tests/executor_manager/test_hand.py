@@ -1,3 +1,4 @@
+import signal
 import threading
 
 from flame.executor_manager.hand import End, Enter, Hand, Leave, held_of
@@ -41,6 +42,27 @@ def test_an_end_gives_up_what_has_not_started() -> None:
     hand = hand_with(3)
     hand.end()
     assert hand.wait() == End()
+
+
+def test_a_signal_is_handled_while_the_main_thread_sleeps_and_does_not_wake_it() -> None:
+    hand, seen = Hand(), list[int]()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+
+    def interrupt_then_deal() -> None:
+        wait_until(lambda: hand._main_waits, "the main thread sleeps")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        wait_until(lambda: seen, "the signal's handler")
+        hand.deal([(TaskId(1), 1, b"")])
+
+    other = threading.Thread(target=interrupt_then_deal)
+    other.start()
+    try:
+        assert hand.wait() is None
+    finally:
+        other.join(20)
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIGUSR1]
+    assert len(hand.tasks) == 1
 
 
 def test_what_arrives_together_wakes_the_main_thread_when_it_is_all_there() -> None:

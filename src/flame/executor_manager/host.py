@@ -157,13 +157,18 @@ class Host:
                 written.end_task(task_id)
             put((task_id, attempt, output, now - started, 0 if data is None else len(data)))
             started = now
-            if not hand.awake and (not tasks or now - woken > RIPE_AFTER):
+            if now - woken > RIPE_AFTER and not hand.awake:
                 hand.awake = True
-                self._woken = woken = now
+                woken = now
                 wake()
         if os.getpid() != self._pid:
             os._exit(1)  # a child that a service forked came back from its task: the task is ours
         self._cell.write(None)
+        if not hand.awake and hand.finished:
+            hand.awake = True
+            woken = started
+            wake()
+        self._woken = woken
 
     def _enter(self, bind: frames.Bind) -> None:
         self._leave()
