@@ -333,6 +333,53 @@ async def test_calls_over_the_task_channel_open_and_close_ones_own(world: World)
     stream.cancel()
 
 
+async def test_an_attach_right_behind_the_call_that_creates_its_session_finds_it(
+    world: World,
+) -> None:
+    spec = v1.SessionSpec(application="app-blue")
+    created = a_call(1, "CreateSession", session_id="mine", session=spec)
+    attach = ClientFrame(attach=frames.Attach(alias=1, session="mine"))
+    stream = await talk(world, world.user, created, attach)
+    kinds = {(await stream.read()).WhichOneof("frame") for _ in range(2)}
+    assert kinds == {"answer", "attached"}
+    stream.cancel()
+
+
+async def test_a_call_that_has_to_wait_is_answered_all_the_same(world: World) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(_request: Any, _caller: Any, _context: Any) -> bytes:
+        await go_on.wait()
+        await asyncio.sleep(0)
+        return b"at last"
+
+    tasks = Tasks("calls")
+    world.shell.clients.calls = ChannelCalls({"GetSession": slowly}, world.shell.lapsed, tasks)
+    stream = await talk(world, world.user, a_call(1, "GetSession"))
+    assert len(tasks) == 1
+    go_on.set()
+    assert (await stream.read()).answer.response == b"at last"
+    await tasks.close()
+    stream.cancel()
+
+
+async def test_a_call_that_waits_ends_with_its_session_manager(world: World) -> None:
+    ended = asyncio.Event()
+
+    async def never(_request: Any, _caller: Any, _context: Any) -> bytes:
+        try:
+            return await asyncio.Future()
+        finally:
+            ended.set()
+
+    tasks = Tasks("calls")
+    world.shell.clients.calls = ChannelCalls({"GetSession": never}, world.shell.lapsed, tasks)
+    stream = await talk(world, world.user, a_call(1, "GetSession"))
+    await tasks.close()
+    assert ended.is_set()
+    stream.cancel()
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -5,7 +5,8 @@ each, and gRPC makes such a call five times as long.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from flame.model.errors import FlameError, InvalidRequest, NotLeading
@@ -27,7 +28,9 @@ class _Context:
 
 
 class ChannelCalls:
-    """Answers calls, each in a task of its own.
+    """Answers calls, in the order in which they are begun if nothing has to be waited for.
+
+    A call is answered in place. Only one that has to wait, for a slow store, say, gets a task.
 
     Args:
         answers: By the rpc's name.
@@ -46,8 +49,16 @@ class ChannelCalls:
     def begin(
         self, call: frames.Call, caller: Caller, send: Callable[[frames.Answer], Any]
     ) -> None:
-        """Have ``send`` called with the answer, later."""
-        self._tasks.start(self._serve(call, caller, send), f"call-{call.method[:40]}")
+        """Have ``send`` called with the answer, now or later.
+
+        What the call changes is changed when this returns: frames behind it find it so.
+        """
+        serving = self._serve(call, caller, send)
+        try:
+            waits_for = serving.send(None)
+        except StopIteration:
+            return
+        self._tasks.start(_the_rest(waits_for, serving), f"call-{call.method[:40]}")
 
     async def _serve(
         self, call: frames.Call, caller: Caller, send: Callable[[frames.Answer], Any]
@@ -79,3 +90,14 @@ class ChannelCalls:
         method = v1.FRONTEND[call.method]
         authorize(caller, method.path)
         return bytes_of(await answer(parse(method, call.request), caller, self._context))
+
+
+@types.coroutine
+def _the_rest(waits_for: Any, work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun outside a task, and waits for something."""
+    try:
+        yield waits_for
+    except BaseException:
+        work.close()
+        raise
+    yield from work.__await__()
