@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -71,6 +72,7 @@ class FakeManager:
         self.submits: list[tuple[bytes, int, int]] = []
         self.attaches: list[frames.Attach] = []
         self.cancelled: list[int] = []
+        self.detached: list[int] = []
         self.credits: list[frames.OutcomeCredit] = []
         self.takes_calls = False
         self.channel_calls: list[str] = []
@@ -116,6 +118,11 @@ class FakeManager:
         """Say nothing more on the streams that are open now, without closing them."""
         for stream in self._streams:
             stream.silent = True
+
+    def send_everywhere(self, **frame: Any) -> None:
+        """Send a frame on every stream."""
+        for stream in self._streams:
+            self.loop.call_soon_threadsafe(partial(stream.send, **frame))
 
     def release(self) -> None:
         """Send what was held back and may be sent now."""
@@ -321,7 +328,7 @@ class _Stream:
             kind = frame.WhichOneof("frame")
             if kind == "hello":
                 manager.hellos += 1
-                self._send(
+                self.send(
                     hello=frames.ManagerHello(
                         epoch=1,
                         heartbeat_seconds=manager.heartbeat,
@@ -333,13 +340,14 @@ class _Stream:
             elif kind == "attach":
                 self._attach(frame.attach)
             elif kind == "detach":
+                manager.detached.append(frame.detach.alias)
                 self.attached.pop(frame.detach.alias, None)
             elif kind == "submit" and frame.submit.alias in self.attached:
                 self._submit(frame.submit)
             elif kind == "cancel":
                 manager.cancelled.extend(frame.cancel.task_ids)
                 done = frames.CancelDone(alias=frame.cancel.alias, request=frame.cancel.request)
-                self._send(cancel_done=done)
+                self.send(cancel_done=done)
             elif kind == "credit":
                 manager.credits.append(frame.credit)
             elif kind == "call":
@@ -355,7 +363,7 @@ class _Stream:
         except FlameError as error:
             answer.refusal.CopyFrom(refusal_of(error))
         if manager.on_call(answer):
-            self._send(answer=answer)
+            self.send(answer=answer)
 
     def _attach(self, attach: frames.Attach) -> None:
         manager = self.manager
@@ -364,12 +372,12 @@ class _Stream:
             session = manager.named(attach.session)
         except NotFound as error:
             refused = frames.AttachRefused(alias=attach.alias, refusal=refusal_of(error))
-            self._send(attach_refused=refused)
+            self.send(attach_refused=refused)
             return
         self.attached[attach.alias] = (session, attach)
         self.cursor[attach.alias] = attach.position
         known = session.numbers.setdefault(attach.submitter, [])
-        self._send(
+        self.send(
             attached=frames.Attached(
                 alias=attach.alias,
                 number=session.number,
@@ -405,7 +413,7 @@ class _Stream:
                 count=count,
                 refusal=refusal_of(error),
             )
-            self._send(submit_refused=refused)
+            self.send(submit_refused=refused)
             return
         repeated = max(0, min(count, len(numbers) - submit.first_number))
         answers = []
@@ -452,7 +460,7 @@ class _Stream:
                 self.cursor[alias] += len(entries)
                 outputs, absent = pack([output for _, output, _ in entries])
                 failed = [i for i, entry in enumerate(entries) if entry[2] is not None]
-                self._send(
+                self.send(
                     outcomes=frames.Outcomes(
                         alias=alias,
                         position=position,
@@ -468,7 +476,7 @@ class _Stream:
         for alias, (attached, _) in self.attached.items():
             if attached is session and alias not in self.told_closed:
                 self.told_closed.add(alias)
-                self._send(session_closed=frames.SessionClosed(alias=alias))
+                self.send(session_closed=frames.SessionClosed(alias=alias))
 
-    def _send(self, **frame: Any) -> None:
+    def send(self, **frame: Any) -> None:
         self.out.put_nowait(frames.ManagerFrame(**frame))

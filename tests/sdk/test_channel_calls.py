@@ -10,7 +10,9 @@ import flame
 from flame.model.errors import AlreadyExists, NotFound, Unavailable
 from flame.sdk.channel_calls import ChannelCalls
 from flame.wire import frames, v1
+from flame.wire.status import refusal_of
 from tests.sdk.fake_manager import TOKEN, FakeManager
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -87,6 +89,68 @@ def test_a_call_whose_answer_a_lost_stream_took_is_repeated(
     session = calling.create_session("app", name="one")
     assert session.invoke(b"ab", timeout=10) == b"ba"
     assert manager.hellos == 2
+
+
+def test_the_attach_travels_with_the_call_that_creates_its_session(
+    calling: flame.Client, manager: FakeManager
+) -> None:
+    attached_before_the_answer = threading.Event()
+
+    def wait_for_the_attach(answer: frames.Answer) -> bool:
+        def watch() -> None:
+            wait_until(lambda: len(manager.attaches) == 1, "the Attach has arrived")
+            attached_before_the_answer.set()
+            manager.send_everywhere(answer=answer)
+
+        threading.Thread(target=watch).start()
+        return False
+
+    manager.on_call = wait_for_the_attach
+    session = calling.create_session("app")
+    assert attached_before_the_answer.is_set()
+    assert session.invoke(b"ab", timeout=10) == b"ba"
+    assert len(manager.attaches) == 1
+
+
+def test_nobody_attaches_early_to_a_session_whose_name_others_may_know(
+    calling: flame.Client, manager: FakeManager
+) -> None:
+    theirs = calling.create_session("app", name="one")
+    assert theirs.invoke(b"ab", timeout=10) == b"ba"
+    with pytest.raises(AlreadyExists):
+        calling.create_session("app", name="one")
+    assert len(manager.attaches) == 1
+
+
+def test_an_attach_that_was_too_early_is_sent_again(
+    calling: flame.Client, manager: FakeManager
+) -> None:
+    def too_late(answer: frames.Answer) -> bool:
+        manager.sessions.clear()
+        answer.ClearField("response")
+        answer.elsewhere = True
+        return True
+
+    manager.on_call = too_late
+    assert calling.create_session("app").invoke(b"ab", timeout=10) == b"ba"
+    assert len(manager.attaches) == 2
+
+
+def test_a_session_that_could_not_be_created_leaves_nothing_on_the_stream(
+    calling: flame.Client, manager: FakeManager
+) -> None:
+    def refuse(answer: frames.Answer) -> bool:
+        manager.sessions.clear()
+        answer.refusal.CopyFrom(refusal_of(NotFound("there is no application 'app'")))
+        return True
+
+    manager.on_call = refuse
+    with pytest.raises(NotFound, match="no application"):
+        calling.create_session("app")
+    manager.on_call = lambda _answer: True
+    assert calling.create_session("app").invoke(b"ab", timeout=10) == b"ba"
+    assert manager.hellos == 1
+    assert manager.detached == []
 
 
 # --- without a channel ------------------------------------------------------------------------------

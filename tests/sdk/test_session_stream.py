@@ -7,6 +7,7 @@ import pytest
 from flame.model.errors import (
     FlameError,
     InvalidRequest,
+    NotFound,
     ResourceExhausted,
     TaskCancelled,
     TaskFailed,
@@ -496,3 +497,42 @@ def test_limits_of_their_own_travel_with_the_tasks_that_have_some_also_when_sent
         assert (list(submit.timeout_ms), list(submit.deadline_ms)) == ([5, 0], [0, 7])
         h.stream.disconnected()
         h.attach()
+
+
+def state_of(stream: SessionStream) -> State:
+    return stream.state
+
+
+def test_an_attach_that_came_before_its_session_waits_for_it() -> None:
+    stream = SessionStream("s", resolve)
+    stream.is_early = True
+    stream.want()
+    stream.attach_frame(1)
+    stream.attach_refused(NotFound("there is no session 's'"))
+    assert state_of(stream) is State.DETACHED
+    stream.created()
+    assert state_of(stream) is State.WANTED
+    stream.attach_frame(2)
+    stream.attach_refused(NotFound("there is no session 's'"))
+    assert state_of(stream) is State.ENDED
+
+
+def test_a_refusal_that_comes_after_the_session_did_is_no_end() -> None:
+    stream = SessionStream("s", resolve)
+    stream.is_early = True
+    stream.want()
+    stream.attach_frame(1)
+    stream.created()
+    stream.attach_refused(NotFound("there is no session 's'"))
+    assert state_of(stream) is State.WANTED
+
+
+def test_an_early_attach_that_a_lost_connection_took_is_not_repeated_early() -> None:
+    stream = SessionStream("s", resolve)
+    stream.is_early = True
+    stream.want()
+    stream.attach_frame(1)
+    stream.disconnected()
+    assert state_of(stream) is State.DETACHED
+    stream.created()
+    assert state_of(stream) is State.WANTED

@@ -129,14 +129,35 @@ class Connection:
     async def create_session(
         self, new: NewSession, deliver: Deliver
     ) -> tuple[SessionInfo, SessionStream]:
-        """Create a session, and its application if it brings one; begin to attach."""
-        info = await self._with_application(
-            new,
-            lambda: self.frontend.create_session(
+        """Create a session, and its application if it brings one; begin to attach.
+
+        Where the call goes over the task channel, the Attach follows it at once, and finds the session:
+        a round trip less. Not so under a name that others may know: to attach to, and leave, somebody
+        else's session may end it.
+        """
+        stream: SessionStream | None = None
+
+        def make() -> Awaitable[SessionInfo]:
+            nonlocal stream
+            if stream is None and new.is_name_made_up and self.tasks.calls.is_open:
+                stream = self._stream(new.name, deliver, position=0, attach=True)
+                stream.is_early = True
+            return self.frontend.create_session(
                 new.name, new.spec, default_resources=new.default_resources
-            ),
-        )
-        return info, self._stream(new.name, deliver, position=0, attach=True)
+            )
+
+        try:
+            info = await self._with_application(new, make)
+        except BaseException:
+            if stream is not None:
+                self.forget(stream)
+            raise
+        if stream is None:
+            stream = self._stream(new.name, deliver, position=0, attach=True)
+        else:
+            stream.created()
+            self.tasks.poke(stream)
+        return info, stream
 
     async def open_session(
         self, name: str, new: NewSession | None, deliver: Deliver, submitter: str | None

@@ -278,7 +278,6 @@ class Frontend:
         then, and no answer.
         """
         deadline = time.monotonic() + self.retry_seconds
-        backoff = backoff_among(self.managers)
         repeated = False
         if self.channel is not None and self.channel.takes(request, name):
             try:
@@ -286,6 +285,7 @@ class Frontend:
                 return v1.FRONTEND[name].response.FromString(answered)
             except Unavailable:
                 repeated = True
+        backoff = backoff_among(self.managers)
         while True:
             endpoint = self.managers.current
             sent = request() if callable(request) else request

@@ -75,12 +75,18 @@ class SessionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session to be made. ``service`` is the application to register first, if there is one."""
+    """A session to be made.
+
+    Attributes:
+        service: The application to register first, if there is one.
+        is_name_made_up: Nobody else has, or looks for, a session of this name.
+    """
 
     name: str
     spec: SessionSpec
     default_resources: bool
     service: ApplicationSpec | None
+    is_name_made_up: bool = False
 
 
 def new_session(application: object, name: str | None, options: SessionOptions) -> NewSession:
@@ -94,6 +100,7 @@ def new_session(application: object, name: str | None, options: SessionOptions) 
         application_name = check_name(application, "application")
     else:
         application_name, service = application_of(application)
+    is_name_made_up = name is None
     if name is None:
         name = f"{application_name[: MAX_NAME_LENGTH - 9]}-{_random_text(8)}"
     return NewSession(
@@ -101,6 +108,7 @@ def new_session(application: object, name: str | None, options: SessionOptions) 
         _specification(application_name, options),
         options.resources is None,
         service,
+        is_name_made_up,
     )
 
 
@@ -234,4 +242,10 @@ def _at_least(what: str, value: object, least: int) -> None:
 
 
 def _random_text(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    # One number: a call of the system for each character takes as long as all the rest here.
+    number = secrets.randbelow(len(_ALPHABET) ** length)
+    characters = []
+    for _ in range(length):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return "".join(characters)

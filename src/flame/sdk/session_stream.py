@@ -16,6 +16,7 @@ from itertools import repeat
 from flame.model.errors import (
     FlameError,
     InvalidRequest,
+    NotFound,
     TaskCancelled,
     TaskLost,
     WrongState,
@@ -57,6 +58,7 @@ class SessionStream:
         state: See :class:`State`.
         error: Why nothing more can be submitted; None while it can.
         alias: The stream's number on the current connection; 0 while it has none.
+        is_early: The session is being created, and there may be none to attach to yet.
         position: The position of the next outcome.
         closed: The session is closed, and every outcome is here.
     """
@@ -87,6 +89,8 @@ class SessionStream:
         self.state = State.DETACHED
         self.error: FlameError | None = None
         self.alias = 0
+        self.is_early = False
+        self._asked_early = False
         self.position = position or 0
         self.closed = False
         self._deliver = deliver
@@ -139,12 +143,18 @@ class SessionStream:
         if self.state is State.DETACHED:
             self.state = State.WANTED
 
+    def created(self) -> None:
+        """The session is there now: attach, unless that was not too early."""
+        self.is_early = False
+        self.want()
+
     # --- what to send ---------------------------------------------------------------------------
 
     def attach_frame(self, alias: int) -> frames.ClientFrame:
         """Return the frame that (re)opens the session on a connection, under a new alias."""
         self.alias = alias
         self.state = State.ATTACHING
+        self._asked_early = self.is_early
         self._owed = 0
         subscribe = not self._from_now_on
         return frames.ClientFrame(
@@ -288,6 +298,8 @@ class SessionStream:
             # The log is shorter than what we had of it. Ask where it ends now.
             self._from_now_on = True
             self.state = State.WANTED
+        elif isinstance(error, NotFound) and self._asked_early and self.state is State.ATTACHING:
+            self.state = State.DETACHED if self.is_early else State.WANTED
         else:
             self.end(error)
 
@@ -297,7 +309,7 @@ class SessionStream:
         if self.state in (State.DETACHED, State.ENDED):
             return
         self.submitter.disconnected()
-        self.state = State.WANTED
+        self.state = State.DETACHED if self.is_early else State.WANTED
 
     def end(self, error: FlameError) -> None:
         """Give up: whatever has no outcome gets this error, now and later."""

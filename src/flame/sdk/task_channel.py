@@ -81,6 +81,7 @@ class TaskChannel:
         self._active: dict[SessionStream, None] = {}  # those that may have something to send
         self._by_alias: dict[int, SessionStream] = {}
         self._next_alias = 1
+        self._attaching: set[int] = set()  # aliases whose Attach has no answer yet
         self._left: list[int] = []  # aliases that the manager can forget
         self._ready = asyncio.Event()  # the writer has something to look at
         self.calls = ChannelCalls(self._ready)
@@ -135,15 +136,20 @@ class TaskChannel:
     def add(self, stream: SessionStream) -> None:
         """Carry a session; it attaches once it wants to."""
         self._streams[stream] = None
-        self._poke(stream)
+        self.poke(stream)
 
     def remove(self, stream: SessionStream) -> None:
         """Carry a session no longer; its stream has ended or nobody wants its outcomes."""
         self._streams.pop(stream, None)
         self._active.pop(stream, None)
+        if stream.alias in self._attaching:
+            return  # the manager may not know the alias; its answer says
         if self._by_alias.pop(stream.alias, None) is not None:
-            self._left.append(stream.alias)
-            self._ready.set()
+            self._detach(stream.alias)
+
+    def _detach(self, alias: int) -> None:
+        self._left.append(alias)
+        self._ready.set()
 
     def wake(self, stream: SessionStream) -> None:
         """Say that a stream has something to do. Any thread; call when ``awake`` was False."""
@@ -159,9 +165,10 @@ class TaskChannel:
         stream.want()
         if stream.error is not None:
             stream.next_frame()  # refuses what piled up meanwhile, connected or not
-        self._poke(stream)
+        self.poke(stream)
 
-    def _poke(self, stream: SessionStream) -> None:
+    def poke(self, stream: SessionStream) -> None:
+        """Look at what a stream may have to send."""
         self._active[stream] = None
         self._ready.set()
 
@@ -206,6 +213,7 @@ class TaskChannel:
                 call.cancel()
                 self.calls.lost()
                 self._by_alias.clear()
+                self._attaching.clear()
                 self._left.clear()
                 for stream in self._streams:
                     stream.disconnected()
@@ -364,6 +372,7 @@ class TaskChannel:
         frame = _frame_of(stream, lambda: stream.attach_frame(alias))
         if frame is not None:
             self._by_alias[alias] = stream
+            self._attaching.add(alias)
             await call.write(frame)
 
     async def _say_something(self, call: Any) -> None:
@@ -392,16 +401,21 @@ class TaskChannel:
     # --- frames ---------------------------------------------------------------------------------
 
     def _on_attached(self, frame: frames.Attached) -> None:
+        self._attaching.discard(frame.alias)
         stream = self._by_alias.get(frame.alias)
-        if stream is not None:
+        if stream is not None and stream not in self._streams:  # nobody wants it any more
+            del self._by_alias[frame.alias]
+            self._detach(frame.alias)
+        elif stream is not None:
             stream.attached(frame)
-            self._poke(stream)
+            self.poke(stream)
 
     def _on_attach_refused(self, frame: frames.AttachRefused) -> None:
+        self._attaching.discard(frame.alias)
         stream = self._by_alias.pop(frame.alias, None)
-        if stream is not None:
+        if stream is not None and stream in self._streams:
             stream.attach_refused(error_of_refusal(frame.refusal))
-            self._poke(stream)
+            self.poke(stream)
 
     def _on_accepted(self, frame: frames.Accepted) -> None:
         stream = self._by_alias.get(frame.alias)
@@ -409,20 +423,20 @@ class TaskChannel:
             stream.accepted(frame.first_number, frame.count, frame.first_task_id)
             stream.granted(frame.credit)
             if stream.has_something_to_send:
-                self._poke(stream)
+                self.poke(stream)
 
     def _on_submit_refused(self, frame: frames.SubmitRefused) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.refused(frame.first_number, frame.count, error_of_refusal(frame.refusal))
-            self._poke(stream)
+            self.poke(stream)
 
     def _on_submit_credit(self, frame: frames.SubmitCredit) -> None:
         stream = self._by_alias.get(frame.alias)
         if stream is not None:
             stream.granted(frame.bytes)
             if stream.has_something_to_send:
-                self._poke(stream)
+                self.poke(stream)
 
     def _on_outcomes(self, frame: frames.Outcomes) -> None:
         for accepted in frame.accepted:
@@ -431,7 +445,7 @@ class TaskChannel:
         if stream is not None:
             stream.outcomes(frame)
             if stream.has_something_to_send:
-                self._poke(stream)
+                self.poke(stream)
 
     def _on_session_closed(self, frame: frames.SessionClosed) -> None:
         stream = self._by_alias.get(frame.alias)
