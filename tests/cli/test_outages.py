@@ -27,6 +27,14 @@ def test_an_outage_and_its_end_are_a_line_each_and_nothing_on_stdout(
     ]
 
 
+def test_who_waits_for_a_close_is_told_how_not_to(capsys: pytest.CaptureFixture[str]) -> None:
+    outage.log.warning(outage.CLOSING, "s1", "http://there:1")
+    assert capsys.readouterr().err == (
+        "session 's1' is being closed; waiting for the session manager at http://there:1, "
+        "Ctrl-C leaves it open\n"
+    )
+
+
 def test_on_a_terminal_it_takes_the_place_of_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

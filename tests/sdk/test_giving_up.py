@@ -11,6 +11,7 @@ import flame.aio
 from flame.model.errors import TaskCancelled
 from flame.sdk import connection
 from tests.sdk.fake_manager import TOKEN, FakeManager
+from tests.waiting import wait_until
 
 #: Seconds; the retry time, which a close may take otherwise, is 30.
 SOON = 10.0
@@ -66,6 +67,31 @@ def test_who_gives_up_while_the_block_waits_for_its_tasks_closes_the_session(
     assert manager.sessions[session.name].closed
     with pytest.raises(TaskCancelled):
         future.result(10)
+
+
+def test_who_gives_up_on_a_manager_that_takes_its_time_is_told_and_waits(
+    client: flame.Client,
+    manager: FakeManager,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(connection, "GIVING_UP", 0.05)
+    manager.hold_accepts = True
+    session = client.create_session("app")
+    session.run(b"x")
+
+    def accept() -> None:
+        wait_until(lambda: "is being closed" in caplog.text, "it is told")
+        manager.hold_accepts = False
+        manager.release()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    with pytest.raises(KeyboardInterrupt), session:
+        raise KeyboardInterrupt
+    accepting.join()
+    assert session.is_closed
+    assert caplog.text.count("is being closed") == 1
 
 
 def test_who_gives_up_while_the_manager_starts_again_closes_the_session(

@@ -25,7 +25,7 @@ from flame.sdk.admin_calls import AdminCalls
 from flame.sdk.configuration import ClientConfiguration, Credential
 from flame.sdk.frontend import Frontend
 from flame.sdk.io_thread import IoThread, check_not_forked
-from flame.sdk.outage import LEFT
+from flame.sdk.outage import CLOSING, LEFT
 from flame.sdk.outage import log as outage_log
 from flame.sdk.results import ResultLog, output_of
 from flame.sdk.session_options import NewSession
@@ -235,10 +235,11 @@ class Connection:
         """Close a session for somebody who gives up, and is not kept for the retry time by an outage.
 
         The session manager may just be starting again. If it stays away, the log says that the session
-        stays open.
+        stays open; if it is there, and takes its time, that it is waited for.
         """
         loop = asyncio.get_running_loop()
         closing = loop.create_task(self.close_session(stream, cancel_running=True))
+        waits = False
         try:
             while not closing.done():
                 looked = loop.time()
@@ -246,6 +247,9 @@ class Connection:
                 began = self.tasks.outage.began
                 if began is not None and began <= looked:
                     break
+                if not (closing.done() or waits):
+                    waits = True
+                    outage_log.warning(CLOSING, stream.name, self.where)
             if closing.done():
                 await closing
                 return

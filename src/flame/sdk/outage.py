@@ -16,6 +16,7 @@ PATIENCE = 5.0
 
 GONE = "the session manager at %s does not answer; waiting for it"
 BACK = "the session manager at %s answers again"
+CLOSING = "session %r is being closed; waiting for the session manager at %s"
 LEFT = (
     "session %r stays open and its tasks go on, as no session manager answers at %s; "
     "to close it: flmctl close -s %s --cancel-running"
