@@ -23,7 +23,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run test bubblewrap check check-format check-lint check-types check-imports \
-	format bench bench-peers chaos sim proto lock clean
+	format bench bench-peers bench-compiled chaos sim proto lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ bench: venv $(FLAMEPY_VENV)/.stamp ## Run the benchmarks (ten minutes), print th
 bench-peers: venv $(PEERS_VENV)/.stamp ## Install what Flame is compared with (Ray, Dask, ...), and compare
 	$(BIN)/python -m benchmarks --peers throughput latency --append benchmarks/results.jsonl
 	$(BIN)/python -m benchmarks.table benchmarks/results.jsonl
+
+bench-compiled: venv ## Compile the core (needs a C compiler), and compare with it as it is
+	$(BIN)/python -m benchmarks.compiled
 
 # Such as SEED=7 MINUTES=30 ONLY=R1,R6; BUG=DropsARecord plants a bug, which must be found.
 chaos: venv ## Break clusters of real processes, and check what they promise
