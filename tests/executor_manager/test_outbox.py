@@ -67,11 +67,11 @@ def test_results_are_kept_until_they_are_stored_and_sent_again_after_a_rewind() 
     for _ in range(3):
         outbox.take(finished(b"x"))
     sent = [outbox.next_unsent() for _ in range(4)]
-    assert [frame and frame.sequence for frame in sent] == [1, 2, 3, None]
+    assert [frame and frame.results.sequence for frame in sent] == [1, 2, 3, None]
     outbox.stored(1)
     outbox.rewind()
     again = [outbox.next_unsent() for _ in range(3)]
-    assert [frame and frame.sequence for frame in again] == [2, 3, None]
+    assert [frame and frame.results.sequence for frame in again] == [2, 3, None]
     outbox.stored(3)
     assert len(outbox) == 0
 
@@ -95,7 +95,9 @@ def test_every_result_goes_out_in_order_on_each_connection(steps: list[str]) -> 
             made += 1
         elif step == "send":
             frame = outbox.next_unsent()
-            assert (frame.sequence if frame else None) == (expected if expected <= made else None)
+            assert (frame.results.sequence if frame else None) == (
+                expected if expected <= made else None
+            )
             expected += frame is not None
         elif step == "store" and stored < expected - 1:
             stored += 1

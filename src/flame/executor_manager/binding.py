@@ -126,7 +126,7 @@ class Binding:
             results = self.outgoing.next_results()
         due = self.outgoing.take_words()
         if results is not None:
-            due.append(frames.ExecutorFrame(results=results))
+            due.append(results)
         elif not due and self._left_due and not self.outgoing.unstored:
             # After the last result is stored, so that a reused process starts with nothing.
             self._left_due = self._bound = False

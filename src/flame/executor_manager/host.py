@@ -127,6 +127,7 @@ class Host:
         written = hand.output
         words = self._cell.words
         sequence = words[HEAD]
+        context_type, new_context = TaskContext, TaskContext.__new__
         output: object
         woken = self._woken
         started = clock()
@@ -142,7 +143,10 @@ class Host:
             words[STARTED] = started
             words[TAIL] = sequence
             try:
-                context = TaskContext(task_id, session, data, attempt, cancelled)
+                # What its __init__ does; to call that takes as long as all of this.
+                context = new_context(context_type)
+                context.task_id, context.attempt, context.input = task_id, attempt, data
+                context.session_id, context._cancelled = session, cancelled
                 if notes and task_id in notes:
                     context = noted(context, notes.pop(task_id), self._volumes)
                 output = invoke(context)

@@ -45,13 +45,18 @@ _PLAIN = {bytes, type(None)}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A Results frame and what it says about its tasks."""
+    """A frame with results and what it says about its tasks."""
 
-    frame: frames.Results
+    whole: frames.ExecutorFrame
     size: int
     task_ids: Sequence[int]
     elapsed_ns: int
     input_bytes: int
+
+    @property
+    def frame(self) -> frames.Results:
+        """The results in the frame."""
+        return self.whole.results
 
 
 class Outbox:
@@ -100,8 +105,8 @@ class Outbox:
         size = sum(lengths)
         if size > frames.FRAME_BYTES or max(lengths) > self._max_output_bytes:
             return self._mixed(rows, {})
-        frame = self._frame(task_ids, elements, absent, attempts)
-        return Batch(frame, size + frames.TASK_COST * len(rows), task_ids, sum(times), sum(inputs))
+        whole = self._frame(task_ids, elements, absent, attempts)
+        return Batch(whole, size + frames.TASK_COST * len(rows), task_ids, sum(times), sum(inputs))
 
     def _mixed(self, rows: Iterable[Finished], written: dict[int, Streams]) -> Batch:
         """Make a frame of as many results as fit: failures, logs and large outputs may be among them."""
@@ -137,7 +142,8 @@ class Outbox:
             elapsed += task_ns
             input_bytes += task_bytes
         elements, absent = pack(outputs)
-        frame = self._frame(task_ids, elements, absent, attempts)
+        whole = self._frame(task_ids, elements, absent, attempts)
+        frame = whole.results
         if failures:
             unsuccessful, messages = pack_failures(failures)
             for message, each in zip(messages, kinds, strict=True):
@@ -148,7 +154,7 @@ class Outbox:
             frame.logged.append(index)
             frame.logs.append(frames.TaskLog(stdout=stdout, stderr=stderr))
         size += frames.TASK_COST * len(task_ids)
-        return Batch(frame, size, task_ids, elapsed, input_bytes)
+        return Batch(whole, size, task_ids, elapsed, input_bytes)
 
     def _frame(
         self,
@@ -156,22 +162,24 @@ class Outbox:
         elements: Sequence[bytes],
         absent: Sequence[int],
         attempts: Sequence[int],
-    ) -> frames.Results:
+    ) -> frames.ExecutorFrame:
         self._sequence += 1
-        return frames.Results(
-            sequence=self._sequence,
-            task_ids=task_ids,
-            outputs=elements,
-            absent=absent,
-            attempts=() if attempts.count(1) == len(attempts) else attempts,
+        return frames.ExecutorFrame(
+            results={  # made in its place: a message that is given is copied
+                "sequence": self._sequence,
+                "task_ids": task_ids,
+                "outputs": elements,
+                "absent": absent,
+                "attempts": () if attempts.count(1) == len(attempts) else attempts,
+            }
         )
 
-    def next_unsent(self) -> frames.Results | None:
+    def next_unsent(self) -> frames.ExecutorFrame | None:
         """Return the oldest frame that has not been sent on this connection, and count it sent."""
         if self._sent == len(self._batches):
             return None
         self._sent += 1
-        return self._batches[self._sent - 1].frame
+        return self._batches[self._sent - 1].whole
 
     def unstored(self) -> dict[int, int]:
         """Return the attempt of each task whose result is kept here, by its id."""

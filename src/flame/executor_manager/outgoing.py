@@ -94,7 +94,7 @@ class Outgoing:
 
     # --- results
 
-    def next_results(self) -> frames.Results | None:
+    def next_results(self) -> frames.ExecutorFrame | None:
         """Return the oldest packed frame that this stream has not carried."""
         return self._outbox.next_unsent()
 
