@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -362,6 +363,31 @@ def test_a_command_that_waits_says_that_the_session_manager_is_away_and_back(
     assert json.loads(stdout)["succeeded"] == 3
     back = f"the session manager at {endpoint} answers again"
     assert told.read_text() == f"{gone}\n{back}\n"
+
+
+def test_ctrl_c_ends_a_command_soon_after_its_session_manager_has_gone(tmp_path: Path) -> None:
+    with started(tmp_path / "flame") as up:
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "flame.cli.flmping", "-t", "1000", "-d", "1000", "-o", "json"],
+            env=up.commands.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with waiting:
+            wait_until(lambda: "Open" in up.commands.good("flmctl", "list"), "its session is open")
+            tree = up.tree()
+            up.process.kill()
+            _, alive = psutil.wait_procs(tree, timeout=STOP_TIMEOUT)
+            assert alive == []
+            began = time.monotonic()
+            waiting.send_signal(signal.SIGINT)
+            _, told = waiting.communicate(timeout=COMMAND_TIMEOUT)
+            took = time.monotonic() - began
+    assert waiting.returncode == 130
+    assert took < 10, "not the retry time, which is 30 s"
+    assert "stays open and its tasks go on" in told
+    assert "Interrupted: session <1> is left open." in told
 
 
 def test_a_port_in_use_is_told_and_nothing_keeps_running(up: Up, tmp_path: Path) -> None:
