@@ -9,6 +9,7 @@ Whoever finds the pile full leaves a callback and is told when there is room.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import repeat, starmap
 from typing import Any
 
 #: Beyond either of these ``run`` waits. The first also bounds small inputs to 64 MiB.
@@ -77,8 +78,8 @@ class Pile:
 
     def take(self, count: int) -> list[Item]:
         """Remove the oldest ``count`` items. I/O thread only, as are the methods below."""
-        pop = self.items.popleft
-        return [pop() for _ in range(min(count, len(self.items)))]
+        # Without a step of the interpreter for each: every task passes here.
+        return list(starmap(self.items.popleft, repeat((), min(count, len(self.items)))))
 
     def put_back(self, items: Sequence[Item]) -> None:
         """Undo a part of :meth:`take`."""

@@ -109,10 +109,11 @@ class Submitter:
 
     def next_submit(self, alias: int) -> frames.Submit | None:
         """Return what may be sent now; None if there is nothing."""
-        batch = self._unsent_batch() if self._unsent else self._batch_from_pile()
-        if batch is None:
+        found = self._unsent_batch() if self._unsent else self._batch_from_pile()
+        if found is None:
             return None
-        elements, absent = pack(batch.inputs)
+        batch, inputs = found
+        elements, absent = pack(inputs)
         submit = frames.Submit(
             alias=alias, first_number=batch.first, inputs=elements, absent=absent
         )
@@ -177,11 +178,12 @@ class Submitter:
         self._unsent = 0
         return futures
 
-    def _unsent_batch(self) -> Batch | None:
-        """Return the first batch that waits to be sent, or as much of it as credit allows."""
+    def _unsent_batch(self) -> tuple[Batch, list[bytes | None]] | None:
+        """Return the first batch that waits to be sent, or as much of it as credit allows; its inputs."""
         index = len(self._unaccepted) - self._unsent
         batch = self._unaccepted[index]
-        count, cost = _fitting(sizes_of(batch.inputs), self.credit)
+        inputs = batch.inputs
+        count, cost = _fitting(sizes_of(inputs), self.credit)
         if not count:
             return None
         if count < len(batch.futures):
@@ -189,19 +191,21 @@ class Submitter:
             self._unaccepted[index] = batch.part(batch.first, middle)
             self._unaccepted.insert(index + 1, batch.part(middle, batch.end))
             batch = self._unaccepted[index]
+            del inputs[count:]
         else:
             self._unsent -= 1
         batch.sent = True
         self.credit -= cost
-        return batch
+        return batch, inputs
 
-    def _batch_from_pile(self) -> Batch | None:
-        """Make a batch of what has piled up, as large as a frame and credit allow."""
+    def _batch_from_pile(self) -> tuple[Batch, list[bytes | None]] | None:
+        """Make a batch of what has piled up, as large as a frame and credit allow; return its inputs too."""
         pile = self.pile
         if self._gap is not None or self.credit < frames.TASK_COST or not pile.items:
             return None
         futures = pile.take(self._chunk)
-        sizes = sizes_of([future._task for future in futures])
+        inputs = [future._task for future in futures]
+        sizes = sizes_of(inputs)
         count, cost = _fitting(sizes, self.credit)
         if count < len(futures):
             # Large inputs: do not take 2048 each time to put most of them back.
@@ -209,7 +213,7 @@ class Submitter:
             pile.put_back(futures[count:])
             if not count:
                 return None
-            del futures[count:], sizes[count:]
+            del futures[count:], inputs[count:], sizes[count:]
         else:
             self._chunk = min(frames.FRAME_TASKS, 2 * self._chunk)
         pile.taken(sizes)
@@ -218,7 +222,7 @@ class Submitter:
         batch.sent = True
         self._next_number += count
         self._unaccepted.append(batch)
-        return batch
+        return batch, inputs
 
     def _take(self, first: int, count: int) -> list[Batch]:
         """Remove these numbers from what is unaccepted. Usually they are its first batch."""
