@@ -1,7 +1,7 @@
 """How many tasks an executor wants to have in hand.
 
 Enough that it never waits for the next batch, few enough that none waits behind a slow one while
-another executor is idle: about 8 ms of work, by the measured time of a task. So no-ops come by the
+another executor is idle: about 12 ms of work, by the measured time of a task. So no-ops come by the
 thousand, and a task of a second has one successor at hand and no more.
 """
 
@@ -12,7 +12,8 @@ from flame.model.specs import WINDOW_AT_BINDING
 
 LEAST = 2  # one that runs, one that is next
 MOST = 4096
-AHEAD = 8_000_000  # ns of work
+#: ns of work: of 8 ms, tasks of one ran out where results waited, and then the session manager for others.
+AHEAD = 12_000_000
 #: ns from a result to the tasks that its frame brings: it waits to be sent, then the round trip.
 UNTIL_MORE = RIPE_AFTER + 1_000_000
 MOST_BYTES = 64 * 1024 * 1024  # of inputs in hand, as far as past inputs tell
