@@ -130,6 +130,7 @@ def r8_slow(x: Experiment) -> None:
     x.wait_until(lambda: len(x.log.unfinished()) < 10, "the tasks on a slow disk")
     stop.set()
     thread.join(60.0)
+    x.memory_looked_at()
     most = max(used for _, used in x.report.rss)
     x.report.notes.append(f"the slowest of one task at a time took {slowest:.2f} s")
     if most > 400 * MIB or cluster.restarts[MANAGER]:

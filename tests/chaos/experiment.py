@@ -201,6 +201,10 @@ class Experiment:
                 raise Failed(f"{what}: not within {timeout:g} s")
             time.sleep(0.005)
 
+    def memory_looked_at(self) -> None:
+        """Wait until the session manager's memory was looked at once."""
+        self.wait_until(lambda: bool(self.report.rss), "a look at the session manager's memory")
+
     def restart_awaited(self, name: str, before: int, most: float | None = None) -> None:
         """Wait until a killed process has been replaced by one that is ready."""
         restarts = self.cluster.restarts[name]

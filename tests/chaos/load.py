@@ -26,6 +26,7 @@ def r11(x: Experiment) -> None:
         x.task(busy)
     loaded = _p99(x, other, x.amount(1000, 100))
     x.wait_until(lambda: not x.log.unfinished(), "the first tasks")
+    x.memory_looked_at()
     before = x.report.rss[-1][1]
     stop = threading.Event()
     taken = 0

@@ -79,6 +79,7 @@ def test_a_node_is_drained_under_load_and_no_task_is_lost_or_pays(
             outputs = [future.result(timeout=FINISH) for future in futures]
             assert outputs == [(b"task %d" % number)[::-1] for number in range(TASKS)]
             assert set(on_nodes()) <= {"two"}
+            wait_until(lambda: "one" in node_states(cluster), "a node without work is back", FINISH)
             assert node_states(cluster)["one"] == "Ready,drained"
             assert all(task.attempt <= 1 for task in session.list_tasks())
             executed = sorted(log.read_text().splitlines())
