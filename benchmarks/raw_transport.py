@@ -50,6 +50,8 @@ ECHOES = 2
 LOOPS = ((8, 5_000), (64, 20_000), (512, 50_000))  # outstanding, tasks
 ROOT = Path(__file__).resolve().parent.parent
 
+Figure = tuple[str, int, int]  # what was done, bytes of a payload, tasks
+
 
 class Outbox:
     """Tasks that piled up while the previous frame was being sent."""
@@ -302,11 +304,14 @@ async def round_trips(client: Client, payloads: list[bytes]) -> list[float]:
     return sorted(times)
 
 
-async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
-    """All figures, interleaved by round so that a slow minute hurts every row alike."""
+async def measure(port: int, rounds: Rounds, *, in_turn: bool) -> list[dict[str, Any]]:
+    """All figures, interleaved by round so that a slow minute hurts every row alike.
+
+    ``in_turn``: each round waits for a line of stdin, and says on one of stdout what it measured.
+    """
     source = random.Random(1)
     bulks = [(size, count) for size in (16, 1024) for count in (10_000, rounds.many)]
-    rates: dict[tuple[str, int, int], list[float]] = {}
+    rates: dict[Figure, list[float]] = {}
     trips: list[list[float]] = []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel:
         stream = channel.stream_stream(
@@ -315,6 +320,8 @@ async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
         client = Client(stream)
         await bulk(client, [source.randbytes(16) for _ in range(5_000)])  # warm
         for _ in range(rounds.count):
+            if in_turn:
+                await asyncio.to_thread(sys.stdin.readline)
             for size, count in bulks:
                 payloads = [source.randbytes(size) for _ in range(count)]
                 rates.setdefault(("bulk", size, count), []).append(
@@ -330,6 +337,11 @@ async def measure(port: int, rounds: Rounds) -> list[dict[str, Any]]:
                     client, [source.randbytes(16) for _ in range(rounds.scaled(1000))]
                 )
             )
+            if in_turn:
+                print(
+                    json.dumps([[*figure, values[-1]] for figure, values in rates.items()]),
+                    flush=True,
+                )
         client.close()
     rows: list[dict[str, Any]] = [
         {
@@ -385,20 +397,49 @@ def processes() -> Iterator[int]:
         yield port
 
 
-def measured(rounds: Rounds) -> list[dict[str, Any]]:
-    """Measure in a process of its own: no other part's threads and event loops are in the way."""
-    command = [sys.executable, "-m", "benchmarks.raw_transport", "--rounds", str(rounds.count)]
-    if rounds.many == QUICK.many:
-        command.append("--quick")
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    rows: list[dict[str, Any]] = json.loads(result.stdout.splitlines()[-1])["rows"]
-    return rows
+class InTurn:
+    """Rounds of this, each when it is asked for, so that another's may be measured in between.
+
+    In a process of its own: no other part's threads and event loops are in the way.
+    """
+
+    def __init__(self, rounds: Rounds) -> None:
+        command = [sys.executable, "-m", "benchmarks.raw_transport", "--in-turn"]
+        command += ["--rounds", str(rounds.count)]
+        if rounds.many == QUICK.many:
+            command.append("--quick")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def __enter__(self) -> "InTurn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def round(self) -> dict[Figure, float]:
+        """Measure one round; return the rates."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found = json.loads(self._process.stdout.readline())
+        return {(mode, size, count): rate for mode, size, count, rate in found}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of all rounds, once all are measured."""
+        printed, _ = self._process.communicate()
+        rows: list[dict[str, Any]] = json.loads(printed.splitlines()[-1])["rows"]
+        return rows
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--role", choices=["client", "relay", "echo"], default="client")
     options.add_argument("--port", type=int, default=0)
+    options.add_argument("--in-turn", action="store_true", help="a round for each line of stdin")
     chosen, rounds = parse(options)
     gc.set_threshold(50_000, 20, 100)  # what Flame's own processes do
     if chosen.role == "relay":
@@ -407,7 +448,7 @@ def main() -> None:
         uvloop.run(run_echo(chosen.port))
     else:
         with processes() as port:
-            rows = uvloop.run(measure(port, rounds))
+            rows = uvloop.run(measure(port, rounds, in_turn=chosen.in_turn))
         report("raw_transport", rows, f"no Flame, {ECHOES} echo processes, nothing stored")
 
 

@@ -17,10 +17,16 @@ from benchmarks.work import Payloads, bulk, closed_loop
 SMALL = 10_000  # tasks of the small run
 
 
-def measure(cluster: Bench, rounds: Rounds) -> tuple[list[dict[str, Any]], str]:
-    """The rows of one durability; and what is in the file after ``kill -9``, if there is one."""
+def measure(
+    cluster: Bench, rounds: Rounds, raw: raw_transport.InTurn | None = None
+) -> tuple[list[dict[str, Any]], str]:
+    """The rows of one durability; and what is in the file after ``kill -9``, if there is one.
+
+    ``raw`` has a round after each of ours, and the rows say what part of its rates ours are.
+    """
     payloads = Payloads(seed=1)
-    rates: dict[tuple[str, int, int], list[float]] = {}
+    rates: dict[raw_transport.Figure, list[float]] = {}
+    parts: dict[raw_transport.Figure, list[float]] = {}
     bulks = [(size, count) for size in (16, 1024) for count in (SMALL, rounds.many)]
     loops = [each for each in raw_transport.LOOPS if cluster.durability != "sync" or each[0] == 64]
     finished = WARM_TASKS
@@ -36,6 +42,9 @@ def measure(cluster: Bench, rounds: Rounds) -> tuple[list[dict[str, Any]], str]:
             rate = len(work) / closed_loop(session, work, outstanding)
             rates.setdefault((f"{outstanding} outstanding", 16, len(work)), []).append(rate)
             finished += len(work)
+        if raw is not None:
+            for figure, rate in raw.round().items():
+                parts.setdefault(figure, []).append(rates[figure][-1] / rate)
     rows = [
         {
             **cluster.labels(),
@@ -45,8 +54,10 @@ def measure(cluster: Bench, rounds: Rounds) -> tuple[list[dict[str, Any]], str]:
             "unit": "tasks/s",
             **summary(values),
             "ms": count / summary(values)["median"] * 1000,
+            **({"of raw": summary(parts[figure])["median"]} if figure in parts else {}),
         }
-        for (mode, size, count), values in rates.items()
+        for figure, values in rates.items()
+        for mode, size, count in (figure,)
     ]
     if cluster.durability == "memory":
         return rows, ""
@@ -63,19 +74,17 @@ def main() -> None:
     chosen, rounds = parse(options)
     rows: list[dict[str, Any]] = []
     notes = []
-    for durability in ("durable", "sync", "memory"):
-        storage = "memory" if durability == "memory" else "sqlite"
-        with bench(storage) as cluster:
-            found, note = measure(cluster.with_durability(durability), rounds)
-            rows += found
-            if note:
-                notes.append(f"{durability}: {note}")
-    raw = raw_transport.measured(rounds)
-    rates = {(row["mode"], row["bytes"], row["tasks"]): row["median"] for row in raw}
-    for row in rows:
-        if "median" in row:
-            row["of raw"] = row["median"] / rates[row["mode"], row["bytes"], row["tasks"]]
-    rows += [row for row in raw if row["unit"] == "tasks/s"]
+    with raw_transport.InTurn(rounds) as raw:
+        for durability in ("durable", "sync", "memory"):
+            storage = "memory" if durability == "memory" else "sqlite"
+            with bench(storage) as cluster:
+                beside = raw if durability == "durable" else None
+                found, note = measure(cluster.with_durability(durability), rounds, beside)
+                rows += found
+                if note:
+                    notes.append(f"{durability}: {note}")
+            if beside is not None:
+                rows += [row for row in raw.rows() if row["unit"] == "tasks/s"]
     if chosen.peers:
         rows += compare.rows("throughput", rounds)
     report("throughput", rows, "first submit to last result, session warm, 2 executors")
