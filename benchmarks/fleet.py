@@ -23,7 +23,7 @@ from benchmarks.report import over, report, summary
 from benchmarks.work import Payloads, bulk
 from flame.executor_manager.agent import Identity, NodeAgent
 from flame.executor_manager.node import Leader
-from flame.executor_manager.packages.preparer import Key
+from flame.executor_manager.packages.preparation import Key
 from flame.executor_manager.supervisor import Supervisor
 from flame.model.resources import UNIT
 from flame.runtime.framed import FramedProtocol
