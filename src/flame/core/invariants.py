@@ -11,6 +11,7 @@ from flame.core.backlog import Backlog
 from flame.core.executor import Executor
 from flame.core.node import Node
 from flame.core.state import State
+from flame.core.task_limits import next_due, timeout_of
 from flame.model.resources import Resources
 from flame.model.specs import ExecutorState, NodeState, SessionState
 
@@ -42,6 +43,7 @@ def problems(state: State) -> Iterator[str]:
         if session_of is None or session_of.attachments.get(identity) is not attachment:
             yield f"attachment {identity} is unknown to its session {attachment.session}"
     yield from _backlogs(state)
+    yield from _waits(state)
     yield from ledger_invariants.problems_of(state)
 
 
@@ -120,3 +122,47 @@ def _node(state: State, node: Node) -> Iterator[str]:
         yield f"{who}: {used} are used of {node.capacity}"
     if (node.state is NodeState.READY) != node.connected:
         yield f"{who} is {node.state.name}, connected {node.connected}"
+
+
+def _waits(state: State) -> Iterator[str]:
+    """Whoever waits for something that may never come has a deadline."""
+    due = {key for key, _ in state.deadlines.items()}
+    for node in state.nodes.values():
+        if node.state is NodeState.NOT_READY:
+            if ("forget", node.name) not in due:
+                yield f"node {node.name} is lost and will never be forgotten"
+        elif ("lease", node.name) not in due:
+            yield f"node {node.name} is {node.state.name} without a lease"
+    for executor in state.executors.values():
+        who = f"executor {executor.id}, {executor.state.name},"
+        if executor.state is ExecutorState.BINDING and ("bind", executor.id) not in due:
+            yield f"{who} has no deadline for its binding"
+        if executor.state is ExecutorState.RELEASING and ("stop", executor.id) not in due:
+            yield f"{who} has no deadline for its end"
+        if (
+            executor.state in (ExecutorState.BOUND, ExecutorState.UNBINDING, ExecutorState.IDLE)
+            and not executor.connected
+            and ("reconnect", executor.id) not in due
+        ):
+            yield f"{who} is away without a deadline"
+        is_idle = executor.standby or executor.state is ExecutorState.IDLE
+        if is_idle and ("idle", executor.id) not in due:
+            yield f"{who} has no deadline for its release"
+        if executor.doomed is not None and ("kill", executor.id) not in due:
+            yield f"{who} has a task that is final and no deadline to give it up"
+        started = executor.started
+        if (
+            started is not None
+            and executor.session is not None
+            and timeout_of(executor.session, started)
+            and ("timeout", executor.id) not in due
+        ):
+            yield f"{who} runs task {started.id} without a timeout"
+    for session in state.sessions.values():
+        if session.resting and ("rest", session.number) not in due:
+            yield f"session {session.number} has tasks that rest for ever"
+        if next_due(session) is not None and ("deadline", session.number) not in due:
+            yield f"session {session.number} has tasks and no deadline"
+        closing = session.closing
+        if closing is not None and closing.begun and ("close", session.number) not in due:
+            yield f"session {session.number} waits for its close without a deadline"

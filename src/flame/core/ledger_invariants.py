@@ -4,66 +4,15 @@ from collections.abc import Iterator
 
 from flame.core.reports import demand, holding_of, machine_of
 from flame.core.state import State
-from flame.core.task_limits import next_due, timeout_of
 from flame.model.ids import SessionNumber
 from flame.model.resources import Resources
-from flame.model.specs import ExecutorState, NodeState, SessionState
+from flame.model.specs import SessionState
 from flame.scheduling.ledger import Ledger
 from flame.scheduling.tree import Leaf
 
 
 def problems_of(state: State) -> Iterator[str]:
-    """Yield a sentence for everything that is not as it should be."""
-    yield from _waits(state)
-    yield from _ledger(state)
-
-
-def _waits(state: State) -> Iterator[str]:
-    """Whoever waits for something that may never come has a deadline."""
-    due = {key for key, _ in state.deadlines.items()}
-    for node in state.nodes.values():
-        if node.state is NodeState.NOT_READY:
-            if ("forget", node.name) not in due:
-                yield f"node {node.name} is lost and will never be forgotten"
-        elif ("lease", node.name) not in due:
-            yield f"node {node.name} is {node.state.name} without a lease"
-    for executor in state.executors.values():
-        who = f"executor {executor.id}, {executor.state.name},"
-        if executor.state is ExecutorState.BINDING and ("bind", executor.id) not in due:
-            yield f"{who} has no deadline for its binding"
-        if executor.state is ExecutorState.RELEASING and ("stop", executor.id) not in due:
-            yield f"{who} has no deadline for its end"
-        if (
-            executor.state in (ExecutorState.BOUND, ExecutorState.UNBINDING, ExecutorState.IDLE)
-            and not executor.connected
-            and ("reconnect", executor.id) not in due
-        ):
-            yield f"{who} is away without a deadline"
-        is_idle = executor.standby or executor.state is ExecutorState.IDLE
-        if is_idle and ("idle", executor.id) not in due:
-            yield f"{who} has no deadline for its release"
-        if executor.doomed is not None and ("kill", executor.id) not in due:
-            yield f"{who} has a task that is final and no deadline to give it up"
-        started = executor.started
-        if (
-            started is not None
-            and executor.session is not None
-            and timeout_of(executor.session, started)
-            and ("timeout", executor.id) not in due
-        ):
-            yield f"{who} runs task {started.id} without a timeout"
-    for session in state.sessions.values():
-        if session.resting and ("rest", session.number) not in due:
-            yield f"session {session.number} has tasks that rest for ever"
-        if next_due(session) is not None and ("deadline", session.number) not in due:
-            yield f"session {session.number} has tasks and no deadline"
-        closing = session.closing
-        if closing is not None and closing.begun and ("close", session.number) not in due:
-            yield f"session {session.number} waits for its close without a deadline"
-
-
-def _ledger(state: State) -> Iterator[str]:
-    """The scheduler sees the cluster as it is, but for what it is told before its next plan."""
+    """Yield where the scheduler does not see the cluster as it is, but for what it is told before its next plan."""
     ledger = state.ledger
     for name, node in state.nodes.items():
         if name in state.touched_nodes:
