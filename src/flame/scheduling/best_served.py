@@ -35,7 +35,9 @@ class BestServed:
         """How well a session is served when it has given what it gives at once; a tenant, before."""
         if isinstance(child, Branch):
             return self._served(child)
-        return self._share(child.used + child.tips - lost(child), child.weight)
+        return self._share(
+            child.used + child.tips - lost(child, child.wish.batch_size), child.weight
+        )
 
     def any_above(self, after: float, mine: Leaf | Branch, tier: int, most: int) -> bool:
         """Whether one of the first ``most`` to be asked may have more left than the taker would have.
@@ -94,10 +96,9 @@ class BestServed:
         return givers
 
 
-def lost(giver: Leaf, count: int = 0) -> float:
-    """What a session is taken to lose with ``count`` executors (0: a gang's worth).
+def lost(giver: Leaf, count: int) -> float:
+    """What a session is taken to lose with ``count`` executors, in the unit of prices.
 
     By Webster's rule an executor counts half; a gang counts as a whole.
     """
-    batch = giver.wish.batch_size
-    return (count or batch) * giver.price / (2 if batch == 1 else 1)
+    return count * giver.price / (2 if giver.wish.batch_size == 1 else 1)
