@@ -359,7 +359,9 @@ def on_delete(state: State, event: DeleteSession, now: float) -> None:
 def _forget_application(state: State, session: Session) -> None:
     # Every change of a script makes another one, and each is as large as what its service holds.
     known = state.application_of(session)
-    if known is None or any(
+    if known is None or not known.spec.pickled_service:
+        return  # most are named, and no other session need be looked at
+    if any(
         other.spec.application == known.name and known.tenant in (other.tenant, DEFAULT_TENANT)
         for other in state.sessions.values()
     ):
