@@ -1,5 +1,6 @@
 """``flmctl create``, ``flmctl close`` and ``flmctl delete``."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -40,6 +41,19 @@ Examples:
   flmctl delete -s flmping-x1y2z3 --force    an open one, too
   flmctl delete -s 4 -o json                 and print what it was
 """
+
+
+def _session_option(
+    completion: names.Completion,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "-s",
+        "--session",
+        metavar="SSN",
+        shell_complete=completion,
+        required=True,
+        help="Its id, or its number.",
+    )
 
 
 def named_session(client: flame.Client, text: str) -> flame.Session:
@@ -126,14 +140,7 @@ def create(
 
 
 @click.command(cls=Command, epilog=CLOSE_EXAMPLES)
-@click.option(
-    "-s",
-    "--session",
-    metavar="SSN",
-    shell_complete=names.open_sessions,
-    required=True,
-    help="Its id, or its number.",
-)
+@_session_option(names.open_sessions)
 @click.option("--cancel-running", is_flag=True, help="Also cancel tasks that are running.")
 @connection_options
 def close(connection: Connection, *, session: str, cancel_running: bool) -> None:
@@ -152,14 +159,7 @@ def close(connection: Connection, *, session: str, cancel_running: bool) -> None
 
 
 @click.command(cls=Command, epilog=DELETE_EXAMPLES)
-@click.option(
-    "-s",
-    "--session",
-    metavar="SSN",
-    shell_complete=names.closed_sessions,
-    required=True,
-    help="Its id, or its number.",
-)
+@_session_option(names.closed_sessions)
 @click.option(
     "--force", is_flag=True, help="If it is open, close it first; what runs is cancelled."
 )
