@@ -32,7 +32,7 @@ from flame.model.errors import FlameError, InvalidConfiguration
 from flame.model.resource_text import parse_bytes
 from flame.runtime.directory import configuration_directory
 from flame.runtime.logs import log_to_stderr
-from flame.runtime.program import options_of_its_starter
+from flame.runtime.program import SETTINGS, options_of_its_starter
 
 EXAMPLES = """
 \b
@@ -44,7 +44,7 @@ Examples:
 """
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.command(context_settings=SETTINGS, epilog=EXAMPLES)
 @click.version_option(package_name="flame", prog_name="flame", message="%(prog)s %(version)s")
 @click.option("--config", type=click.Path(dir_okay=False), help="A flame-cluster.yaml.")
 @click.option(

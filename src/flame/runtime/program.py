@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: For click: ``-h`` is help everywhere.
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
 
 def options_of_its_starter(command: Command) -> Command:
     """Add options to a command, which gets ``ready_fd``, ``stuck_after`` and ``parent`` of them.

@@ -19,7 +19,7 @@ from flame.model.errors import FlameError, InvalidConfiguration
 from flame.runtime.directory import configuration_directory
 from flame.runtime.logs import log_to_stderr
 from flame.runtime.processes import ParentWatch
-from flame.runtime.program import Readiness, options_of_its_starter
+from flame.runtime.program import SETTINGS, Readiness, options_of_its_starter
 from flame.runtime.watchdog import STUCK_AFTER, Watchdog, on_stop_signals
 from flame.session_manager.access import read_or_create_token
 from flame.session_manager.configuration import Configuration, load
@@ -42,7 +42,7 @@ The second, on each of two machines, leads on one of them; see docs/high-availab
 """
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.command(context_settings=SETTINGS, epilog=EXAMPLES)
 @click.version_option(package_name="flame", prog_name="flame", message="%(prog)s %(version)s")
 @click.option(
     "--config",
