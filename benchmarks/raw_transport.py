@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -50,7 +50,13 @@ ECHOES = 2
 LOOPS = ((8, 5_000), (64, 20_000), (512, 50_000))  # outstanding, tasks
 ROOT = Path(__file__).resolve().parent.parent
 
-Figure = tuple[str, int, int]  # what was done, bytes of a payload, tasks
+
+class Figure(NamedTuple):
+    """What was measured: what was done, with payloads of so many bytes, with how many tasks."""
+
+    mode: str
+    bytes: int
+    tasks: int
 
 
 class Outbox:
@@ -324,14 +330,14 @@ async def measure(port: int, rounds: Rounds, *, in_turn: bool) -> list[dict[str,
                 await asyncio.to_thread(sys.stdin.readline)
             for size, count in bulks:
                 payloads = [source.randbytes(size) for _ in range(count)]
-                rates.setdefault(("bulk", size, count), []).append(
+                rates.setdefault(Figure("bulk", size, count), []).append(
                     count / await bulk(client, payloads)
                 )
             for outstanding, count in LOOPS:
                 payloads = [source.randbytes(16) for _ in range(rounds.scaled(count))]
-                rates.setdefault((f"{outstanding} outstanding", 16, len(payloads)), []).append(
-                    len(payloads) / await closed_loop(client, payloads, outstanding)
-                )
+                rates.setdefault(
+                    Figure(f"{outstanding} outstanding", 16, len(payloads)), []
+                ).append(len(payloads) / await closed_loop(client, payloads, outstanding))
             trips.append(
                 await round_trips(
                     client, [source.randbytes(16) for _ in range(rounds.scaled(1000))]
@@ -346,13 +352,11 @@ async def measure(port: int, rounds: Rounds, *, in_turn: bool) -> list[dict[str,
     rows: list[dict[str, Any]] = [
         {
             **labels(NO_FLAME, "-"),
-            "mode": mode,
-            "bytes": size,
-            "tasks": count,
+            **figure._asdict(),
             "unit": "tasks/s",
             **summary(values),
         }
-        for (mode, size, count), values in rates.items()
+        for figure, values in rates.items()
     ]
     for name, percent in (("round trip p50", 50), ("round trip p99", 99)):
         values = [percentile(times, percent) for times in trips]
@@ -426,7 +430,7 @@ class InTurn:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         found = json.loads(self._process.stdout.readline())
-        return {(mode, size, count): rate for mode, size, count, rate in found}
+        return {Figure(*figure): rate for *figure, rate in found}
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the figures of all rounds, once all are measured."""

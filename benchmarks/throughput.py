@@ -11,6 +11,7 @@ from benchmarks import raw_transport
 from benchmarks.clusters import WARM_TASKS, Bench, bench
 from benchmarks.options import Rounds, parse
 from benchmarks.peers import compare
+from benchmarks.raw_transport import Figure, InTurn
 from benchmarks.report import report, summary
 from benchmarks.work import Payloads, bulk, closed_loop
 
@@ -18,15 +19,15 @@ SMALL = 10_000  # tasks of the small run
 
 
 def measure(
-    cluster: Bench, rounds: Rounds, raw: raw_transport.InTurn | None = None
+    cluster: Bench, rounds: Rounds, raw: InTurn | None = None
 ) -> tuple[list[dict[str, Any]], str]:
     """The rows of one durability; and what is in the file after ``kill -9``, if there is one.
 
     ``raw`` has a round after each of ours, and the rows say what part of its rates ours are.
     """
     payloads = Payloads(seed=1)
-    rates: dict[raw_transport.Figure, list[float]] = {}
-    parts: dict[raw_transport.Figure, list[float]] = {}
+    rates: dict[Figure, list[float]] = {}
+    parts: dict[Figure, list[float]] = {}
     bulks = [(size, count) for size in (16, 1024) for count in (SMALL, rounds.many)]
     loops = [each for each in raw_transport.LOOPS if cluster.durability != "sync" or each[0] == 64]
     finished = WARM_TASKS
@@ -35,12 +36,13 @@ def measure(
     for _ in range(rounds.count):
         for size, count in bulks:
             work = payloads.make(count, size)
-            rates.setdefault(("bulk", size, count), []).append(count / bulk(session, work))
+            rates.setdefault(Figure("bulk", size, count), []).append(count / bulk(session, work))
             finished += count
         for outstanding, count in loops:
             work = payloads.make(rounds.scaled(count))
             rate = len(work) / closed_loop(session, work, outstanding)
-            rates.setdefault((f"{outstanding} outstanding", 16, len(work)), []).append(rate)
+            figure = Figure(f"{outstanding} outstanding", 16, len(work))
+            rates.setdefault(figure, []).append(rate)
             finished += len(work)
         if raw is not None:
             for figure, rate in raw.round().items():
@@ -48,16 +50,13 @@ def measure(
     rows = [
         {
             **cluster.labels(),
-            "mode": mode,
-            "bytes": size,
-            "tasks": count,
+            **figure._asdict(),
             "unit": "tasks/s",
             **summary(values),
-            "ms": count / summary(values)["median"] * 1000,
+            "ms": figure.tasks / summary(values)["median"] * 1000,
             **({"of raw": summary(parts[figure])["median"]} if figure in parts else {}),
         }
         for figure, values in rates.items()
-        for mode, size, count in (figure,)
     ]
     if cluster.durability == "memory":
         return rows, ""
@@ -74,7 +73,7 @@ def main() -> None:
     chosen, rounds = parse(options)
     rows: list[dict[str, Any]] = []
     notes = []
-    with raw_transport.InTurn(rounds) as raw:
+    with InTurn(rounds) as raw:
         for durability in ("durable", "sync", "memory"):
             storage = "memory" if durability == "memory" else "sqlite"
             with bench(storage) as cluster:
