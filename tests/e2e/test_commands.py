@@ -103,27 +103,33 @@ def test_flmping_can_start_a_cluster_of_its_own(commands: Commands) -> None:
     assert "<100> tasks was completed" in result.stdout
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_flmping_closes_its_session_when_told_to_stop(
-    commands: Commands, asked: signal.Signals
-) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flame.cli.flmping", "-t", "100000", "-d", "1000"],
+@contextmanager
+def pinging(commands: Commands, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A flmping that has made its session, and that one's number."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "flame.cli.flmping", *options],
         env=commands.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None
         number = re.search(r"<(\d+)>", process.stdout.readline())
         assert number
+        yield process, number[1]
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_flmping_closes_its_session_when_told_to_stop(
+    commands: Commands, asked: signal.Signals
+) -> None:
+    with pinging(commands, "-t", "100000", "-d", "1000") as (process, number):
         process.send_signal(asked)
         _, errors = process.communicate(timeout=COMMAND_TIMEOUT)
     assert process.returncode == 130
-    assert f"Interrupted: session <{number[1]}> is closed." in errors
+    assert f"Interrupted: session <{number}> is closed." in errors
     assert "Traceback" not in errors
-    session = json.loads(commands.good("flmctl", "view", "-s", number[1], "-o", "json"))
+    session = json.loads(commands.good("flmctl", "view", "-s", number, "-o", "json"))
     assert session["status"]["state"] == "Closed"
     assert session["status"]["pending"] == 0
 
@@ -163,18 +169,7 @@ def test_a_session_is_deleted_once_it_is_closed(commands: Commands) -> None:
 
 
 def test_an_open_session_can_be_deleted_by_force_with_a_task_that_runs(commands: Commands) -> None:
-    running = subprocess.Popen(
-        [sys.executable, "-m", "flame.cli.flmping", "-t", "1", "-d", "60000"],
-        env=commands.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with running:
-        assert running.stdout is not None
-        matched = re.search(r"<(\d+)>", running.stdout.readline())
-        assert matched
-        number = matched[1]
+    with pinging(commands, "-t", "1", "-d", "60000") as (running, number):
 
         def runs() -> bool:
             shown = commands.good("flmctl", "view", "-s", number, "-o", "json")

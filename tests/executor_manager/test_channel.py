@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import Cell
 from flame.executor_manager.channel import ExecutorChannel
 from flame.executor_manager.hand import Enter, Hand
 from flame.runtime.framed import FramedProtocol
 from flame.wire import frames
+from tests.assignments import assigned
 from tests.executor_manager.conftest import eventually
 
 OUTPUT = 1024 * 1024
@@ -43,20 +43,7 @@ async def line_of(hand: Hand, directory: Path) -> AsyncIterator[tuple[Line, Exec
     line, name = Line(), f"flame-test-{os.getpid()}-{id(hand)}"
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(lambda: line.protocol, f"\0{name}")
-    assignment = Assignment(
-        executor="e1",
-        incarnation=1,
-        node="n1",
-        endpoint="http://127.0.0.1:1",
-        ca_file=None,
-        credential="x.y.z",
-        directory=str(directory),
-        cell=str(directory / "cell"),
-        socket=str(directory / "socket"),
-        max_output_bytes=OUTPUT,
-        framed_port=1,
-        framed_local=name,
-    )
+    assignment = assigned(directory, max_output_bytes=OUTPUT, framed_port=1, framed_local=name)
     with Cell(assignment.cell) as cell:
         channel = ExecutorChannel(assignment, hand, cell, lambda reason: None)
         running = asyncio.ensure_future(channel.run())

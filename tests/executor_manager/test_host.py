@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 import flame
-from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import Cell
 from flame.executor_manager.hand import End, Enter, Hand
 from flame.executor_manager.host import Host
@@ -13,6 +12,7 @@ from flame.model.service import TaskContext
 from flame.model.specs import ApplicationSpec, ShimKind
 from flame.wire import frames
 from flame.wire.codec import application_spec_to
+from tests.assignments import assigned
 
 SEEN: list[TaskContext] = []
 
@@ -59,18 +59,7 @@ def test_a_task_is_told_all_that_a_context_says_and_its_result_is_seen(
     )
     hand.deal([(TaskId(1), 1, b"one"), (TaskId(2), 3, None)])
     hand.command(End())
-    assignment = Assignment(
-        executor="e1",
-        incarnation=1,
-        node="n1",
-        endpoint="http://127.0.0.1:1",
-        ca_file=None,
-        credential="x.y.z",
-        directory=str(tmp_path),
-        cell=str(tmp_path / "cell"),
-        socket=str(tmp_path / "socket"),
-        max_output_bytes=1000,
-    )
+    assignment = assigned(tmp_path)
     reports = Reports(hand)
     SEEN.clear()
     with Cell(assignment.cell) as cell:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.surroundings import Surroundings, thread_variables
 from flame.model.specs import ApplicationSpec
 from flame.wire import frames, v1
+from tests.assignments import assigned
 from tests.executor_manager.conftest import HERE, NodeProcess, eventually, running_node
 from tests.executor_manager.manager import ExecutorLine, FakeManager, bind, python
 from tests.executor_manager.test_executor import bound, run
@@ -86,20 +86,7 @@ def test_what_a_session_changed_is_as_it_was_for_the_next_of_the_same_applicatio
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("SAID", "by nobody")
-    surroundings = Surroundings(
-        Assignment(
-            executor="e",
-            incarnation=1,
-            node="n",
-            endpoint="",
-            ca_file=None,
-            credential="",
-            directory=str(tmp_path),
-            cell="",
-            socket="",
-            max_output_bytes=1,
-        )
-    )
+    surroundings = Surroundings(assigned(tmp_path))
     application = ApplicationSpec(environments=(("SAID", "by it"), ("PYTHONPATH", "/of/it")))
     surroundings.arrange(application)
     path = list(sys.path)

@@ -503,11 +503,16 @@ def state_of(stream: SessionStream) -> State:
     return stream.state
 
 
-def test_an_attach_that_came_before_its_session_waits_for_it() -> None:
+def attaching_early() -> SessionStream:
     stream = SessionStream("s", resolve)
     stream.is_early = True
     stream.want()
     stream.attach_frame(1)
+    return stream
+
+
+def test_an_attach_that_came_before_its_session_waits_for_it() -> None:
+    stream = attaching_early()
     stream.attach_refused(NotFound("there is no session 's'"))
     assert state_of(stream) is State.DETACHED
     stream.created()
@@ -518,20 +523,14 @@ def test_an_attach_that_came_before_its_session_waits_for_it() -> None:
 
 
 def test_a_refusal_that_comes_after_the_session_did_is_no_end() -> None:
-    stream = SessionStream("s", resolve)
-    stream.is_early = True
-    stream.want()
-    stream.attach_frame(1)
+    stream = attaching_early()
     stream.created()
     stream.attach_refused(NotFound("there is no session 's'"))
     assert state_of(stream) is State.WANTED
 
 
 def test_an_early_attach_that_a_lost_connection_took_is_not_repeated_early() -> None:
-    stream = SessionStream("s", resolve)
-    stream.is_early = True
-    stream.want()
-    stream.attach_frame(1)
+    stream = attaching_early()
     stream.disconnected()
     assert state_of(stream) is State.DETACHED
     stream.created()

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from flame.executor_manager.assignment import Assignment
 from flame.executor_manager.cell import ServiceEnd
 from flame.executor_manager.outbox import Failed, Outbox
 from flame.executor_manager.shims import ServiceFailure, ServiceUnusable, Shim, ShimRequest
@@ -29,6 +28,7 @@ from flame.model.service import (
     TaskContext,
 )
 from flame.model.specs import ApplicationSpec, ShimKind
+from tests.assignments import assigned
 from tests.shims.obedient import told_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +120,9 @@ class Running:
         own = directory / "e1"
         own.mkdir(exist_ok=True)
         self.outbox = Outbox(LIMIT)
-        self.shim: Shim = make_shim(ShimRequest("app", spec, assignment(own), self._on_death))
+        self.shim: Shim = make_shim(
+            ShimRequest("app", spec, assigned(own, max_output_bytes=LIMIT), self._on_death)
+        )
 
     def _on_death(self, reason: str, end: ServiceEnd | None = None) -> None:
         self.died.append((reason, end))
@@ -149,21 +151,6 @@ class Running:
         assert batch is not None
         failures = list(batch.frame.failures)
         return Failed(failures[0].message) if failures else output
-
-
-def assignment(directory: Path) -> Assignment:
-    return Assignment(
-        executor="e1",
-        incarnation=1,
-        node="n1",
-        endpoint="http://127.0.0.1:1",
-        ca_file=None,
-        credential="",
-        directory=str(directory),
-        cell="",
-        socket=str(directory / "s"),
-        max_output_bytes=LIMIT,
-    )
 
 
 @contextlib.contextmanager
