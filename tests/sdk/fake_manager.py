@@ -8,7 +8,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import grpc
@@ -116,13 +115,17 @@ class FakeManager:
 
     def silence_streams(self) -> None:
         """Say nothing more on the streams that are open now, without closing them."""
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream.silent = True
 
     def send_everywhere(self, **frame: Any) -> None:
-        """Send a frame on every stream."""
-        for stream in self._streams:
-            self.loop.call_soon_threadsafe(partial(stream.send, **frame))
+        """Send a frame on every stream there is then: on the loop, where streams come and go."""
+
+        def send() -> None:
+            for stream in self._streams:
+                stream.send(**frame)
+
+        self.loop.call_soon_threadsafe(send)
 
     def release(self) -> None:
         """Send what was held back and may be sent now."""
